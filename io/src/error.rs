@@ -1,0 +1,65 @@
+//! Why a shard's machine could not start. Each message names the cause and the cure.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the reactor, or the data directory beneath it, could not be taken into use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel forbids io_uring to this process.
+    #[error(
+        "io_uring is forbidden here: {}",
+        match sysctl {
+            Some(value) => format!("sysctl kernel.io_uring_disabled is {value}; set it to 0 (sysctl -w kernel.io_uring_disabled=0)"),
+            None => "a seccomp filter blocks it (in a container: allow io_uring_setup, io_uring_enter and io_uring_register, or run with --security-opt seccomp=unconfined)".to_owned(),
+        }
+    )]
+    RingForbidden {
+        /// The value of `kernel.io_uring_disabled`, when that is the cause.
+        sysctl: Option<String>,
+    },
+    /// The kernel lacks something that Ashlar needs.
+    #[error("Linux {release} is too old: {what}; 6.1 or newer is needed")]
+    KernelTooOld {
+        /// Release as `uname -r` prints it.
+        release: String,
+        /// What it lacks.
+        what: String,
+    },
+    /// Memory for the ring could not be locked.
+    #[error("not enough locked memory for io_uring: raise the limit (ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit)")]
+    Memlock,
+    /// Another call of ring set-up failed.
+    #[error("{call} failed: {error}")]
+    Ring {
+        /// The call.
+        call: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The file system does not take direct IO.
+    #[error("{} does not support direct IO (O_DIRECT): put the data directory on ext4, XFS or another file system on a disk, not on tmpfs or overlayfs", .path.display())]
+    NoDirectIo {
+        /// The file that could not be opened so.
+        path: PathBuf,
+    },
+    /// Another process has the data directory.
+    #[error("data directory {} is in use by another process (its lock file {} is held); stop that process or give another --data", .path.display(), .lock.display())]
+    DirectoryInUse {
+        /// The data directory.
+        path: PathBuf,
+        /// Its lock file.
+        lock: PathBuf,
+    },
+    /// A file operation failed.
+    #[error("cannot {what} {}: {error}", .path.display())]
+    File {
+        /// What was tried: "create", "open" ...
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}

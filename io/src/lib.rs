@@ -1,0 +1,48 @@
+//! Moves and keeps bytes: the machine of one shard. A shard is a pinned thread with one [`Reactor`]: an executor, timers,
+//! files, sockets and a write-ahead log over one io_uring, or over the simulated world.
+//!
+//! Everything that is not repeatable comes through here: the kernel, time, threads, randomness. What lies above sees
+//! none of them in another way, so that the whole node runs in [`sim`] from one seed.
+//!
+//! # Layout
+//! - [`reactor`]: the turn of a shard's machine; `driver` is the seam, `uring` and [`sim`] are what lies beneath.
+//! - `op`, `slot`: one operation, and who owns its bytes while it is in flight.
+//! - [`file`], [`socket`]: what operations are for. [`wal`]: the log that every durable byte goes through first.
+//! - [`queue`]: what other threads send to a shard, and how they wake it. [`timer`](reactor::Reactor::sleep).
+//!
+//! Not here: keys, terms, commands. Payloads are opaque.
+
+mod buffer;
+mod driver;
+mod error;
+mod executor;
+pub mod file;
+mod lock;
+mod mapped;
+mod op;
+mod process;
+pub mod queue;
+pub mod reactor;
+pub mod rng;
+pub mod sim;
+mod slot;
+pub mod socket;
+mod sync;
+mod sys;
+mod time;
+mod timer;
+pub mod topology;
+mod uring;
+pub mod wal;
+
+pub use buffer::{ALIGN_BYTES, BLOCK_BYTES, Buf, Chunk};
+pub use error::StartError;
+pub use file::{Durable, File};
+pub use lock::DirLock;
+pub use mapped::{Mapped, map_read_only};
+pub use process::{ProcessFacts, check_address};
+pub use op::{DirEntry, OpenOptions};
+pub use reactor::{Counters, Reactor, Settings};
+pub use socket::{Listener, Socket, SocketSender};
+pub use sys::{StopSignals, kernel_release, raise_open_files, stop_self};
+pub use time::{Monotonic, Wall};

@@ -1,0 +1,123 @@
+//! The few calls to the operating system that the standard library lacks, each wrapped once.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// An event file descriptor: a write from any thread completes the read that a ring has on it.
+#[derive(Debug)]
+pub(crate) struct EventFd(File);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: eventfd takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: fd is a fresh descriptor that nobody else owns.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self(File::from(owned)))
+    }
+
+    /// Adds one to the counter. It cannot block before 2^64 - 1 signals, and an error has no cure here.
+    pub(crate) fn signal(&self) {
+        let _ = (&self.0).write(&1_u64.to_le_bytes());
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Gives the rest of this thread's time slice away.
+pub(crate) fn yield_cpu() {
+    std::thread::yield_now();
+}
+
+/// Fills `bytes` with randomness of the kernel.
+///
+/// # Errors
+/// The kernel has none to give, which does not happen after boot.
+pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `bytes`, which is writable for the whole call.
+    let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if usize::try_from(n).is_ok_and(|n| n == bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns the kernel's release, as `uname -r` prints it.
+#[must_use]
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Takes an exclusive lock on an open file; `Ok(false)` when another process holds it.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: flock takes a descriptor, which `file` keeps open for the call, and no pointers.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// Signals that ask the process to stop.
+#[derive(Debug)]
+pub struct StopSignals(libc::sigset_t);
+
+impl StopSignals {
+    /// Blocks SIGINT and SIGTERM for this thread and those it starts, so that [`StopSignals::wait`] can take them.
+    /// Call it before any other thread exists.
+    #[must_use]
+    pub fn block() -> Self {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set it is given.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: initialised by the call above.
+        let mut set = unsafe { set.assume_init() };
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: the set is initialised and the signal numbers are valid.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
+        // SAFETY: the set is initialised; a null old set is allowed.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        Self(set)
+    }
+
+    /// Waits until one of the signals arrives; returns its name.
+    #[must_use]
+    pub fn wait(&self) -> &'static str {
+        let mut signal = 0;
+        loop {
+            // SAFETY: both pointers are to live values of the right type.
+            let result = unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
+            match (result, signal) {
+                (0, libc::SIGINT) => return "SIGINT",
+                (0, libc::SIGTERM) => return "SIGTERM",
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Sends SIGTERM to this process, as an operator would.
+pub fn stop_self() {
+    // SAFETY: kill and getpid take no pointers.
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
+/// Raises the limit of open files to the most that this process may have; returns it.
+#[must_use]
+pub fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 1024;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    limit.rlim_cur
+}
