@@ -1,0 +1,295 @@
+//! Commands and entries as bytes: encoded once, by the proposer, and the same bytes are what the log keeps, what replicas
+//! get, and what `apply` reads.
+//!
+//! ```text
+//! entry    0  partition   u32
+//!          4  version     u8   1
+//!          5  reserved    3 x u8
+//!          8  term        u64
+//!         16  index       u64
+//!         24  timestamp   u64   of the first command; command n has timestamp + n
+//!         32  commands    u32
+//!         36  reserved    u32
+//!         40  commands, one after another
+//! command  0  kind        u8
+//!          1  key_bytes   u32
+//!          5  value_bytes u32
+//!          9  expire_at   u64   only in kinds 2 and 5; 0 for never
+//!         17  timestamp   u64   only in kind 5
+//!             key, value
+//! ```
+//! Kinds: 1 put, 2 put with expiry, 3 delete (no value), 4 clear (the key is one byte, the database; or empty for all),
+//! 5 keep (a version written again by log cleaning, with the timestamp that it has).
+
+use std::fmt;
+
+use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
+
+/// Size of an entry's header, in bytes.
+pub const ENTRY_BYTES: usize = 40;
+/// Most bytes that a command takes beside its key and value.
+pub const COMMAND_BYTES_MAX: usize = 25;
+const VERSION: u8 = 1;
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Sets a key.
+    Put {
+        /// Internal key.
+        key: &'a [u8],
+        /// Milliseconds since 1970.
+        expire_at_ms: Option<u64>,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Deletes a key.
+    Delete {
+        /// Internal key.
+        key: &'a [u8],
+    },
+    /// Deletes every key of a database, or of all.
+    Clear {
+        /// The database.
+        database: Option<u8>,
+    },
+    /// Says again what a key is, as of an earlier timestamp.
+    Keep {
+        /// Internal key.
+        key: &'a [u8],
+        /// Milliseconds since 1970.
+        expire_at_ms: Option<u64>,
+        /// When the version was made.
+        timestamp: Timestamp,
+        /// The value.
+        value: &'a [u8],
+    },
+}
+
+impl<'a> Command<'a> {
+    /// Appends the command to an entry; returns the offset at which its value begins.
+    ///
+    /// # Panics
+    /// When key or value have 4 GiB or more; admission keeps them far below.
+    pub fn encode(&self, out: &mut Vec<u8>) -> usize {
+        let (kind, key, value, expire, timestamp): (u8, &[u8], &[u8], Option<u64>, Option<u64>) = match *self {
+            Self::Put { key, expire_at_ms: None, value } => (1, key, value, None, None),
+            Self::Put { key, expire_at_ms: Some(at), value } => (2, key, value, Some(at), None),
+            Self::Delete { key } => (3, key, &[], None, None),
+            Self::Clear { database: None } => (4, &[], &[], None, None),
+            Self::Clear { database: Some(database) } => {
+                out.push(4);
+                put_lengths(out, 1, 0);
+                out.push(database);
+                return out.len();
+            }
+            Self::Keep { key, expire_at_ms, timestamp, value } => {
+                (5, key, value, Some(expire_at_ms.unwrap_or(0)), Some(timestamp.0))
+            }
+        };
+        out.push(kind);
+        put_lengths(out, key.len(), value.len());
+        for number in expire.into_iter().chain(timestamp) {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(key);
+        let value_at = out.len();
+        out.extend_from_slice(value);
+        value_at
+    }
+
+    /// Reads the command at the front of `bytes`; returns it and what follows.
+    fn decode(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&kind, rest) = bytes.split_first()?;
+        let (key_bytes, rest) = take_u32(rest)?;
+        let (value_bytes, mut rest) = take_u32(rest)?;
+        let (mut expire, mut timestamp) = (0, 0);
+        if kind == 2 || kind == 5 {
+            (expire, rest) = take_u64(rest)?;
+        }
+        if kind == 5 {
+            (timestamp, rest) = take_u64(rest)?;
+        }
+        let (key, rest) = rest.split_at_checked(key_bytes as usize)?;
+        let (value, rest) = rest.split_at_checked(value_bytes as usize)?;
+        let expire_at_ms = if expire == 0 { None } else { Some(expire) };
+        let command = match (kind, key, value) {
+            (1 | 2, [_, ..], _) => Self::Put { key, expire_at_ms, value },
+            (3, [_, ..], []) => Self::Delete { key },
+            (4, [], []) => Self::Clear { database: None },
+            (4, &[database], []) => Self::Clear { database: Some(database) },
+            (5, [_, ..], _) => Self::Keep { key, expire_at_ms, timestamp: Timestamp(timestamp), value },
+            _ => return None,
+        };
+        Some((command, rest))
+    }
+}
+
+fn put_lengths(out: &mut Vec<u8>, key: usize, value: usize) {
+    for length in [key, value] {
+        let length = u32::try_from(length).expect("admission keeps keys and values below 4 GiB");
+        out.extend_from_slice(&length.to_le_bytes());
+    }
+}
+
+fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_le_bytes(*number), rest))
+}
+
+fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+/// What an entry is, beside its commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHeader {
+    /// Whose entry it is.
+    pub partition: PartitionId,
+    /// Under which leader it was proposed.
+    pub term: Term,
+    /// Its place in the partition's log.
+    pub index: Index,
+    /// Timestamp of its first command.
+    pub timestamp: Timestamp,
+    /// How many commands it has.
+    pub commands: u32,
+}
+
+impl EntryHeader {
+    /// Writes the header over the first bytes of an entry.
+    ///
+    /// # Panics
+    /// When `out` is shorter than [`ENTRY_BYTES`].
+    pub fn encode(&self, out: &mut [u8]) {
+        out[..4].copy_from_slice(&self.partition.0.to_le_bytes());
+        out[4..8].copy_from_slice(&[VERSION, 0, 0, 0]);
+        out[8..16].copy_from_slice(&self.term.0.to_le_bytes());
+        out[16..24].copy_from_slice(&self.index.0.to_le_bytes());
+        out[24..32].copy_from_slice(&self.timestamp.0.to_le_bytes());
+        out[32..36].copy_from_slice(&self.commands.to_le_bytes());
+        out[36..ENTRY_BYTES].fill(0);
+    }
+
+    /// Reads the header of an entry.
+    ///
+    /// # Errors
+    /// The bytes are not an entry of this version.
+    pub fn decode(entry: &[u8]) -> Result<Self, Malformed> {
+        let header: &[u8; ENTRY_BYTES] = entry.first_chunk().ok_or(Malformed("shorter than an entry's header"))?;
+        if header[4] != VERSION {
+            return Err(Malformed("an entry of an unknown version"));
+        }
+        let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
+        let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+        Ok(Self {
+            partition: PartitionId(u32_at(0)),
+            term: Term(u64_at(8)),
+            index: Index(u64_at(16)),
+            timestamp: Timestamp(u64_at(24)),
+            commands: u32_at(32),
+        })
+    }
+}
+
+/// Why bytes are not an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Walks the commands of an entry with the timestamp of each. Ends early when the bytes are malformed; what is left then
+/// is not empty.
+#[derive(Clone, Debug)]
+pub struct Commands<'a> {
+    rest: &'a [u8],
+    timestamp: Timestamp,
+}
+
+impl<'a> Commands<'a> {
+    /// Begins behind the header of `entry`.
+    ///
+    /// # Errors
+    /// The bytes are not an entry of this version.
+    pub fn of(entry: &'a [u8]) -> Result<(EntryHeader, Self), Malformed> {
+        let header = EntryHeader::decode(entry)?;
+        Ok((header, Self { rest: &entry[ENTRY_BYTES..], timestamp: header.timestamp }))
+    }
+
+    /// Returns the bytes that were not understood.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = (Timestamp, Command<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (command, rest) = Command::decode(self.rest)?;
+        let timestamp = self.timestamp;
+        self.timestamp = timestamp.plus(1);
+        self.rest = rest;
+        Some((timestamp, command))
+    }
+}
+
+/// Reads the command at `offset` of an entry.
+pub(crate) fn command_at(entry: &[u8], offset: usize) -> Command<'_> {
+    let (command, _) = Command::decode(&entry[offset..]).expect("the offset is one that encode began at");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn commands_come_back_as_they_went_in() {
+        let commands = [
+            Command::Put { key: b"\x00k", expire_at_ms: None, value: b"v" },
+            Command::Put { key: b"\x00k", expire_at_ms: Some(5), value: b"" },
+            Command::Delete { key: b"\x00k" },
+            Command::Clear { database: None },
+            Command::Clear { database: Some(3) },
+            Command::Keep { key: b"\x00k", expire_at_ms: None, timestamp: Timestamp(9), value: b"old" },
+        ];
+        let header = EntryHeader {
+            partition: PartitionId(7),
+            term: Term(1),
+            index: Index(3),
+            timestamp: Timestamp(100),
+            commands: 6,
+        };
+        let mut entry = vec![0; ENTRY_BYTES];
+        commands.iter().for_each(|command| drop(command.encode(&mut entry)));
+        header.encode(&mut entry);
+        let (found, walk) = Commands::of(&entry).unwrap();
+        assert_eq!(found, header);
+        let walked: Vec<_> = walk.collect();
+        assert_eq!(walked.iter().map(|(_, command)| *command).collect::<Vec<_>>(), commands);
+        assert_eq!(walked[5].0, Timestamp(105));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..7) {
+            let mut entry = vec![0; 4];
+            entry.push(VERSION);
+            entry.resize(ENTRY_BYTES, 0);
+            entry.push(kind);
+            entry.extend(bytes);
+            let (_, mut walk) = Commands::of(&entry).unwrap();
+            let count = walk.by_ref().count();
+            prop_assert!(count <= entry.len());
+        }
+    }
+}

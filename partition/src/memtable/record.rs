@@ -1,0 +1,415 @@
+//! What the blocks of the arena hold: keys and the chains of their versions.
+//!
+//! A chain goes from the newest version to the oldest, timestamps strictly descending. One version
+//! of a small key may live in the key's own block (*inline*), so that a lookup touches one place;
+//! its reference is the key's. When it is collected its space is used again by the next version or
+//! given back. Counting keys and keeping them in order is not done here.
+//!
+//! ```text
+//! key      newest u32 | flags and length u32 | key                               plain
+//!          newest u32 | flags and length u32 | version head | key | version body  inline
+//! version  version head | version body                                           elsewhere
+//! head     timestamp u64 | previous u32 | flags and length u32
+//! body     expire_at_ms u64, if flagged | value, or u32 slot of a large value
+//! ```
+//!
+//! All numbers are little-endian. A separator of the tree is a plain key without versions.
+
+use super::arena::{
+    Arena, BLOCK_BYTES_MAX, EXACT_BYTES_MAX, Ref, UNIT_BYTES, read_u32, read_u64, write_u32,
+    write_u64,
+};
+use super::{Kind, Memtable, Version};
+
+const KEY_HEAD_BYTES: usize = 8;
+const VERSION_HEAD_BYTES: usize = 16;
+const EXPIRY_BYTES: usize = 8;
+
+/// Flag of a key: its block holds a version, live or vacant.
+const INLINE: u32 = 1 << 31;
+/// Flags of a version.
+const TOMBSTONE: u32 = 1 << 31;
+const EXPIRES: u32 = 1 << 30;
+const LARGE: u32 = 1 << 29;
+const LENGTH: u32 = LARGE - 1;
+
+const _: () = assert!(Memtable::VALUE_BYTES_MAX <= LENGTH as usize);
+const _: () = assert!(KEY_HEAD_BYTES + Memtable::KEY_BYTES_MAX <= BLOCK_BYTES_MAX);
+
+/// What became of a key's inline place when versions were cut from its chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inline {
+    Unchanged,
+    Vacant,
+}
+
+/// Where a version lies: `head` and `body` are offsets into the block at `block`.
+#[derive(Clone, Copy)]
+struct Place {
+    block: Ref,
+    head: usize,
+    body: usize,
+}
+
+impl Arena {
+    /// Returns the bytes of a key.
+    #[inline]
+    pub(super) fn key(&self, key: Ref) -> &[u8] {
+        let block = self.block(key);
+        let word = read_u32(block, 4);
+        let start = key_start(word);
+        &block[start..start + key_bytes(word)]
+    }
+
+    /// Returns the newest version of a key, [`Ref::NONE`] for a separator.
+    #[inline]
+    pub(super) fn newest(&self, key: Ref) -> Ref {
+        Ref(read_u32(self.block(key), 0))
+    }
+
+    /// Returns the newest version of a key.
+    #[inline]
+    pub(super) fn newest_version(&self, key: Ref) -> Version<'_> {
+        self.version(key, self.newest(key))
+    }
+
+    /// Returns the newest version of a key whose timestamp is `timestamp` or less.
+    pub(super) fn version_as_of(&self, key: Ref, timestamp: u64) -> Option<Version<'_>> {
+        let mut at = self.newest(key);
+        while at.is_some() && self.timestamp(key, at) > timestamp {
+            at = self.previous(key, at);
+        }
+        at.is_some().then(|| self.version(key, at))
+    }
+
+    /// Returns a plain key without versions, to separate nodes of the tree.
+    pub(super) fn create_separator(&mut self, bytes: &[u8]) -> Ref {
+        let key = self.allocate(KEY_HEAD_BYTES + bytes.len());
+        self.write_key(key, bytes, 0);
+        key
+    }
+
+    /// Returns a new key with one version, inline if the whole is small.
+    pub(super) fn create_key(&mut self, bytes: &[u8], version: Version<'_>) -> Ref {
+        let inline = inline_bytes(bytes.len(), body_bytes(version));
+        if inline > EXACT_BYTES_MAX {
+            let key = self.create_separator(bytes);
+            let newest = self.create_version(key, version, Ref::NONE);
+            self.set_newest(key, newest);
+            return key;
+        }
+        let key = self.allocate(inline);
+        self.write_key(key, bytes, INLINE);
+        self.write_version(self.place(key, key), version, Ref::NONE);
+        self.set_newest(key, key);
+        key
+    }
+
+    /// Frees a key and all its versions.
+    pub(super) fn free_key(&mut self, key: Ref) {
+        let inline = self.cut(key, Ref::NONE);
+        self.free_bare_key(key, inline);
+    }
+
+    /// Puts `version` at its place in the chain and frees what no reader at `floor` or later sees:
+    /// all that is older than the newest version at or below `floor`, and that one too if it is a
+    /// tombstone. Changes nothing else if there is a version of the same timestamp.
+    ///
+    /// Returns false if no version is left; the key is then to be freed by
+    /// [`Arena::free_key`].
+    pub(super) fn amend(&mut self, key: Ref, version: Version<'_>, floor: u64) -> bool {
+        let newer = self.last_newer(key, version.timestamp);
+        let older = self.next(key, newer);
+        let present = older.is_some() && self.timestamp(key, older) == version.timestamp;
+        let hidden = newer.is_some() && self.timestamp(key, newer) <= floor;
+        if present || hidden {
+            self.collect(key, floor);
+            return self.newest(key).is_some();
+        }
+        let seen_by_all = version.timestamp <= floor;
+        let keep = if seen_by_all {
+            newer
+        } else {
+            self.last_kept(key, floor)
+        };
+        let inline = self.cut(key, keep);
+        if seen_by_all && version.kind == Kind::Tombstone {
+            self.settle(key, inline);
+            return self.newest(key).is_some();
+        }
+        // What was older may have been a tombstone that is cut now, so look again.
+        let older = self.next(key, newer);
+        let at = self.add_version(key, version, older, inline);
+        self.link(key, newer, at);
+        true
+    }
+
+    fn collect(&mut self, key: Ref, floor: u64) {
+        let keep = self.last_kept(key, floor);
+        let inline = self.cut(key, keep);
+        self.settle(key, inline);
+    }
+
+    /// Returns the oldest version that is newer than `timestamp`.
+    fn last_newer(&self, key: Ref, timestamp: u64) -> Ref {
+        let (mut last, mut at) = (Ref::NONE, self.newest(key));
+        while at.is_some() && self.timestamp(key, at) > timestamp {
+            (last, at) = (at, self.previous(key, at));
+        }
+        last
+    }
+
+    /// Returns the oldest version that a reader at `floor` or later can see.
+    fn last_kept(&self, key: Ref, floor: u64) -> Ref {
+        let last = self.last_newer(key, floor);
+        let at = self.next(key, last);
+        if at.is_some() && self.version_word(key, at) & TOMBSTONE == 0 {
+            at
+        } else {
+            last
+        }
+    }
+
+    /// Frees all versions older than `keep`, or the whole chain for [`Ref::NONE`]. A vacant inline
+    /// place is left to the caller, who may have a use for it.
+    fn cut(&mut self, key: Ref, keep: Ref) -> Inline {
+        let mut inline = Inline::Unchanged;
+        let mut at = self.next(key, keep);
+        if at.is_some() {
+            self.link(key, keep, Ref::NONE);
+        }
+        while at.is_some() {
+            let older = self.previous(key, at);
+            let word = self.version_word(key, at);
+            if word & LARGE != 0 {
+                self.free_large(self.large_slot(self.place(key, at), word));
+            }
+            if at == key {
+                inline = Inline::Vacant;
+            } else {
+                self.free(at, VERSION_HEAD_BYTES + stored_bytes(word));
+            }
+            at = older;
+        }
+        inline
+    }
+
+    /// Stores a version, in the vacant inline place if it fits.
+    fn add_version(&mut self, key: Ref, version: Version<'_>, older: Ref, inline: Inline) -> Ref {
+        if inline == Inline::Unchanged {
+            return self.create_version(key, version, older);
+        }
+        let length = key_bytes(self.key_word(key));
+        let held = inline_bytes(length, stored_bytes(self.version_word(key, key)));
+        let wanted = inline_bytes(length, body_bytes(version));
+        if wanted.div_ceil(UNIT_BYTES) > held.div_ceil(UNIT_BYTES) {
+            self.settle(key, inline);
+            return self.create_version(key, version, older);
+        }
+        self.shrink(key, held, wanted);
+        self.write_version(self.place(key, key), version, older);
+        key
+    }
+
+    /// Gives back a vacant inline place: the key becomes a plain one.
+    fn settle(&mut self, key: Ref, inline: Inline) {
+        if inline == Inline::Unchanged {
+            return;
+        }
+        let length = key_bytes(self.key_word(key));
+        let held = inline_bytes(length, stored_bytes(self.version_word(key, key)));
+        let from = key_start(INLINE);
+        let block = self.block_mut(key);
+        block.copy_within(from..from + length, KEY_HEAD_BYTES);
+        write_u32(block, 4, length_word(length));
+        self.shrink(key, held, KEY_HEAD_BYTES + length);
+    }
+
+    /// Frees a key that has no version left but perhaps a vacant inline place.
+    fn free_bare_key(&mut self, key: Ref, inline: Inline) {
+        let length = key_bytes(self.key_word(key));
+        let bytes = match inline {
+            Inline::Vacant => inline_bytes(length, stored_bytes(self.version_word(key, key))),
+            Inline::Unchanged => KEY_HEAD_BYTES + length,
+        };
+        self.free(key, bytes);
+    }
+
+    fn create_version(&mut self, key: Ref, version: Version<'_>, older: Ref) -> Ref {
+        let at = self.allocate(VERSION_HEAD_BYTES + body_bytes(version));
+        assert!(at != key);
+        self.write_version(self.place(key, at), version, older);
+        at
+    }
+
+    fn write_key(&mut self, key: Ref, bytes: &[u8], flag: u32) {
+        let word = flag | length_word(bytes.len());
+        let block = self.block_mut(key);
+        write_u32(block, 0, 0);
+        write_u32(block, 4, word);
+        block[key_start(word)..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn write_version(&mut self, place: Place, version: Version<'_>, older: Ref) {
+        let large = is_large(version).then(|| self.store_large(version.value).to_le_bytes());
+        let stored = large.as_ref().map_or(version.value, |slot| slot.as_slice());
+        let word = version_word(version);
+        let block = self.block_mut(place.block);
+        write_u64(block, place.head, version.timestamp);
+        write_u32(block, place.head + 8, older.0);
+        write_u32(block, place.head + 12, word);
+        let mut body = place.body;
+        if let Some(expire_at_ms) = version.expire_at_ms {
+            write_u64(block, body, expire_at_ms);
+            body += EXPIRY_BYTES;
+        }
+        block[body..body + stored.len()].copy_from_slice(stored);
+    }
+
+    #[inline]
+    fn version(&self, key: Ref, at: Ref) -> Version<'_> {
+        let place = self.place(key, at);
+        let block = self.block(place.block);
+        let word = read_u32(block, place.head + 12);
+        let mut body = place.body;
+        let expire_at_ms = (word & EXPIRES != 0).then(|| read_u64(block, body));
+        if expire_at_ms.is_some() {
+            body += EXPIRY_BYTES;
+        }
+        let value = if word & LARGE == 0 {
+            &block[body..body + (word & LENGTH) as usize]
+        } else {
+            self.large(read_u32(block, body))
+        };
+        let kind = if word & TOMBSTONE == 0 {
+            Kind::Put
+        } else {
+            Kind::Tombstone
+        };
+        Version {
+            timestamp: read_u64(block, place.head),
+            kind,
+            expire_at_ms,
+            value,
+        }
+    }
+
+    #[inline]
+    fn place(&self, key: Ref, at: Ref) -> Place {
+        if at != key {
+            return Place {
+                block: at,
+                head: 0,
+                body: VERSION_HEAD_BYTES,
+            };
+        }
+        let word = self.key_word(key);
+        let body = key_start(word) + key_bytes(word);
+        Place {
+            block: key,
+            head: KEY_HEAD_BYTES,
+            body,
+        }
+    }
+
+    fn key_word(&self, key: Ref) -> u32 {
+        read_u32(self.block(key), 4)
+    }
+
+    fn timestamp(&self, key: Ref, at: Ref) -> u64 {
+        read_u64(self.block(at), head_start(key, at))
+    }
+
+    fn previous(&self, key: Ref, at: Ref) -> Ref {
+        Ref(read_u32(self.block(at), head_start(key, at) + 8))
+    }
+
+    fn version_word(&self, key: Ref, at: Ref) -> u32 {
+        read_u32(self.block(at), head_start(key, at) + 12)
+    }
+
+    fn large_slot(&self, place: Place, word: u32) -> u32 {
+        let expiry = if word & EXPIRES == 0 { 0 } else { EXPIRY_BYTES };
+        read_u32(self.block(place.block), place.body + expiry)
+    }
+
+    /// Returns the version after `at` in the chain; the first one for [`Ref::NONE`].
+    fn next(&self, key: Ref, at: Ref) -> Ref {
+        if at.is_some() {
+            self.previous(key, at)
+        } else {
+            self.newest(key)
+        }
+    }
+
+    /// Makes `older` the version after `at`; the newest one for [`Ref::NONE`].
+    fn link(&mut self, key: Ref, at: Ref, older: Ref) {
+        if at.is_some() {
+            write_u32(self.block_mut(at), head_start(key, at) + 8, older.0);
+        } else {
+            self.set_newest(key, older);
+        }
+    }
+
+    fn set_newest(&mut self, key: Ref, newest: Ref) {
+        write_u32(self.block_mut(key), 0, newest.0);
+    }
+}
+
+const fn head_start(key: Ref, at: Ref) -> usize {
+    if key.0 == at.0 { KEY_HEAD_BYTES } else { 0 }
+}
+
+const fn key_start(word: u32) -> usize {
+    if word & INLINE == 0 {
+        KEY_HEAD_BYTES
+    } else {
+        KEY_HEAD_BYTES + VERSION_HEAD_BYTES
+    }
+}
+
+const fn key_bytes(word: u32) -> usize {
+    (word & !INLINE) as usize
+}
+
+const fn inline_bytes(key_bytes: usize, body_bytes: usize) -> usize {
+    KEY_HEAD_BYTES + VERSION_HEAD_BYTES + key_bytes + body_bytes
+}
+
+fn is_large(version: Version<'_>) -> bool {
+    VERSION_HEAD_BYTES + EXPIRY_BYTES + version.value.len() > BLOCK_BYTES_MAX
+}
+
+fn version_word(version: Version<'_>) -> u32 {
+    let tombstone = if version.kind == Kind::Tombstone {
+        TOMBSTONE
+    } else {
+        0
+    };
+    let expires = if version.expire_at_ms.is_some() {
+        EXPIRES
+    } else {
+        0
+    };
+    let large = if is_large(version) { LARGE } else { 0 };
+    tombstone | expires | large | length_word(version.value.len())
+}
+
+fn body_bytes(version: Version<'_>) -> usize {
+    stored_bytes(version_word(version))
+}
+
+/// Returns the bytes of the body of a version with this word.
+fn stored_bytes(word: u32) -> usize {
+    let expiry = if word & EXPIRES == 0 { 0 } else { EXPIRY_BYTES };
+    expiry
+        + if word & LARGE == 0 {
+            (word & LENGTH) as usize
+        } else {
+            size_of::<u32>()
+        }
+}
+
+fn length_word(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("lengths are checked at the door of the memtable")
+}

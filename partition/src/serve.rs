@@ -1,0 +1,133 @@
+//! The life of a request: admit, read, evaluate, propose, answer. One straight line.
+//!
+//! It does not wait: the answer is known when the request is evaluated, and is handed on with the index that must be
+//! applied before it may leave ([`Wait`]). Whoever holds the client's replies holds it until then.
+//!
+//! A read that memory can answer allocates nothing. A read that meets an entry in flight answers what that entry will
+//! make true, and waits for it: so a client sees its own writes, and nobody is told what a crash could take back.
+
+use std::borrow::Cow;
+
+use ashlar_consensus::Timestamp;
+
+use crate::command::{COMMAND_BYTES_MAX, Command};
+use crate::evaluate::{Current, Effect, NewValue, evaluate};
+use crate::memtable::Kind;
+use crate::overlay::Pending;
+use crate::partition::{LogRoom, Partition};
+use crate::request::{Refusal, Request, Response, Wait};
+
+/// Memory that a new key takes beside its bytes, roughly; the memtable counts exactly once it is applied.
+const KEY_OVERHEAD_BYTES: usize = 64;
+
+impl Partition {
+    /// Serves one request for `key`, an internal key of this partition's range.
+    ///
+    /// `now_ms` is the leader's time, by which expiry is decided; `timestamp` is asked for when the request opens an entry.
+    /// `answer` is given the response, which borrows from the partition.
+    pub fn serve<A>(
+        &mut self,
+        key: &[u8],
+        request: &Request<'_>,
+        now_ms: u64,
+        timestamp: impl FnOnce() -> Timestamp,
+        answer: impl FnOnce(Response<'_>) -> A,
+    ) -> (A, Wait) {
+        debug_assert!(self.range().contains(key), "a request reaches the partition of its key");
+        if let Some(refusal) = self.refusal(request) {
+            return (answer(Response::Refused(refusal)), None);
+        }
+        let hash = self.memtable.hash(key);
+        let (current, wait) = self.current(hash, key, now_ms);
+        let (response, effect) = evaluate(request, current, now_ms, self.admission.value_bytes_max);
+        let change = change_of(request, current, effect);
+        let answered = answer(response);
+        let Some(change) = change else { return (answered, wait) };
+        let command = match &change {
+            Change::Put(value, expire_at_ms) => Command::Put { key, expire_at_ms: *expire_at_ms, value },
+            Change::Delete => Command::Delete { key },
+        };
+        self.admission.memory_left -= memory_of(&command);
+        (answered, Some(self.replica.propose(hash, command, timestamp)))
+    }
+
+    /// Deletes every key of a database, or of all.
+    ///
+    /// # Errors
+    /// The log takes no writes.
+    pub fn clear(&mut self, database: Option<u8>, timestamp: impl FnOnce() -> Timestamp) -> Result<Wait, Refusal> {
+        if self.admission.log == LogRoom::Full {
+            return Err(Refusal::DiskFull);
+        }
+        Ok(Some(self.replica.propose(0, Command::Clear { database }, timestamp)))
+    }
+
+    /// Returns why a request cannot be admitted now.
+    fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
+        if !request.writes() {
+            return None;
+        }
+        if matches!(request, Request::Put(put) if put.value.len() > self.admission.value_bytes_max) {
+            return Some(Refusal::TooLong);
+        }
+        if request.grows() && self.admission.memory_left < 0 {
+            return Some(Refusal::OutOfMemory);
+        }
+        match self.admission.log {
+            LogRoom::Open => None,
+            LogRoom::Deletes if matches!(request, Request::Delete | Request::Take) => None,
+            LogRoom::Deletes | LogRoom::Full => Some(Refusal::DiskFull),
+        }
+    }
+
+    /// Returns the key as it will be once all that is proposed is applied, and the index that this waits for.
+    pub(crate) fn current(&self, hash: u64, key: &[u8], now_ms: u64) -> (Option<Current<'_>>, Wait) {
+        let (current, wait) = match self.replica.find(hash, key) {
+            Some(found) => match found.pending {
+                Pending::Put { value, expire_at_ms } => (Some(Current { value, expire_at_ms }), Some(found.index)),
+                Pending::Deleted | Pending::Untouched => (None, Some(found.index)),
+            },
+            None => match self.memtable.newest(hash, key) {
+                Some(version) if version.kind == Kind::Put => {
+                    (Some(Current { value: version.value, expire_at_ms: version.expire_at_ms }), None)
+                }
+                _ => (None, None),
+            },
+        };
+        (current.filter(|c| c.expire_at_ms.is_none_or(|at_ms| at_ms > now_ms)), wait)
+    }
+}
+
+/// What is proposed.
+enum Change<'a> {
+    Put(Cow<'a, [u8]>, Option<u64>),
+    Delete,
+}
+
+/// Gathers the bytes of a change. Those of the current value are copied: they may lie in the entry that will grow.
+fn change_of<'a>(request: &Request<'a>, current: Option<Current<'_>>, effect: Effect) -> Option<Change<'a>> {
+    let (value, expire_at_ms) = match effect {
+        Effect::Nothing => return None,
+        Effect::Delete => return Some(Change::Delete),
+        Effect::Put { value, expire_at_ms } => (value, expire_at_ms),
+    };
+    let value = match (value, request) {
+        (NewValue::Made(made), _) => Cow::Owned(made),
+        (NewValue::Requested, Request::Put(put)) => Cow::Borrowed(put.value),
+        (NewValue::Requested, Request::Append(suffix)) => Cow::Borrowed(*suffix),
+        (NewValue::Unchanged, _) => Cow::Owned(current.map_or_else(Vec::new, |c| c.value.to_vec())),
+        (NewValue::Requested, other) => unreachable!("{other:?} carries no value"),
+    };
+    Some(Change::Put(value, expire_at_ms))
+}
+
+fn memory_of(command: &Command<'_>) -> i64 {
+    let bytes = match command {
+        Command::Put { key, value, .. } | Command::Keep { key, value, .. } => {
+            key.len() + value.len() + COMMAND_BYTES_MAX + KEY_OVERHEAD_BYTES
+        }
+        Command::Delete { key } => key.len() + COMMAND_BYTES_MAX,
+        Command::Clear { .. } => 0,
+    };
+    i64::try_from(bytes).expect("keys and values are bounded")
+}

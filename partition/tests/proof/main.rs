@@ -1,0 +1,11 @@
+//! Partitions against a plain model: what they answer, what they hold, and what a power cut leaves of them. Logs are real,
+//! disks are simulated; every run comes from a seed.
+//!
+//! Not here: the memtable alone, whose tests lie beside it, and the log alone, whose tests are in `io`.
+
+mod decoders;
+mod model;
+mod node;
+mod recovery;
+mod reference;
+mod workload;

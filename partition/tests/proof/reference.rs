@@ -1,0 +1,224 @@
+//! The plain model of a partition: a map that takes each request in at once, and the list of changes that made it. It
+//! knows nothing of entries, overlays and logs but the index that a change was given.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+use ashlar_consensus::Index;
+use ashlar_partition::{
+    Admission, Condition, ExpireCondition, Expiry, LogRoom, Put, Refusal, Request, Response, Return,
+};
+
+/// Values and expiries by internal key.
+pub type Content = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
+
+/// A change as the model makes it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Set(Vec<u8>, Vec<u8>, Option<u64>),
+    Remove(Vec<u8>),
+    Clear(Option<u8>),
+}
+
+impl Change {
+    fn touches(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Set(changed, ..) | Self::Remove(changed) => changed == key,
+            Self::Clear(database) => database.is_none_or(|database| key[0] == database),
+        }
+    }
+
+    fn apply(&self, content: &mut Content) {
+        match self {
+            Self::Set(key, value, expire_at_ms) => {
+                content.insert(key.clone(), (value.clone(), *expire_at_ms));
+            }
+            Self::Remove(key) => {
+                content.remove(key);
+            }
+            Self::Clear(None) => content.clear(),
+            Self::Clear(Some(database)) => content.retain(|key, _| key[0] != *database),
+        }
+    }
+}
+
+/// What the model decides on a request.
+pub struct Decision {
+    pub response: Response<'static>,
+    pub change: Option<Change>,
+    /// The key was looked at: the answer waits for what is in flight on it.
+    pub looked: bool,
+}
+
+/// The model of one partition.
+#[derive(Default)]
+pub struct Reference {
+    /// With every change.
+    current: Content,
+    /// With the changes up to `applied_index`.
+    applied: Content,
+    changes: VecDeque<(Index, Change)>,
+    pub applied_index: Index,
+    pub last_index: Index,
+}
+
+impl Reference {
+    /// Returns the newest index in flight that says something of `key`.
+    pub fn in_flight(&self, key: &[u8]) -> Option<Index> {
+        self.changes.iter().rev().find(|(_, change)| change.touches(key)).map(|(index, _)| *index)
+    }
+
+    /// Takes in a change that went into entry `index`.
+    pub fn note(&mut self, index: Index, change: Change) {
+        change.apply(&mut self.current);
+        self.changes.push_back((index, change));
+    }
+
+    /// Returns the keys that have expired, as applied, and that nothing in flight is about: the first to expire first.
+    pub fn expired(&self, now_ms: u64) -> Vec<Vec<u8>> {
+        let due = |(_, (_, at_ms)): &(_, &(Vec<u8>, Option<u64>))| at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let due = self.applied.iter().filter(due).filter(|(key, _)| self.in_flight(key).is_none());
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    pub fn settle(&mut self, applied: Index) {
+        assert!(self.applied_index <= applied && applied <= self.last_index);
+        self.applied_index = applied;
+        while self.changes.front().is_some_and(|(index, _)| *index <= applied) {
+            let (_, change) = self.changes.pop_front().unwrap();
+            change.apply(&mut self.applied);
+        }
+    }
+
+    /// Forgets every change behind `last`, as a power cut does that loses them.
+    pub fn cut(&mut self, last: Index) {
+        assert!(last >= self.applied_index, "entry {} was acknowledged, the log ends at {last}", self.applied_index);
+        assert!(last <= self.last_index, "entry {last} was never proposed");
+        self.settle(last);
+        self.changes.clear();
+        self.current = self.applied.clone();
+        self.last_index = last;
+    }
+
+    /// Returns the content, as applied, with what has expired and was not deleted yet.
+    pub fn applied(&self) -> &Content {
+        &self.applied
+    }
+
+    /// Returns the content, as applied, but for what has expired.
+    pub fn live(&self, now_ms: u64) -> Content {
+        let mut live = self.applied.clone();
+        live.retain(|_, (_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        live
+    }
+
+    /// Decides on a request, without taking it in.
+    pub fn decide(&self, key: &[u8], request: &Request<'_>, now_ms: u64, admission: Admission) -> Decision {
+        if let Some(refusal) = refuse(request, admission) {
+            return Decision { response: Response::Refused(refusal), change: None, looked: false };
+        }
+        let here = self.current.get(key).filter(|(_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        let value = here.map(|(value, _)| value.as_slice());
+        let expiry = here.and_then(|(_, at_ms)| *at_ms);
+        let old = || here.map_or(Response::Missing, |(value, at)| Response::Value(Cow::Owned(value.clone()), *at));
+        let set = |value: &[u8], at_ms: Option<u64>| {
+            let passed = at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            match here {
+                None if passed => None,
+                Some(_) if passed => Some(Change::Remove(key.to_vec())),
+                _ => Some(Change::Set(key.to_vec(), value.to_vec(), at_ms)),
+            }
+        };
+        let remove = || here.map(|_| Change::Remove(key.to_vec()));
+        let (response, change) = match *request {
+            Request::Get => (old(), None),
+            Request::Put(put) => {
+                let (holds, at_ms) = put_terms(put, value.is_some(), expiry);
+                let response = match put.returns {
+                    Return::Old => old(),
+                    Return::Outcome if holds => Response::Done,
+                    Return::Outcome => Response::Missing,
+                };
+                (response, if holds { set(put.value, at_ms) } else { None })
+            }
+            Request::Delete => (Response::Integer(i64::from(here.is_some())), remove()),
+            Request::Take => (old(), remove()),
+            Request::Add(delta) => match add(value, delta) {
+                Ok(sum) => (Response::Integer(sum), set(sum.to_string().as_bytes(), expiry)),
+                Err(refusal) => (Response::Refused(refusal), None),
+            },
+            Request::Append(suffix) => {
+                let whole = [value.unwrap_or_default(), suffix].concat();
+                let unchanged = here.is_some() && suffix.is_empty();
+                if whole.len() > admission.value_bytes_max {
+                    (Response::Refused(Refusal::TooLong), None)
+                } else {
+                    let change = if unchanged { None } else { set(&whole, expiry) };
+                    (Response::Integer(i64::try_from(whole.len()).unwrap()), change)
+                }
+            }
+            Request::Expire { at_ms, condition } => match value {
+                Some(value) if expires(at_ms, condition, expiry) => (Response::Integer(1), set(value, Some(at_ms))),
+                _ => (Response::Integer(0), None),
+            },
+            Request::Persist => match (value, expiry) {
+                (Some(value), Some(_)) => (Response::Integer(1), set(value, None)),
+                _ => (Response::Integer(0), None),
+            },
+        };
+        Decision { response, change, looked: true }
+    }
+}
+
+fn refuse(request: &Request<'_>, admission: Admission) -> Option<Refusal> {
+    let deletes = matches!(request, Request::Delete | Request::Take);
+    match request {
+        Request::Get => None,
+        Request::Put(put) if put.value.len() > admission.value_bytes_max => Some(Refusal::TooLong),
+        Request::Put(_) | Request::Add(_) | Request::Append(_) if admission.memory_left < 0 => {
+            Some(Refusal::OutOfMemory)
+        }
+        _ if admission.log == LogRoom::Full || (admission.log == LogRoom::Deletes && !deletes) => {
+            Some(Refusal::DiskFull)
+        }
+        _ => None,
+    }
+}
+
+fn put_terms(put: Put<'_>, here: bool, expiry: Option<u64>) -> (bool, Option<u64>) {
+    let holds = match put.condition {
+        Condition::Always => true,
+        Condition::Absent => !here,
+        Condition::Present => here,
+    };
+    let at_ms = match put.expiry {
+        Expiry::Never => None,
+        Expiry::Keep => expiry,
+        Expiry::At(at_ms) => Some(at_ms),
+    };
+    (holds, at_ms)
+}
+
+fn add(value: Option<&[u8]>, delta: i64) -> Result<i64, Refusal> {
+    let Some(value) = value else { return Ok(delta) };
+    let text = String::from_utf8_lossy(value);
+    let number: i64 = text.parse().map_err(|_| Refusal::NotAnInteger)?;
+    if number.to_string() != text {
+        return Err(Refusal::NotAnInteger);
+    }
+    number.checked_add(delta).ok_or(Refusal::Overflow)
+}
+
+fn expires(at_ms: u64, condition: ExpireCondition, before: Option<u64>) -> bool {
+    let for_ever = u128::from(u64::MAX) + 1;
+    let (new, old) = (u128::from(at_ms), before.map_or(for_ever, u128::from));
+    match condition {
+        ExpireCondition::Always => true,
+        ExpireCondition::None => before.is_none(),
+        ExpireCondition::Some => before.is_some(),
+        ExpireCondition::Later => new > old,
+        ExpireCondition::Earlier => new < old,
+        ExpireCondition::SomeLater => before.is_some() && new > old,
+        ExpireCondition::SomeEarlier => before.is_some() && new < old,
+    }
+}
