@@ -1,0 +1,424 @@
+//! One client connection: bytes in, commands run, replies out in order.
+//!
+//! Commands are run as they are parsed, straight from the receive buffer; what is left of a command that has not wholly
+//! arrived is carried over to the next. A command that must wait (for room in the log, for the client to read its
+//! replies, for the next turn) stops the connection, not the shard.
+//!
+//! Invariants:
+//! 1. Commands of a connection run in the order in which they arrived; the next one is not begun before the last was
+//!    admitted.
+//! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of replies and one more.
+
+use std::rc::Rc;
+
+use ashlar_io::Socket;
+
+use crate::command::spread::{Answer, Plan, Question, Scan};
+use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
+use crate::core::{Admitted, Connection, Core, refuse_full};
+use crate::glob;
+use crate::resp::Spans;
+use crate::resp::Words;
+use crate::resp::decode::{Decoded, Decoder, Limits};
+use crate::resp::encode::Encoder;
+use crate::shared::ShardCounters;
+
+/// Replies that have not left the node before a connection stops taking commands, in bytes.
+pub const PENDING_BYTES: usize = 1 << 20;
+/// Commands on other shards that one connection may have under way.
+const REMOTE_MAX: usize = 1024;
+/// Longest carried-over buffer that is kept when it is empty, in bytes.
+const CARRY_KEPT_BYTES: usize = 64 << 10;
+
+/// What has to happen before the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// The log, or another turn, must make room.
+    Room,
+    /// Other connections have their turn.
+    Turn,
+    /// The client must read its replies.
+    Replies,
+    /// Other shards must answer.
+    Remote,
+}
+
+/// How the parsing of received bytes ended.
+#[derive(Debug)]
+enum Stop {
+    /// All whole commands were run.
+    Hungry,
+    /// The next command must wait; it has not begun.
+    Pause(Pause),
+    /// The last command goes over all partitions.
+    Spread(Plan),
+    /// The connection ends once its replies have left.
+    Close,
+}
+
+/// A connection being served.
+struct Client {
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+    session: Session,
+    decoder: Decoder,
+    spans: Spans,
+    carry: Vec<u8>,
+}
+
+/// Serves a connection until one side ends it.
+pub async fn serve(core: Rc<Core>, mut socket: Socket) {
+    let (now_ms, _) = core.now();
+    let addr = socket.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
+    let config = core.config();
+    let Some(id) = core.shared.connect(addr, now_ms, config.client.clients_max) else {
+        ShardCounters::add(&core.counters().rejected, 1);
+        socket.send(b"-ERR max number of clients reached\r\n");
+        return;
+    };
+    ShardCounters::add(&core.counters().accepted, 1);
+    let connection = Rc::new(Connection::new(id, socket.sender(), now_ms));
+    core.connections.borrow_mut().insert(id, Rc::clone(&connection));
+    let mut client = Client {
+        connection: Rc::clone(&connection),
+        session: Session { id, ..Session::default() },
+        decoder: Decoder::new(limits(&core)),
+        spans: Spans::new(),
+        carry: Vec::new(),
+        core: Rc::clone(&core),
+    };
+    client.run(&mut socket).await;
+    // Replies of commands that were run still leave: the client may have closed its sending side alone.
+    connection.settled(0).await;
+    core.connections.borrow_mut().remove(&id);
+    core.shared.disconnect(id);
+}
+
+fn limits(core: &Core) -> Limits {
+    let config = core.config();
+    let bytes = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut limits = Limits::authenticated(bytes(config.client.value_bytes_max));
+    limits.command_bytes_max = bytes(config.client.command_bytes_max);
+    limits
+}
+
+impl Client {
+    async fn run(&mut self, socket: &mut Socket) {
+        loop {
+            let Ok(chunk) = socket.receive().await else { return };
+            if chunk.is_empty() || self.core.is_stopping() {
+                return;
+            }
+            self.connection.active_ms.set(self.core.now().0);
+            ShardCounters::add(&self.core.counters().in_bytes, chunk.len() as u64);
+            if !self.take(&chunk).await {
+                return;
+            }
+        }
+    }
+
+    /// Runs the commands in received bytes; `false` ends the connection.
+    async fn take(&mut self, chunk: &[u8]) -> bool {
+        if self.carry.is_empty() {
+            let (used, go_on) = self.run_all(chunk).await;
+            self.carry.extend_from_slice(&chunk[used..]);
+            return go_on;
+        }
+        let mut carry = std::mem::take(&mut self.carry);
+        carry.extend_from_slice(chunk);
+        let (used, go_on) = self.run_all(&carry).await;
+        if used == carry.len() && carry.capacity() > CARRY_KEPT_BYTES {
+            carry = Vec::new();
+        } else {
+            carry.drain(..used);
+        }
+        self.carry = carry;
+        go_on
+    }
+
+    /// Runs every whole command of `input`; returns the bytes used, and whether the connection goes on.
+    async fn run_all(&mut self, input: &[u8]) -> (usize, bool) {
+        let mut used = 0;
+        loop {
+            let (more, stop) = self.run_some(&input[used..]);
+            used += more;
+            self.core.release_replies(&self.connection);
+            match stop {
+                Stop::Hungry => return (used, true),
+                Stop::Close => return (used, false),
+                Stop::Spread(plan) => self.spread(plan).await,
+                Stop::Pause(pause) => self.pause(pause).await,
+            }
+        }
+    }
+
+    async fn pause(&self, pause: Pause) {
+        match pause {
+            Pause::Room => self.core.next_turn(false).await,
+            Pause::Turn => self.core.next_turn(true).await,
+            Pause::Remote => self.connection.settled(REMOTE_MAX / 2).await,
+            Pause::Replies => {
+                self.connection.settled(0).await;
+                self.connection.sender.drained(PENDING_BYTES / 2).await;
+            }
+        }
+    }
+
+    /// Runs commands until one stops it; never suspends.
+    fn run_some(&mut self, input: &[u8]) -> (usize, Stop) {
+        let (mut at, mut commands) = (0, 0);
+        let stop = loop {
+            let (consumed, stop) = self.run_next(&input[at..]);
+            at += consumed;
+            match stop {
+                None => commands += 1,
+                Some(stop) => break stop,
+            }
+        };
+        ShardCounters::add(&self.core.counters().commands, commands);
+        (at, stop)
+    }
+
+    fn run_next(&mut self, input: &[u8]) -> (usize, Option<Stop>) {
+        let spans = &mut self.spans;
+        let consumed = match self.decoder.decode(input, spans) {
+            Ok(Decoded::Command { consumed }) => consumed,
+            Ok(Decoded::Empty { consumed }) => return (consumed, None),
+            Ok(Decoded::Partial { .. }) => return (0, Some(Stop::Hungry)),
+            Err(error) => {
+                error.write_reply(self.connection.replies.borrow_mut().out());
+                ShardCounters::add(&self.core.counters().errors, 1);
+                return (input.len(), Some(Stop::Close));
+            }
+        };
+        let spans = std::mem::take(&mut self.spans);
+        let stop = self.execute(spans.words(&input[..consumed]), consumed);
+        self.spans = spans;
+        match stop {
+            // It has not begun: the same bytes are parsed again.
+            Some(Stop::Pause(_)) => (0, stop),
+            other => (consumed, other),
+        }
+    }
+
+    fn execute(&mut self, words: Words<'_>, bytes: usize) -> Option<Stop> {
+        if !self.core.count_command() {
+            return Some(Stop::Pause(Pause::Turn));
+        }
+        if self.connection.pending_bytes() > PENDING_BYTES {
+            return Some(Stop::Pause(Pause::Replies));
+        }
+        let Some(command) = table::find(&words[0]) else {
+            self.reply_error(|encoder| encoder.unknown_command(words));
+            return None;
+        };
+        if !command.takes(words.len()) {
+            self.reply_error(|encoder| wrong_arity(encoder, command.name));
+            return None;
+        }
+        match command.run {
+            Run::Session(run) => self.run_session(words, run),
+            Run::Data(_) => self.run_data(command, words, bytes),
+            Run::Spread(plan) => {
+                let mut planned = None;
+                self.run_session_call(words, |call| planned = plan(call));
+                planned.map(Stop::Spread)
+            }
+        }
+    }
+
+    fn reply_error(&self, write: impl FnOnce(&mut Encoder<'_>)) {
+        let mut replies = self.connection.replies.borrow_mut();
+        write(&mut Encoder::new(replies.out(), self.session.version));
+        ShardCounters::add(&self.core.counters().errors, 1);
+    }
+
+    fn run_session(&mut self, words: Words<'_>, run: fn(&mut SessionCall<'_>)) -> Option<Stop> {
+        self.run_session_call(words, run);
+        if self.session.closing { Some(Stop::Close) } else { None }
+    }
+
+    fn run_session_call(&mut self, words: Words<'_>, run: impl FnOnce(&mut SessionCall<'_>)) {
+        let (now_ms, now_us) = self.core.now();
+        let mut replies = self.connection.replies.borrow_mut();
+        let out = replies.out();
+        let from = out.len();
+        let mut call = SessionCall { words, session: &mut self.session, shared: &self.core.shared, now_ms, now_us, out };
+        run(&mut call);
+        if replies.out().get(from) == Some(&b'-') {
+            ShardCounters::add(&self.core.counters().errors, 1);
+        }
+    }
+
+    fn run_data(&mut self, command: &'static Command, words: Words<'_>, bytes: usize) -> Option<Stop> {
+        if let Err(error) = check_keys(command, words) {
+            self.reply_error(|encoder| encoder.error(error.as_bytes()));
+            return None;
+        }
+        let Some(partition) = self.partition_of(command, words) else {
+            self.reply_error(|encoder| {
+                encoder.error(b"CROSSRANGE the keys of this command lie in different partitions");
+            });
+            return None;
+        };
+        let context = (self.session.database, self.session.version);
+        if self.core.routes.shard_of(partition) != self.core.shard {
+            if self.connection.replies.borrow().remote() >= REMOTE_MAX {
+                return Some(Stop::Pause(Pause::Remote));
+            }
+            self.core.forward(&self.connection, partition, command, words, context);
+            return None;
+        }
+        match self.core.admits(partition, command, bytes) {
+            Admitted::Now => {}
+            Admitted::Later => return Some(Stop::Pause(Pause::Room)),
+            Admitted::Never => {
+                refuse_full(self.connection.replies.borrow_mut().out(), self.session.version);
+                return None;
+            }
+        }
+        let mut replies = self.connection.replies.borrow_mut();
+        let out = replies.out();
+        let from = out.len();
+        let wait = self.core.run(partition, command, words, context, out);
+        if let Some(index) = wait {
+            replies.wait(partition, index, from);
+            self.core.register(&self.connection, partition, index);
+        }
+        None
+    }
+
+    /// Returns the partition that all keys of a command lie in; `None` when there are several.
+    fn partition_of(&self, command: &Command, words: Words<'_>) -> Option<usize> {
+        let routes = &self.core.routes;
+        if routes.partitions() == 1 {
+            return Some(0);
+        }
+        let mut found = None;
+        for place in command.key_places(words.len()) {
+            let key = [&[self.session.database], &words[place]].concat();
+            let partition = routes.partition_of(&key);
+            if *found.get_or_insert(partition) != partition {
+                return None;
+            }
+        }
+        found.or(Some(0))
+    }
+
+    /// Runs a command over all partitions, after everything before it.
+    async fn spread(&mut self, plan: Plan) {
+        self.connection.settled(0).await;
+        let mut reply = Vec::new();
+        let mut encoder = Encoder::new(&mut reply, self.session.version);
+        match plan {
+            Plan::Count { database } => {
+                let keys = self.count(database).await;
+                encoder.integer(i64::try_from(keys).unwrap_or(i64::MAX));
+            }
+            Plan::Clear { database } => {
+                if self.clear(database).await {
+                    encoder.ok();
+                } else {
+                    crate::command::refuse(&mut encoder, ashlar_partition::Refusal::DiskFull);
+                }
+            }
+            Plan::Scan(scan) => self.scan(scan, &mut encoder).await,
+            Plan::Random { database } => encoder.optional_bulk(self.random(database).await.as_deref()),
+            Plan::Keys { database, pattern } => self.keys(database, &pattern, &mut encoder).await,
+        }
+        self.connection.replies.borrow_mut().out().extend_from_slice(&reply);
+    }
+
+    async fn count(&self, database: u8) -> u64 {
+        let mut keys = 0;
+        for partition in 0..self.core.routes.partitions() {
+            if let Answer::Count(n) = self.core.ask(partition, Question::Count { database }).await {
+                keys += n;
+            }
+        }
+        keys
+    }
+
+    async fn clear(&self, database: Option<u8>) -> bool {
+        let mut cleared = true;
+        for partition in 0..self.core.routes.partitions() {
+            cleared &= self.core.ask(partition, Question::Clear { database }).await == Answer::Cleared(true);
+        }
+        cleared
+    }
+
+    async fn random(&self, database: u8) -> Option<Vec<u8>> {
+        let partitions = self.core.routes.partitions() as u64;
+        let seed = self.core.reactor.random();
+        for n in 0..partitions {
+            let partition = usize::try_from((seed % partitions + n) % partitions).expect("below a usize");
+            if let Answer::Key(Some(key)) = self.core.ask(partition, Question::Random { database, seed }).await {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// One step of a scan: asks partition after partition until enough keys were looked at, or none is left.
+    async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) {
+        let Scan { database, after, count, pattern, only_type } = scan;
+        let (keys, next) = self.scan_keys(database, after, count).await;
+        let wanted = |key: &&Vec<u8>| {
+            pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
+                && only_type.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
+        };
+        let keys: Vec<_> = keys.iter().filter(wanted).collect();
+        let cursor = next.map_or(0, |after| self.core.shared.keep_cursor(after));
+        encoder.array(2);
+        encoder.bulk(cursor.to_string().as_bytes());
+        encoder.array(keys.len());
+        keys.into_iter().for_each(|key| encoder.bulk(key));
+    }
+
+    async fn scan_keys(&self, database: u8, after: Option<Vec<u8>>, count: usize) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
+        let routes = &self.core.routes;
+        let first = after.clone().unwrap_or_else(|| vec![database]);
+        let mut keys = Vec::new();
+        let mut after = after;
+        for partition in routes.partition_of(&first)..routes.partitions() {
+            // At least one more key: so the place to go on at is always a key, and never the edge of a partition.
+            let count = count.saturating_sub(keys.len()).max(1);
+            let question = Question::Scan { database, after: after.take(), count };
+            let Answer::Keys(more, next) = self.core.ask(partition, question).await else { break };
+            keys.extend(more);
+            if next.is_some() {
+                return (keys, next);
+            }
+        }
+        (keys, None)
+    }
+
+    async fn keys(&self, database: u8, pattern: &[u8], encoder: &mut Encoder<'_>) {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (keys, next) = self.scan_keys(database, after, 1000).await;
+            found.extend(keys.into_iter().filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)));
+            self.core.next_turn(true).await;
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        encoder.array(found.len());
+        found.iter().for_each(|key| encoder.bulk(key));
+    }
+}
+
+/// Ends connections that have been silent for too long. Called each tick.
+pub(crate) fn end_idle(core: &Core) {
+    let idle_ms = u64::from(core.config().client.idle_timeout_s) * 1000;
+    if idle_ms == 0 {
+        return;
+    }
+    let (now_ms, _) = core.now();
+    for connection in core.connections.borrow().values() {
+        if now_ms.saturating_sub(connection.active_ms.get()) > idle_ms {
+            connection.sender.shut_down();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `INFO`: sections of facts and counters, in the lines that Redis's clients and exporters read. A field that this node
+//! cannot fill with the truth is not there.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ashlar_partition::key::DATABASES;
+
+use super::SessionCall;
+use super::connection::REDIS_VERSION;
+use crate::shared::{ShardCounters, Shared};
+
+/// One section: name in lower case, title, and what writes its lines.
+type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
+
+/// Every section, in the order in which they are answered.
+const SECTIONS: [Section; 14] = [
+    ("server", "Server", server),
+    ("clients", "Clients", clients),
+    ("memory", "Memory", memory),
+    ("persistence", "Persistence", persistence),
+    ("stats", "Stats", stats),
+    ("replication", "Replication", replication),
+    ("cpu", "CPU", empty),
+    ("commandstats", "Commandstats", empty),
+    ("latencystats", "Latencystats", empty),
+    ("errorstats", "Errorstats", empty),
+    ("cluster", "Cluster", cluster),
+    ("keyspace", "Keyspace", keyspace),
+    ("shards", "Shards", shards),
+    ("log", "Log", log),
+];
+
+/// Sections that are answered only when they are asked for, as in Redis.
+const ON_REQUEST: [&str; 2] = ["commandstats", "latencystats"];
+
+/// What the sections are made from, and the text so far.
+struct Lines<'a> {
+    shared: &'a Shared,
+    now_ms: u64,
+    now_us: u64,
+    text: String,
+}
+
+impl Lines<'_> {
+    fn field(&mut self, name: &str, value: impl std::fmt::Display) {
+        write!(self.text, "{name}:{value}\r\n").expect("a string takes all");
+    }
+
+    fn sum(&mut self, name: &str, counter: impl Fn(&ShardCounters) -> &AtomicU64) {
+        let sum = self.shared.sum(counter);
+        self.field(name, sum);
+    }
+}
+
+/// Runs `INFO`.
+pub fn info(call: &mut SessionCall<'_>) {
+    let wanted: Vec<String> = call
+        .words
+        .tail(1)
+        .iter()
+        .map(|word| String::from_utf8_lossy(word).to_ascii_lowercase())
+        .collect();
+    let mut lines = Lines {
+        shared: call.shared,
+        now_ms: call.now_ms,
+        now_us: call.now_us,
+        text: String::new(),
+    };
+    for (_, title, write) in SECTIONS
+        .iter()
+        .filter(|(name, ..)| is_wanted(name, &wanted))
+    {
+        let separator = if lines.text.is_empty() { "" } else { "\r\n" };
+        write!(lines.text, "{separator}# {title}\r\n").expect("a string takes all");
+        write(&mut lines);
+    }
+    let text = lines.text;
+    call.reply().verbatim(text.as_bytes());
+}
+
+fn is_wanted(section: &str, wanted: &[String]) -> bool {
+    let by_default = !ON_REQUEST.contains(&section);
+    let names = |wanted: &String| match wanted.as_str() {
+        "all" | "everything" => true,
+        "default" => by_default,
+        other => other == section,
+    };
+    (wanted.is_empty() && by_default) || wanted.iter().any(names)
+}
+
+fn empty(_: &mut Lines<'_>) {}
+
+fn server(lines: &mut Lines<'_>) {
+    let shared = lines.shared;
+    let uptime = lines.now_ms.saturating_sub(shared.started_ms) / 1000;
+    lines.field("redis_version", REDIS_VERSION);
+    lines.field("server_name", "ashlar");
+    lines.field("ashlar_version", env!("CARGO_PKG_VERSION"));
+    lines.field("redis_mode", "standalone");
+    lines.field("os", std::env::consts::OS);
+    lines.field("arch_bits", usize::BITS);
+    lines.field("multiplexing_api", "io_uring");
+    lines.field("process_id", shared.process_id);
+    lines.field("run_id", &shared.run_id);
+    lines.field("tcp_port", shared.listen.port());
+    lines.field("server_time_usec", lines.now_us);
+    lines.field("uptime_in_seconds", uptime);
+    lines.field("uptime_in_days", uptime / 86_400);
+    lines.field(
+        "listener0",
+        format_args!(
+            "name=tcp,bind={},port={}",
+            shared.listen.ip(),
+            shared.listen.port()
+        ),
+    );
+}
+
+fn clients(lines: &mut Lines<'_>) {
+    lines.field("connected_clients", lines.shared.clients());
+    lines.field("maxclients", lines.shared.config().client.clients_max);
+    lines.field("blocked_clients", 0);
+    lines.field("pubsub_clients", 0);
+    lines.field("tracking_clients", 0);
+}
+
+fn memory(lines: &mut Lines<'_>) {
+    let used = lines.shared.sum(|shard| &shard.used_bytes);
+    let budget = lines.shared.memory_bytes;
+    lines.field("used_memory", used);
+    lines.field("used_memory_human", human(used));
+    lines.field("used_memory_dataset", used);
+    lines.field("maxmemory", budget);
+    lines.field("maxmemory_human", human(budget));
+    lines.field("maxmemory_policy", "noeviction");
+}
+
+/// Returns bytes as Redis shows them to people: two decimals and a unit of 1024.
+fn human(bytes: u64) -> String {
+    let units = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
+    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        None => format!("{bytes}B"),
+        Some((unit, shift)) => {
+            let hundredths = (u128::from(bytes) * 100) >> shift;
+            format!("{}.{:02}{unit}", hundredths / 100, hundredths % 100)
+        }
+    }
+}
+
+fn persistence(lines: &mut Lines<'_>) {
+    for (name, value) in [
+        ("loading", 0),
+        ("async_loading", 0),
+        ("rdb_bgsave_in_progress", 0),
+    ] {
+        lines.field(name, value);
+    }
+    lines.field("rdb_last_bgsave_status", "ok");
+    lines.field("aof_enabled", 1);
+    lines.field("aof_rewrite_in_progress", 0);
+    lines.field("aof_last_bgrewrite_status", "ok");
+    lines.field("aof_last_write_status", "ok");
+}
+
+fn stats(lines: &mut Lines<'_>) {
+    lines.sum("total_connections_received", |shard| &shard.accepted);
+    lines.sum("total_commands_processed", |shard| &shard.commands);
+    lines.sum("total_net_input_bytes", |shard| &shard.in_bytes);
+    lines.sum("total_net_output_bytes", |shard| &shard.out_bytes);
+    lines.sum("rejected_connections", |shard| &shard.rejected);
+    lines.sum("expired_keys", |shard| &shard.expired);
+    lines.field("evicted_keys", 0);
+    lines.sum("keyspace_hits", |shard| &shard.hits);
+    lines.sum("keyspace_misses", |shard| &shard.misses);
+    lines.field("pubsub_channels", 0);
+    lines.field("pubsub_patterns", 0);
+    lines.sum("total_error_replies", |shard| &shard.errors);
+}
+
+fn replication(lines: &mut Lines<'_>) {
+    lines.field("role", "master");
+    lines.field("connected_slaves", 0);
+    lines.field("master_failover_state", "no-failover");
+    lines.field("master_replid", &lines.shared.run_id);
+    lines.field("master_repl_offset", 0);
+    lines.field("repl_backlog_active", 0);
+}
+
+fn cluster(lines: &mut Lines<'_>) {
+    lines.field("cluster_enabled", 0);
+}
+
+fn keyspace(lines: &mut Lines<'_>) {
+    for database in 0..usize::from(DATABASES) {
+        let keys = lines.shared.sum(|shard| &shard.keys[database]);
+        let expires = lines.shared.sum(|shard| &shard.expiring[database]);
+        if keys > 0 {
+            lines.field(
+                &format!("db{database}"),
+                format_args!("keys={keys},expires={expires},avg_ttl=0"),
+            );
+        }
+    }
+}
+
+fn shards(lines: &mut Lines<'_>) {
+    lines.field("shards", lines.shared.shards.len());
+    for (number, shard) in lines.shared.shards.iter().enumerate() {
+        let line = shard_line(shard);
+        lines.field(&format!("shard{number}"), line);
+    }
+}
+
+fn shard_line(shard: &ShardCounters) -> String {
+    let keys: u64 = shard
+        .keys
+        .iter()
+        .map(|keys| keys.load(Ordering::Relaxed))
+        .sum();
+    let counters = [
+        ("commands", &shard.commands),
+        ("used_bytes", &shard.used_bytes),
+        ("log_live_bytes", &shard.log_live_bytes),
+        ("turns", &shard.turns),
+        ("sleeps", &shard.sleeps),
+        ("stalls", &shard.stalls),
+    ];
+    let mut line = format!("keys={keys}");
+    for (name, counter) in counters {
+        write!(line, ",{name}={}", counter.load(Ordering::Relaxed)).expect("a string takes all");
+    }
+    line
+}
+
+fn log(lines: &mut Lines<'_>) {
+    lines.field("log_segment_bytes", lines.shared.format.segment_bytes);
+    lines.sum("log_batches", |shard| &shard.log_batches);
+    lines.sum("log_bytes", |shard| &shard.log_bytes);
+    lines.sum("log_payload_bytes", |shard| &shard.log_payload_bytes);
+    lines.sum("log_live_bytes", |shard| &shard.log_live_bytes);
+}

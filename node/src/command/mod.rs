@@ -1,0 +1,258 @@
+//! Commands: Redis words in, requests to a partition out, and its responses as words again. A table names each command,
+//! with what clients want to know of it, and the function that runs it; so two hundred of them need no long match.
+//!
+//! There are three kinds, by where they run:
+//! - on the connection ([`Run::Session`]): they touch no key and answer at once;
+//! - on the shard that owns their keys ([`Run::Data`]): all keys lie in one partition, all changes in one entry;
+//! - over all partitions ([`Run::Spread`]): asked one after another while the connection waits.
+
+pub mod connection;
+pub mod describe;
+pub mod info;
+pub mod keys;
+pub mod options;
+pub mod server;
+pub mod settings;
+pub mod spread;
+pub mod string;
+pub mod subcommand;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use ashlar_consensus::{Clock, Index};
+use ashlar_partition::key::{KeyBuf, USER_KEY_BYTES_MAX};
+use ashlar_partition::{Partition, Refusal, Request, Response};
+
+use crate::resp::encode::Encoder;
+use crate::resp::{Version, Words};
+use crate::shared::Shared;
+
+/// What a command is, as `COMMAND` tells it and as the node needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// Name in lower case.
+    pub name: &'static str,
+    /// Words with the name: exactly so many, or at least so many when negative.
+    pub arity: i16,
+    /// Flags as `COMMAND INFO` names them.
+    pub flags: &'static [&'static str],
+    /// First word that is a key, 0 for none.
+    pub first_key: i16,
+    /// Last word that is a key; negative counts from the end.
+    pub last_key: i16,
+    /// Distance between keys.
+    pub key_step: i16,
+    /// Group as `COMMAND DOCS` names it.
+    pub group: &'static str,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Version of Redis whose behaviour it has first.
+    pub since: &'static str,
+    /// Arguments as a person types them, for `COMMAND DOCS`.
+    pub syntax: &'static str,
+    /// What it does.
+    pub run: Run,
+}
+
+impl Command {
+    /// Says whether the command may change data.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.flags.contains(&"write")
+    }
+
+    /// Says whether a request with `words` words (name included) has the right number of them.
+    #[must_use]
+    pub fn takes(&self, words: usize) -> bool {
+        let wanted = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 { words >= wanted } else { words == wanted }
+    }
+
+    /// Returns the places of the keys among `words` words.
+    pub fn key_places(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = usize::try_from(self.first_key).unwrap_or(0);
+        let from_end = usize::from(self.last_key.unsigned_abs());
+        let last = if self.last_key < 0 { words.saturating_sub(from_end) } else { from_end };
+        let step = usize::try_from(self.key_step).unwrap_or(1).max(1);
+        let none = first == 0;
+        (first..=last).step_by(step).filter(move |place| !none && *place < words)
+    }
+}
+
+/// How a command runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// On the connection, at once.
+    Session(fn(&mut SessionCall<'_>)),
+    /// On the shard of its keys.
+    Data(fn(&mut DataCall<'_>)),
+    /// Over all partitions.
+    Spread(fn(&mut SessionCall<'_>) -> Option<spread::Plan>),
+}
+
+/// What a connection has been told about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// Number of the connection, unique in the life of the node.
+    pub id: u64,
+    /// Database that keys belong to, 0 to 15.
+    pub database: u8,
+    /// Protocol of the replies.
+    pub version: Version,
+    /// Name that the client gave itself.
+    pub name: Vec<u8>,
+    /// Library that the client says it is.
+    pub library: Vec<u8>,
+    /// Version of that library.
+    pub library_version: Vec<u8>,
+    /// Set when the connection is to be closed after the reply.
+    pub closing: bool,
+}
+
+/// A command on its connection.
+#[derive(Debug)]
+pub struct SessionCall<'a> {
+    /// The whole command, its name first.
+    pub words: Words<'a>,
+    /// The connection.
+    pub session: &'a mut Session,
+    /// What the shards share: configuration, counters, clients.
+    pub shared: &'a Shared,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+    /// Microseconds since 1970.
+    pub now_us: u64,
+    /// Where the reply goes.
+    pub out: &'a mut Vec<u8>,
+}
+
+impl SessionCall<'_> {
+    /// Returns the encoder of the reply, in the connection's protocol as it is now.
+    pub fn reply(&mut self) -> Encoder<'_> {
+        Encoder::new(self.out, self.session.version)
+    }
+}
+
+/// A command on the shard of its keys.
+#[derive(Debug)]
+pub struct DataCall<'a> {
+    /// The whole command, its name first.
+    pub words: Words<'a>,
+    /// Database of the connection.
+    pub database: u8,
+    /// Protocol of the reply.
+    pub version: Version,
+    /// The partition that all keys of the command lie in.
+    pub partition: &'a mut Partition,
+    /// The shard's clock.
+    pub clock: &'a mut Clock,
+    /// Milliseconds since 1970, the same for the whole turn.
+    pub now_ms: u64,
+    /// Microseconds since 1970.
+    pub now_us: u64,
+    /// Scratch for internal keys.
+    pub key: &'a mut KeyBuf,
+    /// Where the reply goes.
+    pub out: &'a mut Vec<u8>,
+    /// Index that must be applied before the reply may leave.
+    pub wait: Option<Index>,
+    /// Keys that a read found.
+    pub hits: u32,
+    /// Keys that a read did not find.
+    pub misses: u32,
+}
+
+impl<'a> DataCall<'a> {
+    /// Returns the encoder of the reply.
+    pub fn reply(&mut self) -> Encoder<'_> {
+        Encoder::new(self.out, self.version)
+    }
+
+    /// Returns a word of the command, empty when there are not so many: the table has checked that there are.
+    #[must_use]
+    pub fn word(&self, place: usize) -> &'a [u8] {
+        self.words.get(place).unwrap_or_default()
+    }
+
+    /// Counts a key that was looked for to be read.
+    pub fn count_read(&mut self, found: bool) {
+        self.hits += u32::from(found);
+        self.misses += u32::from(!found);
+    }
+
+    /// Asks the partition; `answer` turns the response into a reply or a value. The reply will wait for what the response
+    /// waits for.
+    pub fn ask<A>(
+        &mut self,
+        user_key: &[u8],
+        request: &Request<'_>,
+        answer: impl FnOnce(Response<'_>, &mut Encoder<'_>) -> A,
+    ) -> A {
+        let key = self.key.set(self.database, user_key);
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let mut encoder = Encoder::new(self.out, self.version);
+        let (answer, wait) = self.partition.serve(
+            key,
+            request,
+            self.now_ms,
+            || clock.take(now_us),
+            |response| answer(response, &mut encoder),
+        );
+        self.wait = self.wait.max(wait);
+        answer
+    }
+}
+
+/// Writes the error of a refusal, in Redis's words where Redis has them.
+pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
+    encoder.error(match refusal {
+        Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
+        Refusal::Overflow => b"ERR increment or decrement would overflow",
+        Refusal::TooLong => b"ERR string exceeds maximum allowed size (client.value_bytes_max)",
+        Refusal::OutOfMemory => b"OOM command not allowed when used memory > 'maxmemory'.",
+        Refusal::DiskFull => b"DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room",
+    });
+}
+
+/// Writes the error of a command with the wrong number of words.
+pub fn wrong_arity(encoder: &mut Encoder<'_>, name: &str) {
+    encoder.error(format!("ERR wrong number of arguments for '{name}' command").as_bytes());
+}
+
+/// Writes Redis's error for words that a command does not take.
+pub fn syntax_error(encoder: &mut Encoder<'_>) {
+    encoder.error(b"ERR syntax error");
+}
+
+/// Error of a key that is longer than [`USER_KEY_BYTES_MAX`].
+pub const KEY_TOO_LONG: &str = "ERR key is longer than 65536 bytes";
+const _: () = assert!(USER_KEY_BYTES_MAX == 65_536, "the error names the limit");
+
+/// Checks the keys among the words of a command.
+///
+/// # Errors
+/// [`KEY_TOO_LONG`]: one of them is longer than the node keeps; nothing was done.
+pub fn check_keys(command: &Command, words: Words<'_>) -> Result<(), &'static str> {
+    let mut places = command.key_places(words.len());
+    match places.any(|place| words[place].len() > USER_KEY_BYTES_MAX) {
+        true => Err(KEY_TOO_LONG),
+        false => Ok(()),
+    }
+}
+
+/// Writes a response as most commands do: nothing there is null, done is OK, values and numbers are themselves.
+pub fn respond(response: Response<'_>, encoder: &mut Encoder<'_>) {
+    match response {
+        Response::Missing => encoder.null(),
+        Response::Done => encoder.ok(),
+        Response::Value(value, _) => encoder.bulk(&value),
+        Response::Integer(number) => encoder.integer(number),
+        Response::Refused(refusal) => refuse(encoder, refusal),
+    }
+}
+
+/// Writes the error of a word that had to be an integer.
+pub fn not_an_integer(encoder: &mut Encoder<'_>) {
+    refuse(encoder, Refusal::NotAnInteger);
+}

@@ -1,0 +1,504 @@
+//! Commands on the value of a key: `GET`, `SET` and their relatives, and the integers that values can be.
+//!
+//! Invariant: a command that sets several keys sets all of them, in one entry, or none.
+
+use ashlar_partition::{
+    Admission, Condition, ExpireCondition, Expiry, LogRoom, Put, Refusal, Request, Response, Return,
+};
+
+use super::options::{self, Base, Scale, Touch, Unit};
+use super::{Command, DataCall, Run, not_an_integer, refuse, respond, wrong_arity};
+use crate::number::parse_i64;
+use crate::resp::encode::Encoder;
+
+/// What most reads of one key have in common.
+const READ: Command = Command {
+    name: "",
+    arity: 2,
+    flags: &["readonly", "fast"],
+    first_key: 1,
+    last_key: 1,
+    key_step: 1,
+    group: "string",
+    summary: "",
+    since: "1.0.0",
+    syntax: "key",
+    run: Run::Data(get),
+};
+
+/// What most writes of one key have in common.
+const WRITE: Command = Command {
+    flags: &["write", "denyoom"],
+    ..READ
+};
+
+/// What writes of one key have in common that take no longer for a larger value.
+const FAST_WRITE: Command = Command {
+    flags: &["write", "denyoom", "fast"],
+    ..READ
+};
+
+/// The commands of this family.
+pub const STRING: &[Command] = &[
+    Command {
+        name: "get",
+        summary: "Returns the value of a key.",
+        ..READ
+    },
+    Command {
+        name: "set",
+        arity: -3,
+        summary: "Sets the value of a key, whatever it was before.",
+        syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        run: Run::Data(set),
+        ..WRITE
+    },
+    Command {
+        name: "mget",
+        arity: -2,
+        last_key: -1,
+        summary: "Returns the values of several keys.",
+        syntax: "key [key ...]",
+        run: Run::Data(mget),
+        ..READ
+    },
+    Command {
+        name: "mset",
+        arity: -3,
+        last_key: -1,
+        key_step: 2,
+        summary: "Sets several keys at once, all or none.",
+        since: "1.0.1",
+        syntax: "key value [key value ...]",
+        run: Run::Data(mset),
+        ..WRITE
+    },
+    Command {
+        name: "msetnx",
+        arity: -3,
+        last_key: -1,
+        key_step: 2,
+        summary: "Sets several keys at once when none of them is there.",
+        since: "1.0.1",
+        syntax: "key value [key value ...]",
+        run: Run::Data(msetnx),
+        ..WRITE
+    },
+    Command {
+        name: "getset",
+        arity: 3,
+        summary: "Sets a key and returns the value before.",
+        syntax: "key value",
+        run: Run::Data(getset),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "getdel",
+        flags: &["write", "fast"],
+        summary: "Returns the value of a key and deletes it.",
+        since: "6.2.0",
+        run: Run::Data(getdel),
+        ..READ
+    },
+    Command {
+        name: "getex",
+        arity: -2,
+        flags: &["write", "fast"],
+        summary: "Returns the value of a key and sets or removes its expiry.",
+        since: "6.2.0",
+        syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+        run: Run::Data(getex),
+        ..READ
+    },
+    Command {
+        name: "setnx",
+        arity: 3,
+        summary: "Sets a key when it is not there.",
+        syntax: "key value",
+        run: Run::Data(setnx),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "setex",
+        arity: 4,
+        summary: "Sets a key that expires after some seconds.",
+        since: "2.0.0",
+        syntax: "key seconds value",
+        run: Run::Data(setex),
+        ..WRITE
+    },
+    Command {
+        name: "psetex",
+        arity: 4,
+        summary: "Sets a key that expires after some milliseconds.",
+        since: "2.6.0",
+        syntax: "key milliseconds value",
+        run: Run::Data(psetex),
+        ..WRITE
+    },
+    Command {
+        name: "incr",
+        summary: "Adds one to the integer that a key holds, 0 when it is missing.",
+        run: Run::Data(incr),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "decr",
+        summary: "Subtracts one from the integer that a key holds, 0 when it is missing.",
+        run: Run::Data(decr),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "incrby",
+        arity: 3,
+        summary: "Adds a number to the integer that a key holds, 0 when it is missing.",
+        syntax: "key increment",
+        run: Run::Data(incrby),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "decrby",
+        arity: 3,
+        summary: "Subtracts a number from the integer that a key holds, 0 when it is missing.",
+        syntax: "key decrement",
+        run: Run::Data(decrby),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "append",
+        arity: 3,
+        summary: "Appends to the value of a key, and makes the key when it is missing.",
+        since: "2.0.0",
+        syntax: "key value",
+        run: Run::Data(append),
+        ..FAST_WRITE
+    },
+    Command {
+        name: "strlen",
+        summary: "Returns the length of a value in bytes.",
+        since: "2.2.0",
+        run: Run::Data(strlen),
+        ..READ
+    },
+    Command {
+        name: "getrange",
+        arity: 4,
+        flags: &["readonly"],
+        summary: "Returns the bytes of a value from one place to another, both included.",
+        since: "2.4.0",
+        syntax: "key start end",
+        run: Run::Data(getrange),
+        ..READ
+    },
+    Command {
+        name: "substr",
+        arity: 4,
+        flags: &["readonly"],
+        summary: "Returns the bytes of a value from one place to another; the old name of GETRANGE.",
+        syntax: "key start end",
+        run: Run::Data(getrange),
+        ..READ
+    },
+];
+
+fn get(call: &mut DataCall<'_>) {
+    read(call, 1);
+}
+
+/// Answers the value of the key at `place`, counts the read and says whether there is such a key.
+fn read(call: &mut DataCall<'_>, place: usize) -> bool {
+    read_by(call, place, &Request::Get)
+}
+
+fn read_by(call: &mut DataCall<'_>, place: usize, request: &Request<'_>) -> bool {
+    let found = call.ask(call.word(place), request, |response, encoder| {
+        let found = matches!(response, Response::Value(..));
+        respond(response, encoder);
+        found
+    });
+    call.count_read(found);
+    found
+}
+
+fn mget(call: &mut DataCall<'_>) {
+    let keys = call.words.len() - 1;
+    call.reply().array(keys);
+    for place in 1..=keys {
+        read(call, place);
+    }
+}
+
+const fn put(value: &[u8], condition: Condition, expiry: Expiry, returns: Return) -> Request<'_> {
+    Request::Put(Put {
+        value,
+        condition,
+        expiry,
+        returns,
+    })
+}
+
+fn set(call: &mut DataCall<'_>) {
+    let (key, value) = (call.word(1), call.word(2));
+    match options::set_options(call.words.tail(3), call.now_ms) {
+        Err(error) => call.reply().error(error.as_bytes()),
+        Ok(options) if options.old => set_and_return(call, options.condition, options.expiry),
+        Ok(options) => {
+            let request = put(value, options.condition, options.expiry, Return::Outcome);
+            call.ask(key, &request, respond);
+        }
+    }
+}
+
+/// Sets the key and answers its value before, which counts as a read.
+fn set_and_return(call: &mut DataCall<'_>, condition: Condition, expiry: Expiry) {
+    let request = put(call.word(2), condition, expiry, Return::Old);
+    let read = call.ask(call.word(1), &request, |response, encoder| {
+        let read = match response {
+            Response::Value(..) => Some(true),
+            Response::Refused(_) => None,
+            Response::Missing | Response::Done | Response::Integer(_) => Some(false),
+        };
+        respond(response, encoder);
+        read
+    });
+    if let Some(found) = read {
+        call.count_read(found);
+    }
+}
+
+fn getset(call: &mut DataCall<'_>) {
+    set_and_return(call, Condition::Always, Expiry::Never);
+}
+
+fn setnx(call: &mut DataCall<'_>) {
+    let request = put(
+        call.word(2),
+        Condition::Absent,
+        Expiry::Never,
+        Return::Outcome,
+    );
+    call.ask(call.word(1), &request, |response, encoder| match response {
+        Response::Done => encoder.integer(1),
+        Response::Missing => encoder.integer(0),
+        Response::Value(..) | Response::Integer(_) | Response::Refused(_) => {
+            respond(response, encoder)
+        }
+    });
+}
+
+fn setex(call: &mut DataCall<'_>) {
+    set_expiring(call, (Unit::Seconds, Base::Now), "setex");
+}
+
+fn psetex(call: &mut DataCall<'_>) {
+    set_expiring(call, (Unit::Milliseconds, Base::Now), "psetex");
+}
+
+fn set_expiring(call: &mut DataCall<'_>, scale: Scale, name: &str) {
+    match options::positive_moment_ms(call.word(2), scale, call.now_ms, name) {
+        Err(error) => call.reply().error(error.as_bytes()),
+        Ok(at_ms) => {
+            let request = put(
+                call.word(3),
+                Condition::Always,
+                Expiry::At(at_ms),
+                Return::Outcome,
+            );
+            call.ask(call.word(1), &request, respond);
+        }
+    }
+}
+
+fn getdel(call: &mut DataCall<'_>) {
+    read_by(call, 1, &Request::Take);
+}
+
+fn getex(call: &mut DataCall<'_>) {
+    let touch = match options::getex_options(call.words.tail(2)) {
+        Err(error) => return call.reply().error(error.as_bytes()),
+        Ok(touch) => touch,
+    };
+    let from = call.out.len();
+    if !read(call, 1) {
+        return;
+    }
+    let request = match touch {
+        Touch::Leave => return,
+        Touch::Persist => Request::Persist,
+        Touch::Expire(scale, word) => {
+            let condition = ExpireCondition::Always;
+            match options::positive_moment_ms(word, scale, call.now_ms, "getex") {
+                Ok(at_ms) => Request::Expire { at_ms, condition },
+                Err(error) => {
+                    return replace(call, from, |encoder| encoder.error(error.as_bytes()));
+                }
+            }
+        }
+    };
+    let refused = call.ask(call.word(1), &request, |response, _| match response {
+        Response::Refused(refusal) => Some(refusal),
+        Response::Missing | Response::Done | Response::Value(..) | Response::Integer(_) => None,
+    });
+    if let Some(refusal) = refused {
+        replace(call, from, |encoder| refuse(encoder, refusal));
+    }
+}
+
+/// Writes an error in place of the reply that begins at `from`: a value is written before it is known whether its expiry
+/// can be set.
+fn replace(call: &mut DataCall<'_>, from: usize, write: impl FnOnce(&mut Encoder<'_>)) {
+    call.out.truncate(from);
+    write(&mut call.reply());
+}
+
+fn mset(call: &mut DataCall<'_>) {
+    if call.words.len().is_multiple_of(2) {
+        return wrong_arity(&mut call.reply(), "mset");
+    }
+    match set_all(call) {
+        Ok(()) => call.reply().ok(),
+        Err(refusal) => refuse(&mut call.reply(), refusal),
+    }
+}
+
+fn msetnx(call: &mut DataCall<'_>) {
+    if call.words.len().is_multiple_of(2) {
+        return wrong_arity(&mut call.reply(), "msetnx");
+    }
+    let keys = (1..call.words.len()).step_by(2);
+    if keys.into_iter().any(|place| is_there(call, place)) {
+        return call.reply().integer(0);
+    }
+    match set_all(call) {
+        Ok(()) => call.reply().integer(1),
+        Err(refusal) => refuse(&mut call.reply(), refusal),
+    }
+}
+
+fn is_there(call: &mut DataCall<'_>, place: usize) -> bool {
+    call.ask(call.word(place), &Request::Get, |response, _| {
+        matches!(response, Response::Value(..))
+    })
+}
+
+/// Sets every pair of key and value, or refuses all of them.
+fn set_all(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let Admission { memory_left, .. } = admit_all(call)?;
+    // A command is admitted whole while there is memory at all, as one SET is: so its own pairs do not count against it.
+    call.partition.admission.memory_left = i64::MAX;
+    for place in (1..call.words.len()).step_by(2) {
+        let request = put(
+            call.word(place + 1),
+            Condition::Always,
+            Expiry::Never,
+            Return::Outcome,
+        );
+        let done = call.ask(call.word(place), &request, |response, _| {
+            response == Response::Done
+        });
+        assert!(done, "the command was admitted whole");
+    }
+    let used = i64::MAX - call.partition.admission.memory_left;
+    call.partition.admission.memory_left = memory_left - used;
+    Ok(())
+}
+
+/// Says whether a partition takes all values of a command.
+fn admit_all(call: &DataCall<'_>) -> Result<Admission, Refusal> {
+    let admission = call.partition.admission;
+    let mut values = (2..call.words.len()).step_by(2);
+    if values.any(|place| call.words[place].len() > admission.value_bytes_max) {
+        return Err(Refusal::TooLong);
+    }
+    if admission.memory_left < 0 {
+        return Err(Refusal::OutOfMemory);
+    }
+    match admission.log {
+        LogRoom::Open => Ok(admission),
+        LogRoom::Deletes | LogRoom::Full => Err(Refusal::DiskFull),
+    }
+}
+
+fn incr(call: &mut DataCall<'_>) {
+    call.ask(call.word(1), &Request::Add(1), respond);
+}
+
+fn decr(call: &mut DataCall<'_>) {
+    call.ask(call.word(1), &Request::Add(-1), respond);
+}
+
+fn incrby(call: &mut DataCall<'_>) {
+    match parse_i64(call.word(2)) {
+        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
+        None => not_an_integer(&mut call.reply()),
+    }
+}
+
+fn decrby(call: &mut DataCall<'_>) {
+    let Some(delta) = parse_i64(call.word(2)) else {
+        return not_an_integer(&mut call.reply());
+    };
+    match delta.checked_neg() {
+        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
+        None => call.reply().error(b"ERR decrement would overflow"),
+    }
+}
+
+fn append(call: &mut DataCall<'_>) {
+    call.ask(call.word(1), &Request::Append(call.word(2)), respond);
+}
+
+fn strlen(call: &mut DataCall<'_>) {
+    with_value(call, |value, encoder| {
+        encoder.integer(i64::try_from(value.len()).expect("values are bounded"))
+    });
+}
+
+/// Answers from the value of the key, empty when there is none, and counts the read.
+fn with_value(call: &mut DataCall<'_>, answer: impl FnOnce(&[u8], &mut Encoder<'_>)) {
+    let found = call.ask(
+        call.word(1),
+        &Request::Get,
+        |response, encoder| match response {
+            Response::Value(value, _) => {
+                answer(&value, encoder);
+                true
+            }
+            Response::Missing | Response::Done | Response::Integer(_) | Response::Refused(_) => {
+                answer(b"", encoder);
+                false
+            }
+        },
+    );
+    call.count_read(found);
+}
+
+fn getrange(call: &mut DataCall<'_>) {
+    let (Some(start), Some(end)) = (parse_i64(call.word(2)), parse_i64(call.word(3))) else {
+        return not_an_integer(&mut call.reply());
+    };
+    with_value(call, |value, encoder| {
+        encoder.bulk(slice(value, start, end))
+    });
+}
+
+/// Returns the bytes from `start` to `end`, both included; negative places count from the end.
+fn slice(value: &[u8], start: i64, end: i64) -> &[u8] {
+    let length = i64::try_from(value.len()).expect("values are bounded");
+    let from_front = |place: i64| {
+        if place < 0 {
+            place.saturating_add(length)
+        } else {
+            place
+        }
+    };
+    let (first, last) = (
+        from_front(start).max(0),
+        from_front(end).max(0).min(length - 1),
+    );
+    if first > last || (start < 0 && end < 0 && start > end) {
+        return &[];
+    }
+    let within = |place: i64| usize::try_from(place).expect("clamped to the value");
+    &value[within(first)..=within(last)]
+}

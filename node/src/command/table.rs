@@ -1,0 +1,120 @@
+//! The table of all commands, joined at compile time from the families, and how a name is found in it.
+//!
+//! It is not a long match: a name is hashed by its length and its first and last bytes, and the slot tells the row. To
+//! add a command, write its row beside its function; to add a family, name it in [`FAMILIES`].
+//!
+//! Invariant: every row is found by its name in letters of either case, and nothing else is found.
+
+use super::{Command, connection, keys, server, string};
+
+/// The commands of each family, in the order in which `COMMAND` lists them.
+const FAMILIES: &[&[Command]] = &[
+    string::STRING,
+    keys::KEYS,
+    connection::CONNECTION,
+    server::SERVER,
+];
+
+/// Rows of the table.
+const ROWS: usize = count(FAMILIES);
+/// Slots of the index, a power of two; about one in eight is used, so that names rarely meet.
+const SLOTS: usize = (ROWS * 8).next_power_of_two();
+/// A slot without a row.
+const EMPTY: u16 = u16::MAX;
+
+static TABLE: [Command; ROWS] = join(FAMILIES);
+static INDEX: [u16; SLOTS] = index(&join(FAMILIES));
+
+/// Returns the command that `name` names, in letters of either case.
+#[must_use]
+pub fn find(name: &[u8]) -> Option<&'static Command> {
+    let mut slot = slot_of(name);
+    loop {
+        let row = INDEX[slot];
+        if row == EMPTY {
+            return None;
+        }
+        let command = &TABLE[usize::from(row)];
+        if command.name.as_bytes().eq_ignore_ascii_case(name) {
+            return Some(command);
+        }
+        slot = (slot + 1) % SLOTS;
+    }
+}
+
+/// Returns every command, family by family.
+#[must_use]
+pub fn all() -> &'static [Command] {
+    &TABLE
+}
+
+/// Returns where the search for `name` begins. Bit 5 tells the cases of a letter apart, so it is set in every byte.
+const fn slot_of(name: &[u8]) -> usize {
+    const EITHER_CASE: u64 = 0x2020_2020_2020_2020;
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (first, last) = ends(name);
+    let mixed = (first | EITHER_CASE).wrapping_mul(SPREAD) ^ (last | EITHER_CASE);
+    let hash = (mixed ^ name.len() as u64).wrapping_mul(SPREAD);
+    (hash >> 32) as usize % SLOTS
+}
+
+/// Returns the first and the last bytes of a name; they overlap when it is short.
+const fn ends(name: &[u8]) -> (u64, u64) {
+    if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        return (
+            u32::from_le_bytes(*first) as u64,
+            u32::from_le_bytes(*last) as u64,
+        );
+    }
+    match name {
+        [a, b, c] => (*a as u64 | (*b as u64) << 8 | (*c as u64) << 16, 0),
+        [a, b] => (*a as u64 | (*b as u64) << 8, 0),
+        [a] => (*a as u64, 0),
+        _ => (0, 0),
+    }
+}
+
+const fn count(families: &[&[Command]]) -> usize {
+    let (mut rows, mut family) = (0, 0);
+    while family < families.len() {
+        rows += families[family].len();
+        family += 1;
+    }
+    rows
+}
+
+const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
+    let mut table = [families[0][0]; N];
+    let (mut at, mut family) = (0, 0);
+    while family < families.len() {
+        let mut row = 0;
+        while row < families[family].len() {
+            table[at] = families[family][row];
+            (at, row) = (at + 1, row + 1);
+        }
+        family += 1;
+    }
+    table
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "asserted to fit at compile time"
+)]
+const fn index(table: &[Command; ROWS]) -> [u16; SLOTS] {
+    assert!(ROWS < EMPTY as usize, "a row has a number of 16 bits");
+    let mut index = [EMPTY; SLOTS];
+    let mut row = 0;
+    while row < ROWS {
+        let mut slot = slot_of(table[row].name.as_bytes());
+        while index[slot] != EMPTY {
+            slot = (slot + 1) % SLOTS;
+        }
+        index[slot] = row as u16;
+        row += 1;
+    }
+    index
+}

@@ -1,0 +1,192 @@
+//! Tests of the commands on the connection.
+
+use super::harness::Client;
+use super::{NOT_AN_INTEGER, SYNTAX};
+use crate::resp::Version;
+
+#[test]
+fn a_ping_is_answered() {
+    Client::new().expect(&[
+        ("PING", "+PONG"),
+        ("ping hello", "$5|hello"),
+        (
+            "PING a b",
+            "-ERR wrong number of arguments for 'ping' command",
+        ),
+        ("ECHO hello", "$5|hello"),
+    ]);
+}
+
+#[test]
+fn hello_chooses_the_protocol() {
+    let map = "$6|server|$5|redis|$7|version|$5|7.2.4|$5|proto|:2|$2|id|:1|$4|mode|$10|standalone|\
+               $4|role|$6|master|$7|modules|*0";
+    let mut client = Client::new();
+    client.expect(&[
+        ("HELLO", &format!("*14|{map}")),
+        ("HELLO 3", &format!("%7|{}", map.replace(":2", ":3"))),
+        ("HELLO 2 AUTH default any SETNAME me", &format!("*14|{map}")),
+        ("CLIENT GETNAME", "$2|me"),
+    ]);
+    assert_eq!(client.session.version, Version::Resp2);
+}
+
+#[test]
+fn a_hello_that_fails_changes_nothing() {
+    let mut client = Client::new();
+    client.expect(&[
+        ("HELLO 4", "-NOPROTO unsupported protocol version"),
+        (
+            "HELLO x",
+            "-ERR Protocol version is not an integer or out of range",
+        ),
+        ("HELLO 3 AUTH", "-ERR Syntax error in HELLO option 'AUTH'"),
+        ("HELLO 3 AUTH a", "-ERR Syntax error in HELLO option 'AUTH'"),
+        (
+            "HELLO 3 SETNAME",
+            "-ERR Syntax error in HELLO option 'SETNAME'",
+        ),
+        ("HELLO 3 foo", "-ERR Syntax error in HELLO option 'foo'"),
+        (
+            "HELLO 3 SETNAME x AUTH bob pass",
+            "-WRONGPASS invalid username-password pair or user is disabled.",
+        ),
+        ("CLIENT GETNAME", "$-1"),
+    ]);
+    assert_eq!(client.session.version, Version::Resp2);
+    let spaced = client.run(&[b"HELLO", b"3", b"SETNAME", b"a b"]);
+    assert_eq!(
+        spaced,
+        b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+    );
+}
+
+#[test]
+fn the_default_user_may_have_any_password() {
+    Client::new().expect(&[
+        ("AUTH default any", "+OK"),
+        ("AUTH bob any", "-WRONGPASS invalid username-password pair or user is disabled."),
+        ("AUTH any", "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"),
+        ("AUTH a b c", SYNTAX),
+    ]);
+}
+
+#[test]
+fn databases_are_0_to_15() {
+    Client::new().expect(&[
+        ("SELECT 15", "+OK"),
+        ("SELECT 16", "-ERR DB index is out of range"),
+        ("SELECT -1", "-ERR DB index is out of range"),
+        ("SELECT x", NOT_AN_INTEGER),
+        (
+            "SELECT 99999999999",
+            "-ERR value is out of range, value must between -2147483648 and 2147483647",
+        ),
+    ]);
+}
+
+#[test]
+fn a_connection_can_end_and_begin_again() {
+    let mut client = Client::new();
+    client.line("HELLO 3 SETNAME me");
+    client.line("SELECT 4");
+    client.expect(&[("RESET", "+RESET"), ("CLIENT GETNAME", "$-1")]);
+    assert_eq!(
+        (client.session.database, client.session.version),
+        (0, Version::Resp2)
+    );
+    assert!(!client.session.closing);
+    client.expect(&[("QUIT", "+OK")]);
+    assert!(client.session.closing);
+}
+
+#[test]
+fn a_client_says_who_it_is() {
+    let mut client = Client::new();
+    client.expect(&[
+        ("CLIENT ID", ":1"),
+        ("CLIENT GETNAME", "$-1"),
+        ("CLIENT SETNAME me", "+OK"),
+        ("client getname", "$2|me"),
+        ("CLIENT SETINFO LIB-NAME redis-rs", "+OK"),
+        ("CLIENT SETINFO lib-ver 1.0", "+OK"),
+        ("CLIENT SETINFO foo 1.0", "-ERR Unrecognized option 'foo'"),
+        ("CLIENT NO-EVICT on", "+OK"),
+        ("CLIENT NO-TOUCH OFF", "+OK"),
+        ("CLIENT NO-TOUCH x", SYNTAX),
+    ]);
+    assert_eq!(client.shared.client(1).unwrap().name, b"me");
+    let spaced = client.run(&[b"CLIENT", b"SETINFO", b"lib-ver", b"1 0"]);
+    assert_eq!(
+        spaced,
+        b"-ERR lib-ver cannot contain spaces, newlines or special characters.\r\n"
+    );
+    let spaced = client.run(&[b"CLIENT", b"SETNAME", b"a b"]);
+    assert_eq!(
+        spaced,
+        b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+    );
+    client.now_ms += 2_500;
+    let line = "id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=me age=2 flags=N sub=0 psub=0 ssub=0 multi=-1 \
+                user=default redir=-1 db=0 resp=3 lib-name=redis-rs lib-ver=1.0\n";
+    client.session.version = Version::Resp3;
+    let expected = format!("={}|txt:{line}", line.len() + 4);
+    client.expect(&[
+        ("CLIENT INFO", &expected),
+        ("CLIENT LIST", &expected),
+        ("CLIENT LIST ID 1 9", &expected),
+    ]);
+}
+
+#[test]
+fn the_list_of_clients_can_be_narrowed() {
+    let mut client = Client::new();
+    let other = client
+        .shared
+        .connect("10.0.0.1:7".to_owned(), 0, 10)
+        .unwrap();
+    assert!(
+        client
+            .line(&format!("CLIENT LIST ID {other}"))
+            .contains("id=2 addr=10.0.0.1:7 ")
+    );
+    client.expect(&[
+        ("CLIENT LIST TYPE pubsub", "$0|"),
+        ("CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'"),
+        ("CLIENT LIST ID x", "-ERR Invalid client ID"),
+        ("CLIENT LIST ID 0 -1", "$0|"),
+        ("CLIENT LIST foo", SYNTAX),
+    ]);
+    assert!(client.line("CLIENT LIST TYPE normal").contains("id=1 "));
+}
+
+#[test]
+fn subcommands_are_checked_in_the_words_of_redis() {
+    let mut client = Client::new();
+    client.expect(&[
+        (
+            "CLIENT",
+            "-ERR wrong number of arguments for 'client' command",
+        ),
+        (
+            "CLIENT foo",
+            "-ERR unknown subcommand 'foo'. Try CLIENT HELP.",
+        ),
+        (
+            "CLIENT REPLY OFF",
+            "-ERR unknown subcommand 'REPLY'. Try CLIENT HELP.",
+        ),
+        (
+            "CLIENT SETNAME",
+            "-ERR wrong number of arguments for 'client|setname' command",
+        ),
+        (
+            "CLIENT HELP x",
+            "-ERR wrong number of arguments for 'client|help' command",
+        ),
+    ]);
+    let help = client.line("CLIENT HELP");
+    let head =
+        "*19\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+GETNAME\r\n";
+    assert!(help.starts_with(head), "{help}");
+}

@@ -1,0 +1,13 @@
+//! Command lines and the replies that Redis 7.2 gives to them, family by family.
+
+mod connection;
+mod harness;
+mod keys;
+mod server;
+mod string;
+mod table;
+
+/// The error of words that must be an integer.
+const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range";
+/// The error of words that no option takes.
+const SYNTAX: &str = "-ERR syntax error";

@@ -1,0 +1,207 @@
+//! The table of all knobs. To add one: a field of [`Config`](super::Config), a row here, and the new output of
+//! `Config::annotated` in `deploy/ashlar.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::Config;
+use super::knob::{Change, Field, Knob, Step};
+use super::value::{Cpus, Durability};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// How the annotated file begins.
+pub(super) const FILE_HEADER: &str = "\
+# Configuration of an Ashlar node: every knob with its default. A file may leave out any of them; an
+# unknown key is an error. Flags of the command line go above this file. Sizes are integers of
+# bytes, or strings with a unit: KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (of 1024).
+";
+
+/// Every knob, grouped by table, in the order of the annotated file.
+pub const KNOBS: &[Knob] = &[
+    path("data", "./ashlar-data", |c| &mut c.data)
+        .about("Directory of logs and tables; it is made when it is not there."),
+    address("listen", "127.0.0.1:6379", |c| &mut c.listen)
+        .about("Address and port that clients connect to."),
+    cpus("cpus", "all", |c| &mut c.cpus)
+        .about("CPUs of the node: one shard is pinned to each."),
+    size("memory_bytes", "0", |c| &mut c.memory_bytes)
+        .between(64 * MIB, 16 * TIB)
+        .step(Step::OrZero("half of the machine's memory"))
+        .about("Memory of the whole process; writes are refused when it is full."),
+    count("databases", "16", |c| &mut c.databases)
+        .between(16, 16)
+        .about("Databases that SELECT accepts."),
+    count("client.clients_max", "10000", |c| &mut c.client.clients_max)
+        .between(1, 1_000_000)
+        .running()
+        .about("Most connections of the node; a further one gets an error and is closed."),
+    size("client.value_bytes_max", "64 MiB", |c| &mut c.client.value_bytes_max)
+        .between(KIB, 512 * MIB)
+        .running()
+        .about("Longest value; a command with a longer one gets an error."),
+    size("client.command_bytes_max", "128 MiB", |c| &mut c.client.command_bytes_max)
+        .between(4 * KIB, GIB)
+        .running()
+        .about("Longest command with all its arguments; a client that sends a longer one is closed."),
+    size("client.reply_bytes_max", "64 MiB", |c| &mut c.client.reply_bytes_max)
+        .between(64 * KIB, 4 * GIB)
+        .running()
+        .about("Most reply bytes that wait for one client; a client that reads too slowly is closed."),
+    count("client.idle_timeout_s", "0", |c| &mut c.client.idle_timeout_s)
+        .between(1, 31_536_000)
+        .step(Step::OrZero("never"))
+        .running()
+        .about("Silence after which a client is closed."),
+    count("client.tcp_keepalive_s", "300", |c| &mut c.client.tcp_keepalive_s)
+        .between(1, 32_767)
+        .step(Step::OrZero("never"))
+        .about("Silence after which TCP probes whether the client is still there."),
+    count("client.chunk_count", "256", |c| &mut c.client.chunk_count)
+        .between(16, 32_768)
+        .step(Step::PowerOfTwo)
+        .about("Receive buffers of each shard; when all are full, clients wait."),
+    size_32("client.chunk_bytes", "16 KiB", |c| &mut c.client.chunk_bytes)
+        .between(4 * KIB, 64 * KIB)
+        .about("Size of one receive buffer."),
+    size("wal.segment_bytes", "64 MiB", |c| &mut c.wal.segment_bytes)
+        .between(MIB, GIB)
+        .step(Step::MultipleOf(MIB))
+        .about("Size of one file of the write-ahead log."),
+    count("wal.segments_spare", "2", |c| &mut c.wal.segments_spare)
+        .between(1, 16)
+        .about("Segments of each shard that are kept zeroed and ready."),
+    count("wal.inflight", "2", |c| &mut c.wal.inflight)
+        .between(1, 4)
+        .about("Log writes of each shard in flight at once."),
+    size_32("wal.batch_bytes", "256 KiB", |c| &mut c.wal.batch_bytes)
+        .between(4 * KIB, 256 * KIB)
+        .step(Step::MultipleOf(4 * KIB))
+        .about("Largest single write to the log."),
+    durability("wal.durability", "auto", |c| &mut c.wal.durability).about(
+        "How a log write is made durable: measured at start (auto), by a flag of each write (dsync), \
+         by a call after it (fdatasync), or not at all (none: for testing, loses data in a power cut).",
+    ),
+    ratio("wal.rewrite_ratio", "2.0", |c| &mut c.wal.rewrite_ratio)
+        .between(120, 10_000)
+        .running()
+        .about("The log is cleaned when it is larger than this times the live data."),
+    size("wal.log_bytes_min", "256 MiB", |c| &mut c.wal.log_bytes_min)
+        .between(MIB, TIB)
+        .running()
+        .about("The log of a shard is not cleaned while it is smaller than this."),
+    count("io.spin_us_max", "20", |c| &mut c.io.spin_us_max)
+        .between(0, 1_000)
+        .running()
+        .about("Longest spin of a shard before it sleeps; it adapts itself below this."),
+    count("io.queue_entries", "1024", |c| &mut c.io.queue_entries)
+        .between(64, 32_768)
+        .step(Step::PowerOfTwo)
+        .about("Entries of the submission queue of each shard."),
+    count("io.turn_commands_max", "1024", |c| &mut c.io.turn_commands_max)
+        .between(1, 1_048_576)
+        .running()
+        .about("Most commands that a shard runs in one turn; the rest wait for the next."),
+    count("io.stall_ms", "5", |c| &mut c.io.stall_ms)
+        .between(1, 60_000)
+        .running()
+        .about("A turn of a shard that takes longer than this is logged."),
+    count("io.registered_blocks", "8", |c| &mut c.io.registered_blocks)
+        .between(0, 64)
+        .about("Blocks of memory that each shard registers with the kernel; 0 registers none."),
+    size("partition.inflight_bytes_max", "64 MiB", |c| &mut c.partition.inflight_bytes_max)
+        .between(MIB, 4 * GIB)
+        .running()
+        .about("Most bytes of a partition that are proposed and not yet durable; further writes wait."),
+];
+
+impl Knob {
+    /// Returns a row without bounds and without a sentence.
+    const fn row(key: &'static str, default: &'static str, field: Field) -> Self {
+        Self {
+            key,
+            default,
+            about: "",
+            field,
+            min: 0,
+            max: 0,
+            step: Step::Any,
+            change: Change::Restart,
+        }
+    }
+
+    /// Sets the sentence.
+    const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// Sets the bounds, both allowed; those of a ratio are in hundredths.
+    const fn between(self, min: u64, max: u64) -> Self {
+        assert!(min <= max, "the bounds of a knob are in order");
+        Self { min, max, ..self }
+    }
+
+    /// Sets what a number must satisfy besides its bounds.
+    const fn step(self, step: Step) -> Self {
+        Self { step, ..self }
+    }
+
+    /// Allows changes while the node runs.
+    const fn running(self) -> Self {
+        Self {
+            change: Change::Running,
+            ..self
+        }
+    }
+}
+
+const fn path(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut PathBuf,
+) -> Knob {
+    Knob::row(key, default, Field::Path(at))
+}
+
+const fn address(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut SocketAddr,
+) -> Knob {
+    Knob::row(key, default, Field::Address(at))
+}
+
+const fn cpus(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut Cpus) -> Knob {
+    Knob::row(key, default, Field::Cpus(at))
+}
+
+const fn durability(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Durability,
+) -> Knob {
+    Knob::row(key, default, Field::Durability(at))
+}
+
+const fn size(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut u64) -> Knob {
+    Knob::row(key, default, Field::Size(at))
+}
+
+const fn size_32(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut u32,
+) -> Knob {
+    Knob::row(key, default, Field::Size32(at))
+}
+
+const fn count(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut u32) -> Knob {
+    Knob::row(key, default, Field::Count(at))
+}
+
+const fn ratio(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut f64) -> Knob {
+    Knob::row(key, default, Field::Ratio(at))
+}

@@ -1,0 +1,677 @@
+//! What the tasks of one shard share: its partitions and log, its connections, what it has asked of other shards and what
+//! it owes them. Borrowed inside one call only, never across an await.
+//!
+//! Invariants:
+//! 1. Only the owner of a partition touches it; other shards ask by message.
+//! 2. An answer to another shard leaves after what it says is durable, like a reply to a client.
+//! 3. Requests for one partition run in the order in which they arrived from each shard.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+
+use ashlar_consensus::{Clock, Index};
+use ashlar_io::queue::Sender;
+use ashlar_io::wal::{Failed, Wal};
+use ashlar_io::{Reactor, SocketSender};
+use ashlar_partition::key::KeyBuf;
+use ashlar_partition::{LogRoom, Partition};
+
+use crate::command::spread::{self, Answer, Question};
+use crate::command::{Command, DataCall, Run};
+use crate::config::Config;
+use crate::message::{Forward, Message, Ticket};
+use crate::replies::Replies;
+use crate::resp::{Version, Words};
+use crate::route::Routes;
+use crate::shared::{ShardCounters, Shared};
+
+/// Bytes that a write takes in the log beside its words, at most.
+const WRITE_OVERHEAD_BYTES: usize = 128;
+/// Part of a segment that is kept for deletions when the disk is full: one in this many.
+const DELETE_RESERVE_PART: u64 = 4;
+
+/// A connection, as the shard sees it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique in the life of the node.
+    pub id: u64,
+    /// Its socket's sending half.
+    pub sender: SocketSender,
+    /// Its replies.
+    pub replies: RefCell<Replies>,
+    /// When it last sent something, in milliseconds since 1970.
+    pub active_ms: Cell<u64>,
+    /// What it was last put in a waiting list for.
+    registered: Cell<(usize, Index)>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    /// Makes a connection without replies.
+    #[must_use]
+    pub fn new(id: u64, sender: SocketSender, now_ms: u64) -> Self {
+        Self {
+            id,
+            sender,
+            replies: RefCell::default(),
+            active_ms: Cell::new(now_ms),
+            registered: Cell::default(),
+            waiter: RefCell::default(),
+        }
+    }
+
+    /// Waits until at most `remote` answers of other shards are awaited, and, for 0, until every reply has left.
+    pub async fn settled(&self, remote: usize) {
+        poll_fn(|context| {
+            let replies = self.replies.borrow();
+            if replies.is_empty() || (remote > 0 && replies.remote() <= remote) {
+                return Poll::Ready(());
+            }
+            *self.waiter.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Returns the bytes of replies that have not left the node.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.sender.unsent_bytes() + self.replies.borrow().held_bytes()
+    }
+}
+
+/// Who waits for an index to be applied.
+enum Waiter {
+    Connection(Rc<Connection>),
+    Shard(u32, Message),
+    Task(Waker),
+}
+
+/// A partition of this shard, and who waits for it.
+struct Owned {
+    partition: Partition,
+    waiters: VecDeque<(Index, Waiter)>,
+}
+
+/// The data of a shard.
+pub(crate) struct Data {
+    /// By number of the partition; `None` for those of other shards.
+    owned: Vec<Option<Owned>>,
+    pub(crate) clock: Clock,
+    pub(crate) wal: Wal,
+    key: KeyBuf,
+    /// Bytes that the log can surely take, as of this turn.
+    room_bytes: u64,
+    /// Bytes proposed in this turn.
+    proposed_bytes: u64,
+}
+
+impl Data {
+    pub(crate) fn new(partitions: Vec<Option<Partition>>, clock: Clock, wal: Wal) -> Self {
+        let owned = partitions
+            .into_iter()
+            .map(|partition| partition.map(|partition| Owned { partition, waiters: VecDeque::new() }))
+            .collect();
+        Self { owned, clock, wal, key: KeyBuf::default(), room_bytes: 0, proposed_bytes: 0 }
+    }
+
+    /// Walks the partitions of this shard.
+    pub(crate) fn partitions(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.owned.iter_mut().flatten().map(|owned| &mut owned.partition)
+    }
+
+    /// Takes the clock, the log and the partitions apart.
+    pub(crate) fn parts(&mut self) -> (&mut Clock, &mut Wal, impl Iterator<Item = &mut Partition>) {
+        let Self { owned, clock, wal, .. } = self;
+        (clock, wal, owned.iter_mut().flatten().map(|owned| &mut owned.partition))
+    }
+
+    fn owned_mut(&mut self, partition: usize) -> &mut Owned {
+        self.owned[partition].as_mut().expect("requests are routed to the owner")
+    }
+}
+
+/// What was asked of another shard, and for whom.
+enum Asked {
+    Reply(Rc<Connection>),
+    Task { answer: Option<Answer>, waker: Option<Waker> },
+}
+
+#[derive(Default)]
+struct Outbox {
+    /// What the other shard's inbox had no room for.
+    waiting: VecDeque<Message>,
+}
+
+/// What a command's bytes met at admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It may run.
+    Now,
+    /// Not in this turn.
+    Later,
+    /// Not before space returns on the disk.
+    Never,
+}
+
+/// What the tasks of a shard share.
+pub struct Core {
+    /// Number of this shard.
+    pub shard: u32,
+    /// Its machine.
+    pub reactor: Reactor,
+    /// What all shards share.
+    pub shared: Arc<Shared>,
+    /// Where keys are.
+    pub routes: Routes,
+    config: RefCell<Rc<Config>>,
+    config_version: Cell<u64>,
+    pub(crate) data: RefCell<Data>,
+    pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    peers: Vec<Sender<Message>>,
+    outboxes: RefCell<Vec<Outbox>>,
+    asked: RefCell<BTreeMap<Ticket, Asked>>,
+    next_ticket: Cell<u64>,
+    /// Commands and questions of other shards that were not admitted yet.
+    deferred: RefCell<VecDeque<Message>>,
+    /// Tasks that wait for the next turn.
+    turn_waiters: RefCell<Vec<Waker>>,
+    hurry: Cell<bool>,
+    turn_commands: Cell<u32>,
+    now: Cell<(u64, u64)>,
+    stopping: Cell<bool>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        shard: u32,
+        reactor: &Reactor,
+        shared: Arc<Shared>,
+        routes: Routes,
+        peers: Vec<Sender<Message>>,
+        data: Data,
+    ) -> Self {
+        let outboxes = peers.iter().map(|_| Outbox::default()).collect();
+        let config = Rc::new(shared.config());
+        Self {
+            shard,
+            reactor: reactor.clone(),
+            routes,
+            config: RefCell::new(config),
+            config_version: Cell::new(shared.config_version()),
+            shared,
+            data: RefCell::new(data),
+            connections: RefCell::default(),
+            peers,
+            outboxes: RefCell::new(outboxes),
+            asked: RefCell::default(),
+            next_ticket: Cell::new(0),
+            deferred: RefCell::default(),
+            turn_waiters: RefCell::default(),
+            hurry: Cell::new(false),
+            turn_commands: Cell::new(0),
+            now: Cell::new((0, 0)),
+            stopping: Cell::new(false),
+        }
+    }
+
+    /// Returns the counters of this shard.
+    #[must_use]
+    pub fn counters(&self) -> &ShardCounters {
+        &self.shared.shards[self.shard as usize]
+    }
+
+    /// Returns the configuration, as of the last tick.
+    #[must_use]
+    pub fn config(&self) -> Rc<Config> {
+        Rc::clone(&self.config.borrow())
+    }
+
+    /// Returns the wall time of this turn, in milliseconds and microseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> (u64, u64) {
+        self.now.get()
+    }
+
+    /// Says whether the node is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        self.hurry.set(true);
+    }
+
+    /// Ends the connections that have taken all their replies. Called while the node is stopping.
+    pub(crate) fn end_settled(&self) {
+        for connection in self.connections.borrow().values() {
+            if connection.replies.borrow().is_empty() && connection.sender.unsent_bytes() == 0 {
+                connection.sender.shut_down();
+            }
+        }
+    }
+
+    /// Returns the bytes that the log can take in this turn beside what was proposed.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let data = self.data.borrow();
+        data.room_bytes.saturating_sub(data.proposed_bytes)
+    }
+
+    /// Begins a turn: takes the time, applies what the log has made durable, releases what waited for it.
+    pub(crate) fn settle(&self) -> Result<(), Failed> {
+        let wall = self.reactor.wall();
+        self.now.set((wall.millis(), wall.0));
+        self.turn_commands.set(0);
+        self.hurry.set(false);
+        let mut released = Vec::new();
+        {
+            let mut data = self.data.borrow_mut();
+            let durable = data.wal.poll()?;
+            for owned in data.owned.iter_mut().flatten() {
+                if let Some(applied) = owned.partition.settle(durable) {
+                    while owned.waiters.front().is_some_and(|(index, _)| *index <= applied) {
+                        released.extend(owned.waiters.pop_front());
+                    }
+                }
+            }
+            self.admit_turn(&mut data);
+        }
+        released.into_iter().for_each(|(_, waiter)| self.release(waiter));
+        self.turn_waiters.take().into_iter().for_each(Waker::wake);
+        self.run_deferred();
+        Ok(())
+    }
+
+    /// Works out what the partitions may take in this turn.
+    fn admit_turn(&self, data: &mut Data) {
+        let config = self.config.borrow();
+        let owners = u64::from(self.shared.format.shards).min(self.routes.partitions() as u64).max(1);
+        let budget = i64::try_from(self.shared.memory_bytes / owners).unwrap_or(i64::MAX);
+        let used: u64 = data.partitions().map(|partition| partition.used_bytes()).sum();
+        let memory_left = budget - i64::try_from(used).unwrap_or(i64::MAX);
+        data.room_bytes = data.wal.capacity_bytes();
+        data.proposed_bytes = 0;
+        let reserve = self.shared.format.segment_bytes / DELETE_RESERVE_PART;
+        let log = match data.wal.failure() {
+            None => LogRoom::Open,
+            Some(_) if data.room_bytes > reserve => LogRoom::Open,
+            Some(_) if data.room_bytes > 0 => LogRoom::Deletes,
+            Some(_) => LogRoom::Full,
+        };
+        let value_bytes_max = usize::try_from(config.client.value_bytes_max).unwrap_or(usize::MAX);
+        for partition in data.partitions() {
+            partition.admission.memory_left = memory_left;
+            partition.admission.log = log;
+            partition.admission.value_bytes_max = value_bytes_max;
+        }
+    }
+
+    fn release(&self, waiter: Waiter) {
+        match waiter {
+            Waiter::Connection(connection) => self.release_replies(&connection),
+            Waiter::Shard(shard, message) => self.post(shard, message),
+            Waiter::Task(waker) => waker.wake(),
+        }
+    }
+
+    /// Sends the replies of a connection that may leave.
+    pub(crate) fn release_replies(&self, connection: &Connection) {
+        let data = self.data.borrow();
+        let mut replies = connection.replies.borrow_mut();
+        replies.release(&connection.sender, |partition| {
+            data.owned[partition].as_ref().map_or(Index(0), |owned| owned.partition.applied())
+        });
+        drop(replies);
+        connection.waiter.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Says whether a command of `bytes` may run on a partition of this shard now.
+    #[must_use]
+    pub fn admits(&self, partition: usize, command: &Command, bytes: usize) -> Admitted {
+        if !command.writes() {
+            return Admitted::Now;
+        }
+        let limit = self.config.borrow().partition.inflight_bytes_max;
+        let mut data = self.data.borrow_mut();
+        let bytes = (bytes + WRITE_OVERHEAD_BYTES) as u64;
+        let in_flight = data.owned_mut(partition).partition.in_flight_bytes() as u64;
+        if in_flight > 0 && in_flight + bytes > limit {
+            return Admitted::Later;
+        }
+        let needed = data.proposed_bytes + bytes;
+        if needed <= data.room_bytes {
+            data.proposed_bytes = needed;
+            return Admitted::Now;
+        }
+        data.wal.want(needed);
+        match data.wal.failure() {
+            // Small writes go on, to be refused by the partition with its reason, or to delete.
+            Some(_) if bytes < 64 << 10 => Admitted::Now,
+            Some(_) => Admitted::Never,
+            None => Admitted::Later,
+        }
+    }
+
+    /// Counts a command of this turn; `false` when the turn has had enough.
+    pub(crate) fn count_command(&self) -> bool {
+        let commands = self.turn_commands.get() + 1;
+        self.turn_commands.set(commands);
+        commands <= self.config.borrow().io.turn_commands_max
+    }
+
+    /// Waits for the next turn. `hurry` has the turn come at once; without, it comes when something has happened.
+    pub(crate) async fn next_turn(&self, hurry: bool) {
+        let mut waited = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.turn_waiters.borrow_mut().push(context.waker().clone());
+            if hurry {
+                self.hurry.set(true);
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Says whether the next turn should come at once.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurry.get() || self.outboxes.borrow().iter().any(|outbox| !outbox.waiting.is_empty())
+    }
+
+    /// Makes the next turn come at once.
+    pub(crate) fn hurry(&self) {
+        self.hurry.set(true);
+    }
+
+    /// Runs a command on a partition of this shard; its reply goes to `out`. Returns the index that the reply waits for.
+    pub fn run(
+        &self,
+        partition: usize,
+        command: &Command,
+        words: Words<'_>,
+        (database, version): (u8, Version),
+        out: &mut Vec<u8>,
+    ) -> Option<Index> {
+        let Run::Data(run) = command.run else { unreachable!("{} touches no key", command.name) };
+        let (now_ms, now_us) = self.now.get();
+        let mut data = self.data.borrow_mut();
+        let Data { owned, clock, key, .. } = &mut *data;
+        let owned = owned[partition].as_mut().expect("requests are routed to the owner");
+        let from = out.len();
+        let mut call = DataCall {
+            words,
+            database,
+            version,
+            partition: &mut owned.partition,
+            clock,
+            now_ms,
+            now_us,
+            key,
+            out,
+            wait: None,
+            hits: 0,
+            misses: 0,
+        };
+        run(&mut call);
+        let (wait, hits, misses) = (call.wait, call.hits, call.misses);
+        let counters = self.counters();
+        if hits + misses > 0 {
+            ShardCounters::add(&counters.hits, u64::from(hits));
+            ShardCounters::add(&counters.misses, u64::from(misses));
+        }
+        if out.get(from) == Some(&b'-') {
+            ShardCounters::add(&counters.errors, 1);
+        }
+        // What was applied meanwhile holds nothing back.
+        wait.filter(|index| *index > owned.partition.applied())
+    }
+
+    /// Has the replies of a connection released once `index` is applied.
+    pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
+        if connection.registered.replace((partition, index)) != (partition, index) {
+            let waiter = Waiter::Connection(Rc::clone(connection));
+            self.data.borrow_mut().owned_mut(partition).waiters.push_back((index, waiter));
+        }
+    }
+
+    fn ticket(&self) -> Ticket {
+        let ticket = self.next_ticket.get() + 1;
+        self.next_ticket.set(ticket);
+        Ticket(ticket)
+    }
+
+    /// Sends a command to the shard of its keys; the reply has its place in the connection's order.
+    pub(crate) fn forward(
+        &self,
+        connection: &Rc<Connection>,
+        partition: usize,
+        command: &'static Command,
+        words: Words<'_>,
+        (database, version): (u8, Version),
+    ) {
+        let ticket = self.ticket();
+        connection.replies.borrow_mut().await_remote(ticket);
+        self.asked.borrow_mut().insert(ticket, Asked::Reply(Rc::clone(connection)));
+        let words = words.to_owned();
+        let forward = Forward { from: self.shard, ticket, partition, command, words, database, version };
+        self.post(self.routes.shard_of(partition), Message::Run(Box::new(forward)));
+    }
+
+    /// Asks a partition, on whichever shard it is; the answer is durable.
+    pub async fn ask(&self, partition: usize, question: Question) -> Answer {
+        let owner = self.routes.shard_of(partition);
+        if owner == self.shard {
+            let (answer, wait) = self.answer(partition, &question);
+            if let Some(index) = wait {
+                self.applied(partition, index).await;
+            }
+            return answer;
+        }
+        let ticket = self.ticket();
+        self.asked.borrow_mut().insert(ticket, Asked::Task { answer: None, waker: None });
+        let (from, question) = (self.shard, Box::new(question));
+        self.post(owner, Message::Ask { from, ticket, partition, question });
+        poll_fn(|context| {
+            let mut asked = self.asked.borrow_mut();
+            let Some(Asked::Task { answer, waker }) = asked.get_mut(&ticket) else {
+                unreachable!("the ticket is this task's alone")
+            };
+            match answer.take() {
+                Some(answer) => {
+                    asked.remove(&ticket);
+                    Poll::Ready(answer)
+                }
+                None => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn answer(&self, partition: usize, question: &Question) -> (Answer, Option<Index>) {
+        let now = self.now.get();
+        let mut data = self.data.borrow_mut();
+        let Data { owned, clock, .. } = &mut *data;
+        let owned = owned[partition].as_mut().expect("questions are routed to the owner");
+        spread::answer(&mut owned.partition, question, clock, now)
+    }
+
+    /// Waits until `index` is applied.
+    async fn applied(&self, partition: usize, index: Index) {
+        poll_fn(|context| {
+            let mut data = self.data.borrow_mut();
+            let owned = data.owned_mut(partition);
+            if owned.partition.applied() >= index {
+                return Poll::Ready(());
+            }
+            owned.waiters.push_back((index, Waiter::Task(context.waker().clone())));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Takes a message of another shard in.
+    pub(crate) fn receive(&self, message: Message) {
+        match message {
+            Message::Run(_) | Message::Ask { .. } => {
+                if self.deferred.borrow().is_empty() {
+                    if let Some(message) = self.run_message(message) {
+                        self.deferred.borrow_mut().push_back(message);
+                    }
+                } else {
+                    self.deferred.borrow_mut().push_back(message);
+                }
+            }
+            Message::Replied(ticket, bytes) => {
+                let asked = self.asked.borrow_mut().remove(&ticket);
+                if let Some(Asked::Reply(connection)) = asked {
+                    connection.replies.borrow_mut().fill(ticket, bytes);
+                    self.release_replies(&connection);
+                }
+            }
+            Message::Answered(ticket, given) => {
+                if let Some(Asked::Task { answer, waker }) = self.asked.borrow_mut().get_mut(&ticket) {
+                    *answer = Some(*given);
+                    waker.take().into_iter().for_each(Waker::wake);
+                }
+            }
+            Message::Stop => self.stop(),
+        }
+    }
+
+    /// Runs what had to wait, oldest first, until one has to wait again.
+    fn run_deferred(&self) {
+        loop {
+            let Some(message) = self.deferred.borrow_mut().pop_front() else { return };
+            if let Some(message) = self.run_message(message) {
+                self.deferred.borrow_mut().push_front(message);
+                return;
+            }
+        }
+    }
+
+    /// Runs a command or answers a question for another shard; gives it back when it must wait.
+    fn run_message(&self, message: Message) -> Option<Message> {
+        let (from, partition, wait, reply) = match message {
+            Message::Run(forward) => {
+                let bytes = forward.words.heap_bytes();
+                let mut out = Vec::new();
+                let wait = match self.admits(forward.partition, forward.command, bytes) {
+                    Admitted::Later => return Some(Message::Run(forward)),
+                    Admitted::Never => {
+                        refuse_full(&mut out, forward.version);
+                        None
+                    }
+                    Admitted::Now => {
+                        let context = (forward.database, forward.version);
+                        self.run(forward.partition, forward.command, forward.words.as_words(), context, &mut out)
+                    }
+                };
+                (forward.from, forward.partition, wait, Message::Replied(forward.ticket, out))
+            }
+            Message::Ask { from, ticket, partition, question } => {
+                let (answer, wait) = self.answer(partition, &question);
+                (from, partition, wait, Message::Answered(ticket, Box::new(answer)))
+            }
+            other => unreachable!("{other:?} is not for a partition"),
+        };
+        match wait {
+            None => self.post(from, reply),
+            Some(index) => {
+                let waiter = Waiter::Shard(from, reply);
+                self.data.borrow_mut().owned_mut(partition).waiters.push_back((index, waiter));
+            }
+        }
+        None
+    }
+
+    /// Puts a message in another shard's outbox; it leaves at the end of the turn.
+    fn post(&self, shard: u32, message: Message) {
+        self.outboxes.borrow_mut()[shard as usize].waiting.push_back(message);
+    }
+
+    /// Ends a turn: gives the entries of this turn to the log, starts its writes, sends the messages.
+    pub(crate) fn drain(&self) {
+        {
+            let mut data = self.data.borrow_mut();
+            let Data { owned, clock, wal, .. } = &mut *data;
+            for owned in owned.iter_mut().flatten() {
+                owned.partition.drain(wal, clock);
+            }
+            wal.flush();
+        }
+        for (outbox, peer) in self.outboxes.borrow_mut().iter_mut().zip(&self.peers) {
+            let mut sent = false;
+            while let Some(message) = outbox.waiting.pop_front() {
+                if let Err(message) = peer.push(message) {
+                    outbox.waiting.push_front(message);
+                    break;
+                }
+                sent = true;
+            }
+            if sent {
+                peer.notify();
+            }
+        }
+    }
+
+    /// Takes a changed configuration over.
+    pub(crate) fn refresh_config(&self) {
+        let version = self.shared.config_version();
+        if self.config_version.replace(version) != version {
+            *self.config.borrow_mut() = Rc::new(self.shared.config());
+        }
+    }
+
+    /// Publishes what other shards and `INFO` want to know.
+    pub(crate) fn publish(&self) {
+        let counters = self.counters();
+        let mut data = self.data.borrow_mut();
+        let (mut used, mut keys, mut expiring) = (0, [0; 16], [0; 16]);
+        for partition in data.partitions() {
+            used += partition.used_bytes();
+            for database in 0..16_u8 {
+                keys[usize::from(database)] += partition.memtable().keys_of(database);
+                expiring[usize::from(database)] += partition.memtable().expiring_of(database);
+            }
+        }
+        let set = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);
+        set(&counters.used_bytes, used);
+        for database in 0..16 {
+            set(&counters.keys[database], keys[database]);
+            set(&counters.expiring[database], expiring[database]);
+        }
+        let (batches, batch_bytes, payload_bytes) = data.wal.written();
+        set(&counters.log_batches, batches);
+        set(&counters.log_bytes, batch_bytes);
+        set(&counters.log_payload_bytes, payload_bytes);
+        set(&counters.log_live_bytes, data.wal.live_bytes());
+        let reactor = self.reactor.counters();
+        set(&counters.turns, reactor.turns);
+        set(&counters.sleeps, reactor.sleeps);
+    }
+}
+
+/// Writes the error of a write that the log has no room for.
+pub(crate) fn refuse_full(out: &mut Vec<u8>, version: Version) {
+    let mut encoder = crate::resp::encode::Encoder::new(out, version);
+    crate::command::refuse(&mut encoder, ashlar_partition::Refusal::DiskFull);
+}

@@ -1,0 +1,275 @@
+//! The data directory: what it was made as, and the file that says so.
+//!
+//! ```text
+//! DIR/LOCK                held by the process that has the directory
+//! DIR/ASHLAR              this file: TOML, written once by `ashlar format` or the first start
+//! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
+//! ```
+//!
+//! Invariant: the file is renamed into place last, so a directory is either formatted whole or not at all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ashlar_io::wal::{self, Durability};
+use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, StartError, file};
+
+/// Name of the file.
+pub const FILE_NAME: &str = "ASHLAR";
+/// Version of the layout that this program writes and reads.
+const VERSION: u64 = 1;
+/// Largest file that is read, in bytes.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What a data directory was made as.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Format {
+    /// Version of the layout.
+    version: u64,
+    /// Names this node, at random; the log of shard n has this plus n as its id.
+    pub node_id: u64,
+    /// Shards, each with a log of its own.
+    pub shards: u32,
+    /// Size of a log segment, in bytes.
+    pub segment_bytes: u64,
+    /// How writes are made durable: "dsync", "fdatasync" or "none".
+    durability: String,
+    /// User keys of database 0 at which the keys are cut, in hexadecimal, ascending.
+    split_at: Vec<String>,
+}
+
+/// What a data directory is to be made as.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Shards.
+    pub shards: u32,
+    /// Size of a log segment, in bytes.
+    pub segment_bytes: u64,
+    /// How writes are made durable; `None` measures.
+    pub durability: Option<Durability>,
+    /// User keys of database 0 at which the keys are cut.
+    pub split_at: Vec<Vec<u8>>,
+}
+
+/// Why a data directory could not be made or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The directory holds something else.
+    #[error("{} is not empty and was not made by ashlar ({} is there); give an empty directory with --data", .dir.display(), .found)]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+        /// The first thing found in it.
+        found: String,
+    },
+    /// The directory is formatted already.
+    #[error("{} is formatted already; to make it anew, remove it first", .0.display())]
+    Already(PathBuf),
+    /// The file cannot be understood.
+    #[error("{} cannot be read as an ashlar data directory: {what}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Boundaries do not ascend.
+    #[error("--split-at needs keys in ascending order, each different and not empty; {0:?} is not above the one before")]
+    Order(String),
+}
+
+impl Format {
+    /// Returns how writes are made durable.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        match self.durability.as_str() {
+            "fdatasync" => Durability::Fdatasync,
+            "none" => Durability::None,
+            _ => Durability::Dsync,
+        }
+    }
+
+    /// Returns the internal keys at which the keys are cut.
+    #[must_use]
+    pub fn boundaries(&self) -> Vec<Vec<u8>> {
+        let internal = |hex: &String| [vec![0], from_hex(hex).unwrap_or_default()].concat();
+        self.split_at.iter().map(internal).collect()
+    }
+
+    /// Returns the id of a shard's log.
+    #[must_use]
+    pub fn log_id(&self, shard: u32) -> u64 {
+        self.node_id.wrapping_add(u64::from(shard))
+    }
+
+    /// Returns the directory of a shard's log.
+    #[must_use]
+    pub fn wal_dir(data: &Path, shard: u32) -> PathBuf {
+        data.join("wal").join(format!("{shard:03}"))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let format: Self = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        if format.version != VERSION {
+            return Err(format!("it has layout version {}, this program knows version {VERSION}", format.version));
+        }
+        if format.shards == 0 || format.segment_bytes == 0 || format.segment_bytes % 4096 != 0 {
+            return Err("its shards or segment_bytes are out of range".to_owned());
+        }
+        if !["dsync", "fdatasync", "none"].contains(&format.durability.as_str()) {
+            return Err(format!("its durability is {:?}", format.durability));
+        }
+        if format.split_at.iter().any(|hex| from_hex(hex).is_none()) {
+            return Err("its split_at is not hexadecimal".to_owned());
+        }
+        Ok(format)
+    }
+}
+
+fn from_hex(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes();
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FormatError {
+    let path = path.to_owned();
+    move |error| StartError::File { what, path, error }.into()
+}
+
+/// Reads what a data directory was made as; `None` when it is not formatted: missing or empty.
+///
+/// # Errors
+/// The directory cannot be read, holds something else, or its file cannot be understood.
+pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, FormatError> {
+    let entries = match file::list(reactor, data).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("list", data)(error)),
+    };
+    let path = data.join(FILE_NAME);
+    if !entries.iter().any(|entry| entry.name == FILE_NAME) {
+        // What a format that was cut off leaves behind is ours, and made anew.
+        let ours = |name: &str| ["LOCK", "wal", "ASHLAR.new", "lost+found"].contains(&name);
+        let foreign = entries.into_iter().find(|entry| !ours(&entry.name));
+        return match foreign {
+            Some(entry) => Err(FormatError::NotEmpty { dir: data.to_owned(), found: entry.name }),
+            None => Ok(None),
+        };
+    }
+    let options = OpenOptions::default();
+    let format = File::open(reactor, &path, options).await.map_err(failed("open", &path))?;
+    let (result, mut buf) = format.read_at(Buf::heap(BYTES_MAX), 0).await;
+    let bytes = result.map_err(failed("read", &path))?;
+    buf.set_len(bytes);
+    let text = std::str::from_utf8(buf.as_slice()).map_err(|_| "it is not UTF-8".to_owned());
+    match text.and_then(Format::parse) {
+        Ok(format) => Ok(Some(format)),
+        Err(what) => Err(FormatError::Unreadable { path, what }),
+    }
+}
+
+/// Makes a data directory. Segments are made by the first start.
+///
+/// # Errors
+/// It is formatted already, holds something else, cannot be written, or its file system takes no direct IO.
+pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<Format, FormatError> {
+    check_order(&choice.split_at)?;
+    file::create_dir(reactor, data).await.map_err(failed("create directory", data))?;
+    if read(reactor, data).await?.is_some() {
+        return Err(FormatError::Already(data.to_owned()));
+    }
+    let wal = data.join("wal");
+    file::create_dir(reactor, &wal).await.map_err(failed("create directory", &wal))?;
+    for shard in 0..choice.shards {
+        let dir = Format::wal_dir(data, shard);
+        file::create_dir(reactor, &dir).await.map_err(failed("create directory", &dir))?;
+        clear(reactor, &dir).await?;
+    }
+    check_direct(reactor, &wal).await?;
+    let durability = match choice.durability {
+        Some(durability) => durability,
+        None => wal::calibrate(reactor, &wal).await.map_err(failed("measure durable writes in", &wal))?.0,
+    };
+    let format = Format {
+        version: VERSION,
+        // TOML's integers are signed.
+        node_id: reactor.random() >> 2,
+        shards: choice.shards,
+        segment_bytes: choice.segment_bytes,
+        durability: match durability {
+            Durability::Dsync => "dsync",
+            Durability::Fdatasync => "fdatasync",
+            Durability::None => "none",
+        }
+        .to_owned(),
+        split_at: choice.split_at.iter().map(|key| to_hex(key)).collect(),
+    };
+    file::sync_dir(reactor, &wal).await.map_err(failed("sync", &wal))?;
+    write(reactor, data, &format).await?;
+    // The directory itself is an entry too: without this a power cut takes it away with all that is in it.
+    let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    file::sync_dir(reactor, parent).await.map_err(failed("sync", parent))?;
+    Ok(format)
+}
+
+fn check_order(keys: &[Vec<u8>]) -> Result<(), FormatError> {
+    let mut before: &[u8] = &[];
+    for key in keys {
+        if key.as_slice() <= before {
+            return Err(FormatError::Order(String::from_utf8_lossy(key).into_owned()));
+        }
+        before = key;
+    }
+    Ok(())
+}
+
+/// Removes what a format that was cut off, or a start before it ended, left in a log's directory.
+async fn clear(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
+    for entry in file::list(reactor, dir).await.map_err(failed("list", dir))? {
+        let path = dir.join(entry.name);
+        file::unlink(reactor, &path).await.map_err(failed("remove", &path))?;
+    }
+    Ok(())
+}
+
+async fn check_direct(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
+    let path = dir.join("probe.new");
+    let options = OpenOptions { write: true, create: true, direct: true, ..OpenOptions::default() };
+    match File::open(reactor, &path, options).await {
+        Ok(probe) => drop(probe),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let _ = file::unlink(reactor, &path).await;
+            return Err(StartError::NoDirectIo { path }.into());
+        }
+        Err(error) => return Err(failed("create", &path)(error)),
+    }
+    file::unlink(reactor, &path).await.map_err(failed("remove", &path))
+}
+
+async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), FormatError> {
+    let text = toml::to_string(format).expect("a flat structure of numbers and strings is TOML");
+    let text = format!("# What this data directory was made as. Written once; not to be edited.\n{text}");
+    let unfinished = data.join("ASHLAR.new");
+    let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
+    let new = File::open(reactor, &unfinished, options).await.map_err(failed("create", &unfinished))?;
+    let mut buf = Buf::heap(text.len());
+    buf.as_mut_slice().copy_from_slice(text.as_bytes());
+    let (result, _) = new.write_at(buf, 0, Durable::No).await;
+    result.map_err(failed("write", &unfinished))?;
+    new.sync().await.map_err(failed("sync", &unfinished))?;
+    let path = data.join(FILE_NAME);
+    file::rename(reactor, &unfinished, &path).await.map_err(failed("rename", &unfinished))?;
+    file::sync_dir(reactor, data).await.map_err(failed("sync", data))
+}

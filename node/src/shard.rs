@@ -1,0 +1,318 @@
+//! One shard: recovery, then turn after turn. The horizontal spine of the system.
+//!
+//! A turn: reap completions -> apply what is durable and release its replies -> receive the inbox -> run the ready tasks,
+//! which parse and serve -> tick if due -> give the turn's entries to the log -> flush. It makes at most one batch per
+//! partition, one send per connection, and one system call. Batching comes from the turn, not from timers: what arrives
+//! during a write of the log is the next batch.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_consensus::{Clock, PartitionId};
+use ashlar_io::queue::{Inbox, Sender};
+use ashlar_io::wal::{self, Failed, RecoverError, Wal};
+use ashlar_io::{Listener, Monotonic, Reactor};
+use ashlar_partition::Partition;
+use ashlar_partition::command::EntryHeader;
+
+use crate::client;
+use crate::core::{Core, Data};
+use crate::format::Format;
+use crate::message::Message;
+use crate::route::Routes;
+use crate::shared::{ShardCounters, Shared};
+
+/// Time between ticks.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks without a write after which the log attests its end.
+const QUIET_TICKS: u32 = 10;
+/// Messages taken from the inbox in one turn.
+const MESSAGES_PER_TURN: usize = 1024;
+/// Room in the log without which cleaning waits, in bytes: twice what it writes in a turn.
+const CLEANING_ROOM_BYTES: u64 = 128 << 10;
+/// How long a stopping shard waits for its connections to take their last replies.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a shard is started with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Number of the shard.
+    pub shard: u32,
+    /// The data directory.
+    pub data: PathBuf,
+    /// What all shards share.
+    pub shared: Arc<Shared>,
+    /// Where keys are.
+    pub routes: Routes,
+    /// What other shards send it.
+    pub inbox: Inbox<Message>,
+    /// The inboxes of all shards, its own included.
+    pub peers: Vec<Sender<Message>>,
+}
+
+/// Why a shard cannot go on. The node stops with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The log cannot be recovered.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// A write or sync of the log failed.
+    #[error(transparent)]
+    Log(#[from] Failed),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {error}")]
+    Listen {
+        /// The address.
+        addr: std::net::SocketAddr,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+}
+
+/// What recovery found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recovery {
+    /// Entries applied.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// An unacknowledged tail was cut.
+    pub torn: bool,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Recovery goes on.
+    Recovering,
+    /// The shard serves.
+    Serving,
+    /// It has stopped cleanly: everything it took in is durable.
+    Stopped,
+}
+
+type Recovered = Result<(Rc<Core>, Recovery), Fatal>;
+
+/// One shard of a node.
+pub struct Shard {
+    reactor: Reactor,
+    inbox: Inbox<Message>,
+    recovering: Rc<RefCell<Option<Recovered>>>,
+    core: Option<Rc<Core>>,
+    recovery: Recovery,
+    next_tick: Monotonic,
+    quiet_ticks: u32,
+    /// More keys have expired than one tick deletes: the next turn ticks again.
+    expiring: bool,
+    stop_by: Option<Monotonic>,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("serving", &self.core.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// Makes a shard and begins its recovery, which the next turns carry on.
+    #[must_use]
+    pub fn start(reactor: &Reactor, setup: Setup) -> Self {
+        let Setup { shard, data, shared, routes, inbox, peers } = setup;
+        let recovering = Rc::new(RefCell::new(None));
+        let (slot, machine) = (Rc::clone(&recovering), reactor.clone());
+        reactor.spawn(async move {
+            let recovered = recover(&machine, shard, &data, &shared, &routes).await;
+            *slot.borrow_mut() = Some(recovered.map(|(data, recovery)| {
+                let core = Core::new(shard, &machine, shared, routes, peers, data);
+                (Rc::new(core), recovery)
+            }));
+        });
+        Self {
+            reactor: reactor.clone(),
+            inbox,
+            recovering,
+            core: None,
+            recovery: Recovery::default(),
+            next_tick: reactor.now() + TICK,
+            quiet_ticks: 0,
+            expiring: false,
+            stop_by: None,
+        }
+    }
+
+    /// Returns what recovery found, once it is done.
+    #[must_use]
+    pub fn recovery(&self) -> Option<Recovery> {
+        self.core.as_ref().map(|_| self.recovery)
+    }
+
+    /// Runs one turn, without sleeping.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the shard cannot go on, and the node must stop without acknowledging anything more.
+    pub fn turn(&mut self) -> Result<Turn, Fatal> {
+        let Some(core) = self.core.clone() else { return self.recover_turn() };
+        self.reactor.reap();
+        core.settle()?;
+        self.receive(&core);
+        self.reactor.run_ready();
+        if self.reactor.now() >= self.next_tick || self.expiring {
+            self.next_tick = self.reactor.now() + TICK;
+            self.tick(&core);
+        }
+        self.clean(&core);
+        core.drain();
+        Ok(if core.is_stopping() && self.has_stopped(&core) { Turn::Stopped } else { Turn::Serving })
+    }
+
+    /// Sends what the turn queued, and sleeps until there is something to do.
+    pub fn park(&self) {
+        let hurried = self.expiring || self.core.as_ref().is_some_and(|core| core.is_hurried());
+        let deadline = if hurried { self.reactor.now() } else { self.next_tick };
+        self.reactor.park(Some(deadline), || !self.inbox.is_empty() && self.core.is_some());
+    }
+
+    fn recover_turn(&mut self) -> Result<Turn, Fatal> {
+        self.reactor.turn();
+        let Some(recovered) = self.recovering.borrow_mut().take() else { return Ok(Turn::Recovering) };
+        let (core, recovery) = recovered?;
+        let addr = core.shared.listen;
+        let listener = Listener::bind(&self.reactor, addr).map_err(|error| Fatal::Listen { addr, error })?;
+        self.reactor.spawn(accept(Rc::clone(&core), listener));
+        core.settle()?;
+        core.publish();
+        self.core = Some(core);
+        self.recovery = recovery;
+        Ok(Turn::Serving)
+    }
+
+    fn receive(&self, core: &Core) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.inbox.pop() else { return };
+            core.receive(message);
+        }
+        core.hurry();
+    }
+
+    fn tick(&mut self, core: &Core) {
+        core.refresh_config();
+        core.publish();
+        client::end_idle(core);
+        let (now_ms, now_us) = core.now();
+        let config = core.config();
+        let mut data = core.data.borrow_mut();
+        self.quiet_ticks = if data.wal.is_idle() { self.quiet_ticks + 1 } else { 0 };
+        if self.quiet_ticks == QUIET_TICKS {
+            data.wal.attest();
+        }
+        if data.wal.failure().is_some() {
+            return;
+        }
+        let used: u64 = data.partitions().map(|partition| partition.used_bytes()).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes needs no last digit")]
+        let large = data.wal.live_bytes() as f64 > used as f64 * config.wal.rewrite_ratio;
+        let large = large && data.wal.live_bytes() > config.wal.log_bytes_min;
+        self.expiring = false;
+        let (clock, wal, partitions) = data.parts();
+        for partition in partitions {
+            self.expiring |= partition.expire(now_ms, clock, now_us);
+            if large {
+                partition.start_cleaning(wal, clock, now_us);
+            }
+        }
+    }
+
+    /// Goes on with the cleaning of the log, if there is any, and lets go of what is no longer needed.
+    fn clean(&self, core: &Core) {
+        let (_, now_us) = core.now();
+        let limit = core.config().partition.inflight_bytes_max;
+        if core.room_bytes() < CLEANING_ROOM_BYTES {
+            return;
+        }
+        let mut data = core.data.borrow_mut();
+        let (clock, wal, partitions) = data.parts();
+        let mut pinned = wal.position();
+        for partition in partitions {
+            let idle = (partition.in_flight_bytes() as u64) < limit / 4;
+            if partition.is_cleaning() && idle && partition.clean(clock, now_us) {
+                core.hurry();
+            }
+            pinned = pinned.min(partition.pinned(wal));
+        }
+        wal.release(pinned);
+    }
+
+    /// Says whether a stopping shard is done: all is durable and attested, and its connections have gone or had their time.
+    fn has_stopped(&mut self, core: &Core) -> bool {
+        let now = self.reactor.now();
+        let stop_by = *self.stop_by.get_or_insert(now + STOP_PATIENCE);
+        core.hurry();
+        core.end_settled();
+        let mut data = core.data.borrow_mut();
+        if !data.wal.is_idle() {
+            return false;
+        }
+        data.wal.attest();
+        data.wal.is_idle() && (core.connections.borrow().is_empty() || now >= stop_by)
+    }
+}
+
+/// Accepts connections until the shard stops.
+async fn accept(core: Rc<Core>, mut listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok(_) if core.is_stopping() => return,
+            Ok(socket) => core.reactor.spawn(client::serve(Rc::clone(&core), socket)),
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                core.reactor.sleep(TICK).await;
+            }
+        }
+    }
+}
+
+/// Reads the shard's log back into its partitions.
+async fn recover(
+    reactor: &Reactor,
+    shard: u32,
+    data: &std::path::Path,
+    shared: &Shared,
+    routes: &Routes,
+) -> Result<(Data, Recovery), Fatal> {
+    let format = &shared.format;
+    let config = shared.config();
+    let options = wal::Options {
+        dir: Format::wal_dir(data, shard),
+        log_id: format.log_id(shard),
+        segment_bytes: format.segment_bytes,
+        segments_spare: config.wal.segments_spare as usize,
+        inflight_max: config.wal.inflight as usize,
+        batch_bytes: config.wal.batch_bytes as usize,
+        durability: format.durability(),
+    };
+    let mut partitions: Vec<Option<Partition>> = (0..routes.partitions()).map(|_| None).collect();
+    for partition in routes.partitions_of(shard) {
+        let id = PartitionId(u32::try_from(partition).expect("partitions are counted in u32"));
+        let range = routes.range(partition).clone();
+        partitions[partition] = Some(Partition::new(id, range, reactor.random()));
+    }
+    let mut clock = Clock::default();
+    let recovered = wal::recover(reactor, &options, |_, entry| {
+        let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
+        match partitions.get_mut(header.partition.0 as usize) {
+            Some(Some(partition)) => partition.recover(entry, &mut clock),
+            _ => Err(format!("it is of partition {}, which this shard does not own", header.partition)),
+        }
+    })
+    .await?;
+    let recovery = Recovery { entries: recovered.records, bytes: recovered.record_bytes, torn: recovered.torn };
+    partitions.iter_mut().flatten().for_each(|partition| partition.recovered(recovered.start));
+    ShardCounters::add(&shared.shards[shard as usize].turns, 1);
+    let wal = Wal::open(reactor, options, recovered);
+    Ok((Data::new(partitions, clock, wal), recovery))
+}

@@ -1,0 +1,351 @@
+//! Boot and shutdown of a process: data directory, threads, shards, and what is said about it.
+//!
+//! Order of boot: signals blocked, directory locked, format read or made, address checked, one pinned thread per shard,
+//! recovery on each, then listening. Order of shutdown: no new commands, all that was taken in durable, replies sent.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
+use ashlar_io::wal::Durability;
+use ashlar_io::{DirLock, Reactor, Settings, StartError, StopSignals, topology};
+
+use crate::config::{self, Config, Cpus};
+use crate::format::{self, Choice, Format, FormatError};
+use crate::message::Message;
+use crate::route::Routes;
+use crate::shard::{Fatal, Recovery, Setup, Shard, Turn};
+use crate::shared::{Facts, Shared};
+
+/// Messages that a shard's inbox has room for.
+pub const INBOX_MESSAGES: usize = 8192;
+
+/// Why a node could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The machine refuses something.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A shard cannot go on.
+    #[error(transparent)]
+    Shard(#[from] Fatal),
+    /// Somebody listens there already.
+    #[error("cannot listen on {addr}: {error}; stop what listens there, or give another --listen")]
+    Address {
+        /// The address.
+        addr: SocketAddr,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// A CPU was asked for that this process may not use.
+    #[error("--cpus {asked} is not allowed: this process may use CPUs {allowed:?}")]
+    Cpu {
+        /// What was asked for.
+        asked: u32,
+        /// What there is.
+        allowed: Vec<usize>,
+    },
+    /// A thread could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What a node says once it serves.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What the data directory was made as.
+    pub format: Format,
+    /// The CPU of each shard.
+    pub cpus: Vec<usize>,
+    /// Budget of memory, in bytes.
+    pub memory_bytes: u64,
+    /// The directory was formatted by this start.
+    pub formatted: bool,
+    /// What the shards found in their logs, added up.
+    pub recovery: Recovery,
+}
+
+enum Event {
+    Inbox(u32, Sender<Message>),
+    Serving(Recovery),
+    Stopped,
+    Failed(NodeError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    shards: Vec<Sender<Message>>,
+    threads: Vec<JoinHandle<()>>,
+    events: mpsc::Receiver<Event>,
+    _lock: DirLock,
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inbox(..) => "Inbox",
+            Self::Serving(_) => "Serving",
+            Self::Stopped => "Stopped",
+            Self::Failed(_) => "Failed",
+        })
+    }
+}
+
+/// Makes a data directory.
+///
+/// # Errors
+/// The machine or the directory refuses; see [`FormatError`].
+pub fn make_format(config: &Config, shards: Option<u32>, split_at: Vec<Vec<u8>>) -> Result<Format, NodeError> {
+    read_format(&config.data)?;
+    let _lock = DirLock::acquire(&config.data)?;
+    make_locked(config, shards, split_at)
+}
+
+fn make_locked(config: &Config, shards: Option<u32>, split_at: Vec<Vec<u8>>) -> Result<Format, NodeError> {
+    let shards = match shards {
+        Some(shards) => shards,
+        None => u32::try_from(cpus(config)?.len()).expect("CPUs are counted in u32"),
+    };
+    let choice = Choice {
+        shards,
+        segment_bytes: config.wal.segment_bytes,
+        durability: match config.wal.durability {
+            config::Durability::Auto => None,
+            config::Durability::Dsync => Some(Durability::Dsync),
+            config::Durability::Fdatasync => Some(Durability::Fdatasync),
+            config::Durability::None => Some(Durability::None),
+        },
+        split_at,
+    };
+    let reactor = Reactor::new(&Settings { chunk_count: 16, registered_blocks: 0, ..Settings::default() })?;
+    let (machine, data) = (reactor.clone(), config.data.clone());
+    Ok(reactor.block_on(async move { format::make(&machine, &data, &choice).await })?)
+}
+
+fn read_format(data: &Path) -> Result<Option<Format>, NodeError> {
+    let reactor = Reactor::new(&Settings { chunk_count: 16, registered_blocks: 0, ..Settings::default() })?;
+    let (machine, data) = (reactor.clone(), data.to_owned());
+    Ok(reactor.block_on(async move { format::read(&machine, &data).await })?)
+}
+
+fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
+    let allowed = topology::cpus();
+    match &config.cpus {
+        Cpus::All => Ok(allowed),
+        Cpus::List(list) => match list.iter().find(|cpu| !allowed.contains(&(**cpu as usize))) {
+            Some(cpu) => Err(NodeError::Cpu { asked: *cpu, allowed }),
+            None => Ok(list.iter().map(|cpu| *cpu as usize).collect()),
+        },
+    }
+}
+
+/// Starts a node and waits until it serves. Formats its data directory when that is empty.
+///
+/// # Errors
+/// Something is refused, in use, damaged, or misconfigured; nothing goes on running.
+pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
+    let cpus = cpus(&config)?;
+    let listen = ashlar_io::check_address(config.listen)
+        .map_err(|error| NodeError::Address { addr: config.listen, error })?;
+    // A directory that holds something else is refused before a lock file is put in it.
+    read_format(&config.data)?;
+    let lock = DirLock::acquire(&config.data)?;
+    let found = read_format(&config.data)?;
+    let formatted = found.is_none();
+    let format = match found {
+        Some(format) => format,
+        None => make_locked(&config, None, Vec::new())?,
+    };
+    let memory_bytes = if config.memory_bytes > 0 { config.memory_bytes } else { topology::memory_bytes() / 2 };
+    let cpus: Vec<usize> = (0..format.shards as usize).map(|shard| cpus[shard % cpus.len()]).collect();
+    let (node, recovery) = run_shards(&config, &format, listen, memory_bytes, (&cpus, lock))?;
+    Ok((node, Ready { listen, format, cpus, memory_bytes, formatted, recovery }))
+}
+
+fn run_shards(
+    config: &Config,
+    format: &Format,
+    listen: SocketAddr,
+    memory_bytes: u64,
+    (cpus, lock): (&[usize], DirLock),
+) -> Result<(Node, Recovery), NodeError> {
+    let (report, events) = mpsc::channel();
+    let shared = Arc::new(shared(config, format, listen, memory_bytes)?);
+    let mut threads = Vec::new();
+    let mut hand_over = Vec::new();
+    for (shard, cpu) in (0..format.shards).zip(cpus) {
+        let (give_peers, take_peers) = mpsc::channel();
+        hand_over.push(give_peers);
+        let boot = Boot {
+            shard,
+            cpu: *cpu,
+            config: config.clone(),
+            shared: Arc::clone(&shared),
+            report: report.clone(),
+            take_peers,
+        };
+        let thread = Builder::new().name(format!("shard-{shard}")).spawn(move || boot.run());
+        threads.push(thread.map_err(NodeError::Thread)?);
+    }
+    let mut node = Node { shards: Vec::new(), threads, events, _lock: lock };
+    let mut inboxes = vec![None; cpus.len()];
+    while inboxes.iter().any(Option::is_none) {
+        match node.events.recv() {
+            Ok(Event::Inbox(shard, sender)) => inboxes[shard as usize] = Some(sender),
+            Ok(Event::Failed(error)) => return Err(error),
+            other => unreachable!("before they have their peers, shards report inboxes: {other:?}"),
+        }
+    }
+    node.shards = inboxes.into_iter().flatten().collect();
+    hand_over.into_iter().for_each(|give| drop(give.send(node.shards.clone())));
+    let mut recovery = Recovery::default();
+    for _ in 0..cpus.len() {
+        match node.events.recv() {
+            Ok(Event::Serving(found)) => {
+                recovery.entries += found.entries;
+                recovery.bytes += found.bytes;
+                recovery.torn |= found.torn;
+            }
+            Ok(Event::Failed(error)) => return Err(error),
+            other => unreachable!("shards report that they serve: {other:?}"),
+        }
+    }
+    Ok((node, recovery))
+}
+
+fn shared(config: &Config, format: &Format, listen: SocketAddr, memory_bytes: u64) -> Result<Shared, NodeError> {
+    let facts = ashlar_io::ProcessFacts::gather().map_err(NodeError::Thread)?;
+    Ok(Shared::new(Facts {
+        format: format.clone(),
+        config: config.clone(),
+        started_ms: facts.wall.millis(),
+        run_id: facts.random_hex,
+        listen,
+        memory_bytes,
+        process_id: facts.process_id,
+    }))
+}
+
+impl Node {
+    /// Waits until a signal asks the node to stop, then stops it cleanly. Returns the signal's name.
+    ///
+    /// # Errors
+    /// A shard could not go on: the process must end at once, without another reply.
+    pub fn run_until(self, signals: StopSignals, on_signal: impl FnOnce(&str) + Send + 'static) -> Result<(), NodeError> {
+        let shards = self.shards.clone();
+        let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
+            let name = signals.wait();
+            on_signal(name);
+            stop_all(&shards);
+        });
+        waiter.map_err(NodeError::Thread)?;
+        self.wait()
+    }
+
+    /// Asks every shard to stop.
+    pub fn stop(&self) {
+        stop_all(&self.shards);
+    }
+
+    /// Waits until every shard has stopped.
+    ///
+    /// # Errors
+    /// A shard could not go on: the process must end at once, without another reply.
+    pub fn wait(self) -> Result<(), NodeError> {
+        for _ in 0..self.threads.len() {
+            match self.events.recv() {
+                Ok(Event::Failed(error)) => return Err(error),
+                Ok(_) => {}
+                Err(mpsc::RecvError) => break,
+            }
+        }
+        // They have reported that they are done; what is left of them is the return.
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+        Ok(())
+    }
+}
+
+fn stop_all(shards: &[Sender<Message>]) {
+    for shard in shards {
+        while shard.push(Message::Stop).is_err() {
+            shard.notify();
+            std::thread::yield_now();
+        }
+        shard.notify();
+    }
+}
+
+/// What the thread of a shard is given.
+struct Boot {
+    shard: u32,
+    cpu: usize,
+    config: Config,
+    shared: Arc<Shared>,
+    report: mpsc::Sender<Event>,
+    take_peers: mpsc::Receiver<Vec<Sender<Message>>>,
+}
+
+impl Boot {
+    fn run(self) {
+        let report = self.report.clone();
+        let event = match self.serve() {
+            Ok(()) => Event::Stopped,
+            Err(error) => Event::Failed(error),
+        };
+        // Nobody listens when the start has failed elsewhere.
+        let _ = report.send(event);
+    }
+
+    fn serve(self) -> Result<(), NodeError> {
+        if !topology::pin(self.cpu) {
+            tracing::warn!("shard {} could not be pinned to CPU {}", self.shard, self.cpu);
+        }
+        let reactor = Reactor::new(&settings(&self.config))?;
+        let wake: Arc<WakeCell> = reactor.wake_cell();
+        let (sender, inbox): (_, Inbox<Message>) = inbox(wake, INBOX_MESSAGES);
+        let _ = self.report.send(Event::Inbox(self.shard, sender));
+        let Ok(peers) = self.take_peers.recv() else { return Ok(()) };
+        let setup = Setup {
+            shard: self.shard,
+            data: self.config.data.clone(),
+            routes: Routes::new(&self.shared.format.boundaries(), self.shared.format.shards),
+            shared: self.shared,
+            inbox,
+            peers,
+        };
+        let mut shard = Shard::start(&reactor, setup);
+        let mut serving = false;
+        loop {
+            match shard.turn()? {
+                Turn::Stopped => return Ok(()),
+                Turn::Serving if !serving => {
+                    serving = true;
+                    let _ = self.report.send(Event::Serving(shard.recovery().unwrap_or_default()));
+                }
+                Turn::Serving | Turn::Recovering => {}
+            }
+            shard.park();
+        }
+    }
+}
+
+/// Returns the settings of a shard's reactor.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        queue_entries: config.io.queue_entries,
+        chunk_count: u16::try_from(config.client.chunk_count).expect("bounded by the configuration"),
+        chunk_bytes: config.client.chunk_bytes as usize,
+        registered_blocks: u16::try_from(config.io.registered_blocks).expect("bounded by the configuration"),
+        spin_us_max: config.io.spin_us_max,
+    }
+}
