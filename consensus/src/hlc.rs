@@ -1,8 +1,9 @@
-//! The hybrid logical clock: timestamps that follow wall time and never repeat or go back. Not a clock that can be read:
-//! it is told the wall time.
+//! The hybrid logical clock: timestamps that follow wall time and never repeat or go back. Not a
+//! clock that can be read: it is told the wall time.
 //!
-//! A timestamp is 64 bits: microseconds since 1970 in the upper 52, a counter in the lower 12. The counter may carry into
-//! the microseconds; the clock then runs ahead of the wall until the wall catches up.
+//! A timestamp is 64 bits: microseconds since 1970 in the upper 52, a counter in the lower 12. The
+//! counter may carry into the microseconds; the clock then runs ahead of the wall until the wall
+//! catches up.
 //!
 //! Invariants:
 //! 1. Each timestamp taken is above every one taken or observed before.
@@ -50,7 +51,8 @@ impl Clock {
         self.last
     }
 
-    /// Makes sure that every later timestamp is above `seen`: one that another node sent, or that the log holds.
+    /// Makes sure that every later timestamp is above `seen`: one that another node sent, or that
+    /// the log holds.
     pub fn observe(&mut self, seen: Timestamp) {
         self.last = self.last.max(seen);
     }

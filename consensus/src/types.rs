@@ -1,4 +1,5 @@
-//! The names that nodes agree on. Numbers with a meaning each, so that one cannot stand where another belongs.
+//! The names that nodes agree on. Numbers with a meaning each, so that one cannot stand where
+//! another belongs.
 
 use std::fmt;
 
@@ -10,11 +11,13 @@ pub struct NodeId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PartitionId(pub u32);
 
-/// A term: the time of one leader. Terms only grow. Source: Raft (Ongaro, Ousterhout, ATC 2014), section 5.1.
+/// A term: the time of one leader. Terms only grow. Source: Raft (Ongaro, Ousterhout, ATC 2014),
+/// section 5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);
 
-/// The place of an entry in a partition's log; the first entry has index 1. Source: Raft, section 5.3.
+/// The place of an entry in a partition's log; the first entry has index 1. Source: Raft, section
+/// 5.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Index(pub u64);
 

@@ -1,8 +1,10 @@
 //! Buffers that go to the kernel and come back: [`Buf`] for files, [`Chunk`] for received bytes.
-//! Not a cache and not a pool of messages: a `Buf` has one owner at a time, and that owner may be the kernel.
+//! Not a cache and not a pool of messages: a `Buf` has one owner at a time, and that owner may be
+//! the kernel.
 //!
 //! Invariants:
-//! 1. A `Buf`'s memory starts at a multiple of [`ALIGN_BYTES`], is a multiple of it in size, and is zeroed when made.
+//! 1. A `Buf`'s memory starts at a multiple of [`ALIGN_BYTES`], is a multiple of it in size, and is
+//!    zeroed when made.
 //! 2. A block of the arena is in exactly one place: the free list, or one `Buf`.
 //! 3. The arena's memory is unmapped only when the arena and every `Buf` cut from it are gone.
 
@@ -42,7 +44,8 @@ impl Drop for Region {
     }
 }
 
-/// The registered blocks of one shard: a fixed number of [`BLOCK_BYTES`] blocks that the kernel knows by index.
+/// The registered blocks of one shard: a fixed number of [`BLOCK_BYTES`] blocks that the kernel
+/// knows by index.
 pub(crate) struct Arena {
     region: Rc<Region>,
     blocks: usize,
@@ -79,11 +82,13 @@ impl Arena {
 
     fn block_start(&self, index: usize) -> NonNull<u8> {
         assert!(index < self.blocks);
-        // SAFETY: index < blocks, so the offset lies inside the region of blocks * BLOCK_BYTES bytes.
+        // SAFETY: index < blocks, so the offset lies inside the region of blocks * BLOCK_BYTES
+        // bytes.
         unsafe { self.region.start.add(index * BLOCK_BYTES) }
     }
 
-    /// Returns a zero-or-stale buffer of `bytes`: a registered block when one is free and large enough, else heap memory.
+    /// Returns a zero-or-stale buffer of `bytes`: a registered block when one is free and large
+    /// enough, else heap memory.
     pub(crate) fn take(self: &Rc<Self>, bytes: usize) -> Buf {
         let block = if bytes <= BLOCK_BYTES { self.free.borrow_mut().pop() } else { None };
         match block {
@@ -149,8 +154,8 @@ impl Buf {
     /// Returns the bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: start..start+len lies in memory that this Buf owns alone (invariant 2), initialised since it was
-        // allocated zeroed, and len <= capacity.
+        // SAFETY: start..start+len lies in memory that this Buf owns alone (invariant 2),
+        // initialised since it was allocated zeroed, and len <= capacity.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 

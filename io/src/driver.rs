@@ -1,5 +1,6 @@
-//! The seam between what runs everywhere and what lies beneath: the kernel's ring, or the simulated world. An enum and
-//! not a type parameter, so that nothing above it is generic; the branch is always predicted.
+//! The seam between what runs everywhere and what lies beneath: the kernel's ring, or the simulated
+//! world. An enum and not a type parameter, so that nothing above it is generic; the branch is
+//! always predicted.
 
 use std::io;
 use std::net::SocketAddr;

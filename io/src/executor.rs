@@ -3,8 +3,8 @@
 //! Invariants:
 //! 1. A task is in the ready queue at most once; waking a finished task does nothing.
 //! 2. No borrow of the executor is held while a task runs, so a task may spawn and wake.
-//! 3. A waker may be called from any thread without harm, but only a wake from the shard's own thread is sure to be
-//!    seen at once: other threads reach a shard through its inbox (`queue`).
+//! 3. A waker may be called from any thread without harm, but only a wake from the shard's own
+//!    thread is sure to be seen at once: other threads reach a shard through its inbox (`queue`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

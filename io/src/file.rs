@@ -32,10 +32,7 @@ impl File {
     /// What the operating system said; `InvalidInput` (`EINVAL`) for a direct file on a file system without direct IO.
     pub async fn open(reactor: &Reactor, path: &Path, options: OpenOptions) -> io::Result<Self> {
         let finished = reactor.start(Op::Open { path: path.to_owned(), options }).await;
-        let handle = match finished.result? {
-            Value::Handle(handle) => handle,
-            other => unreachable!("open answered {other:?}"),
-        };
+        let Value::Handle(handle) = finished.result? else { unreachable!("an open answers a handle") };
         Ok(Self { reactor: reactor.clone(), handle, path: path.to_owned() })
     }
 
@@ -98,10 +95,9 @@ impl File {
     /// # Errors
     /// What the operating system said.
     pub async fn bytes(&self) -> io::Result<u64> {
-        match self.reactor.start(Op::Size { file: self.handle }).await.result? {
-            Value::Size(bytes) => Ok(bytes),
-            other => unreachable!("size answered {other:?}"),
-        }
+        let answer = self.reactor.start(Op::Size { file: self.handle }).await.result?;
+        let Value::Size(bytes) = answer else { unreachable!("a file has a size") };
+        Ok(bytes)
     }
 }
 
@@ -113,13 +109,12 @@ impl Drop for File {
 
 /// Takes a finished read or write apart.
 pub(crate) fn split(finished: crate::slot::Finished) -> (io::Result<usize>, Buf) {
-    let buf = match finished.op {
-        Op::ReadAt { buf, .. } | Op::WriteAt { buf, .. } => buf,
-        other => unreachable!("not a read or write: {other:?}"),
+    let (Op::ReadAt { buf, .. } | Op::WriteAt { buf, .. }) = finished.op else {
+        unreachable!("only reads and writes are taken apart")
     };
-    let count = finished.result.map(|value| match value {
-        Value::Count(count) => count,
-        other => unreachable!("a read or write answered {other:?}"),
+    let count = finished.result.map(|value| {
+        let Value::Count(count) = value else { unreachable!("a read or write answers a count") };
+        count
     });
     (count, buf)
 }
@@ -162,8 +157,7 @@ pub async fn sync_dir(reactor: &Reactor, path: &Path) -> io::Result<()> {
 /// # Errors
 /// What the operating system said.
 pub async fn list(reactor: &Reactor, path: &Path) -> io::Result<Vec<DirEntry>> {
-    match reactor.start(Op::List { path: path.to_owned() }).await.result? {
-        Value::Entries(entries) => Ok(entries),
-        other => unreachable!("list answered {other:?}"),
-    }
+    let answer = reactor.start(Op::List { path: path.to_owned() }).await.result?;
+    let Value::Entries(entries) = answer else { unreachable!("a list answers entries") };
+    Ok(entries)
 }

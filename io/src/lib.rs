@@ -1,14 +1,19 @@
-//! Moves and keeps bytes: the machine of one shard. A shard is a pinned thread with one [`Reactor`]: an executor, timers,
-//! files, sockets and a write-ahead log over one io_uring, or over the simulated world.
+//! Moves and keeps bytes: the machine of one shard. A shard is a pinned thread with one
+//! [`Reactor`]: an executor, timers, files, sockets and a write-ahead log over one io_uring, or
+//! over the simulated world.
 //!
-//! Everything that is not repeatable comes through here: the kernel, time, threads, randomness. What lies above sees
-//! none of them in another way, so that the whole node runs in [`sim`] from one seed.
+//! Everything that is not repeatable comes through here: the kernel, time, threads, randomness.
+//! What lies above sees none of them in another way, so that the whole node runs in [`sim`] from
+//! one seed.
 //!
 //! # Layout
-//! - [`reactor`]: the turn of a shard's machine; `driver` is the seam, `uring` and [`sim`] are what lies beneath.
+//! - [`reactor`]: the turn of a shard's machine; `driver` is the seam, `uring` and [`sim`] are what
+//!   lies beneath.
 //! - `op`, `slot`: one operation, and who owns its bytes while it is in flight.
-//! - [`file`], [`socket`]: what operations are for. [`wal`]: the log that every durable byte goes through first.
-//! - [`queue`]: what other threads send to a shard, and how they wake it. [`timer`](reactor::Reactor::sleep).
+//! - [`file`], [`socket`]: what operations are for. [`wal`]: the log that every durable byte goes
+//!   through first.
+//! - [`queue`]: what other threads send to a shard, and how they wake it.
+//!   [`timer`](reactor::Reactor::sleep).
 //!
 //! Not here: keys, terms, commands. Payloads are opaque.
 

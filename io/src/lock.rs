@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::StartError;
 
-/// Tries and pause between them: after a kill the kernel holds the lock until the dead process's writes have ended.
+/// Tries and pause between them: after a kill the kernel holds the lock until the dead process's
+/// writes have ended.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -17,11 +18,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl DirLock {
-    /// Takes the lock by its file `LOCK` in `dir`, which is made when it is not there; waits up to a second for a dying
-    /// owner.
+    /// Takes the lock by its file `LOCK` in `dir`, which is made when it is not there; waits up to
+    /// a second for a dying owner.
     ///
     /// # Errors
-    /// [`StartError::DirectoryInUse`] when another process has it, [`StartError::File`] when the file cannot be made.
+    /// [`StartError::DirectoryInUse`] when another process has it, [`StartError::File`] when the
+    /// file cannot be made.
     pub fn acquire(dir: &Path) -> Result<Self, StartError> {
         let made = DirBuilder::new().mode(0o700).create(dir);
         if let Err(error) = made
@@ -54,7 +56,8 @@ mod tests {
     fn a_second_owner_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let first = DirLock::acquire(dir.path()).unwrap();
-        // flock belongs to the open file, so a second open in the same process conflicts as another process would.
+        // flock belongs to the open file, so a second open in the same process conflicts as another
+        // process would.
         let second = DirLock::acquire(dir.path()).unwrap_err();
         assert!(second.to_string().contains("in use by another process"), "{second}");
         drop(first);

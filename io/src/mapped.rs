@@ -28,7 +28,10 @@ impl Deref for Mapped {
 pub fn map_read_only(path: &Path) -> io::Result<Mapped> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     // SAFETY: nothing in this process writes to or cuts a mapped file: this function is for offline tools, and segments
     // are never shorter than when they were made. Another process that wrote meanwhile would change bytes under the

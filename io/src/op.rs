@@ -1,11 +1,14 @@
-//! One operation: what a driver is asked to do, and what it answers. This is the seam between the code that runs
-//! everywhere (reactor, files, sockets, log) and the two drivers beneath (kernel, simulator).
+//! One operation: what a driver is asked to do, and what it answers. This is the seam between the
+//! code that runs everywhere (reactor, files, sockets, log) and the two drivers beneath (kernel,
+//! simulator).
 //!
 //! Invariants:
-//! 1. An [`Op`] owns every byte the kernel may touch; it stays in its slot until its last completion.
-//! 2. Every submitted op completes: exactly once, or for the streams ([`Op::Accept`], [`Op::Recv`]) any number of
-//!    times with `more` and then once without.
-//! 3. An [`OpId`] carries the generation of its slot, so a late completion never reaches a later op.
+//! 1. An [`Op`] owns every byte the kernel may touch; it stays in its slot until its last
+//!    completion.
+//! 2. Every submitted op completes: exactly once, or for the streams ([`Op::Accept`], [`Op::Recv`])
+//!    any number of times with `more` and then once without.
+//! 3. An [`OpId`] carries the generation of its slot, so a late completion never reaches a later
+//!    op.
 
 use std::io;
 use std::net::SocketAddr;
@@ -68,10 +71,11 @@ pub(crate) enum Op {
     Open { path: PathBuf, options: OpenOptions },
     /// Closes a file or socket.
     Close { handle: Handle },
-    /// Reads `buf.len() - done` bytes at `offset + done`; answers [`Value::Count`], less only at the end of the file.
+    /// Reads `buf.len() - done` bytes at `offset + done`; answers [`Value::Count`], less only at
+    /// the end of the file.
     ReadAt { file: Handle, buf: Buf, offset: u64, done: usize },
-    /// Writes `buf[done..]` at `offset + done`; answers [`Value::Count`]. With `durable`, completion means on stable
-    /// storage (`RWF_DSYNC`).
+    /// Writes `buf[done..]` at `offset + done`; answers [`Value::Count`]. With `durable`,
+    /// completion means on stable storage (`RWF_DSYNC`).
     WriteAt { file: Handle, buf: Buf, offset: u64, done: usize, durable: bool },
     /// Makes completed writes and the size durable (`fdatasync`).
     Sync { file: Handle },
@@ -93,7 +97,8 @@ pub(crate) enum Op {
     Accept { listener: Handle },
     /// Connects; answers [`Value::Handle`].
     Connect { addr: SocketAddr },
-    /// Stream of received bytes; answers [`Value::Chunk`] with `more`; an empty chunk without `more` is the end.
+    /// Stream of received bytes; answers [`Value::Chunk`] with `more`; an empty chunk without
+    /// `more` is the end.
     Recv { socket: Handle },
     /// Sends `data[done..]`; answers [`Value::Count`], which may be less.
     Send { socket: Handle, data: Vec<u8>, done: usize },
@@ -116,7 +121,8 @@ pub(crate) enum Value {
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) id: OpId,
-    /// Errors carry the operating system's number (`io::Error::from_raw_os_error`), simulated ones too.
+    /// Errors carry the operating system's number (`io::Error::from_raw_os_error`), simulated ones
+    /// too.
     pub(crate) result: io::Result<Value>,
     /// The op is still in flight and will answer again.
     pub(crate) more: bool,

@@ -34,8 +34,9 @@ impl ProcessFacts {
     }
 }
 
-/// Checks that nobody listens on `addr`, and returns it with its port chosen when that was 0. The shards then share it
-/// (`SO_REUSEPORT`), which by itself would let a second node join them unnoticed.
+/// Checks that nobody listens on `addr`, and returns it with its port chosen when that was 0. The
+/// shards then share it (`SO_REUSEPORT`), which by itself would let a second node join them
+/// unnoticed.
 ///
 /// # Errors
 /// What the operating system said: in use, not permitted, not an address of this machine.

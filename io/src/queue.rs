@@ -1,12 +1,15 @@
-//! The inbox of a shard: a bounded lock-free queue that other threads put messages in, with the handshake that wakes the
-//! shard when it sleeps. This is the singular update queue: whatever another core wants of a shard arrives here.
+//! The inbox of a shard: a bounded lock-free queue that other threads put messages in, with the
+//! handshake that wakes the shard when it sleeps. This is the singular update queue: whatever
+//! another core wants of a shard arrives here.
 //!
-//! The handshake has four states. The shard: `Running` during a turn; `Polling` while it spins; `Sleeping` before it
-//! blocks in the kernel. A sender that finds it `Sleeping` moves it to `Notified` and writes to the wake target, once.
+//! The handshake has four states. The shard: `Running` during a turn; `Polling` while it spins;
+//! `Sleeping` before it blocks in the kernel. A sender that finds it `Sleeping` moves it to
+//! `Notified` and writes to the wake target, once.
 //!
 //! Invariants (model-checked in `tests/loom.rs`):
-//! 1. A message put before the shard's last look at the queue is seen by it; one put after finds `Sleeping` and wakes it.
-//!    Both sides put a sequentially consistent fence between their write and their look, so at least one sees the other.
+//! 1. A message put before the shard's last look at the queue is seen by it; one put after finds
+//!    `Sleeping` and wakes it. Both sides put a sequentially consistent fence between their write
+//!    and their look, so at least one sees the other.
 //! 2. At most one wake-up is written per sleep.
 
 use std::fmt;
@@ -55,7 +58,8 @@ impl WakeCell {
         Self::new(WakeTarget::Model)
     }
 
-    /// Wakes the shard if it sleeps. Call it after the message is in the queue; returns whether a wake-up was written.
+    /// Wakes the shard if it sleeps. Call it after the message is in the queue; returns whether a
+    /// wake-up was written.
     pub fn notify(&self) -> bool {
         fence(Ordering::SeqCst);
         if self.state.load(Ordering::Relaxed) != SLEEPING {
@@ -81,8 +85,8 @@ impl WakeCell {
         self.state.store(POLLING, Ordering::Relaxed);
     }
 
-    /// Says that the shard is about to sleep. It must look at its queues once more after this call, and sleep only when
-    /// they are empty.
+    /// Says that the shard is about to sleep. It must look at its queues once more after this call,
+    /// and sleep only when they are empty.
     pub fn start_sleeping(&self) {
         self.state.store(SLEEPING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -141,7 +145,8 @@ mod bounded {
         /// Puts a message in the queue; the shard is woken by the next [`Sender::notify`].
         ///
         /// # Errors
-        /// The queue is full: the message comes back, and the sender keeps it and stops taking work that would add more.
+        /// The queue is full: the message comes back, and the sender keeps it and stops taking work
+        /// that would add more.
         pub fn push(&self, message: T) -> Result<(), T> {
             self.queue.push(message)
         }

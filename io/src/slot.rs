@@ -1,9 +1,12 @@
-//! The slots of the ops in flight: who owns each op's bytes and who waits for its answer. Not a queue.
+//! The slots of the ops in flight: who owns each op's bytes and who waits for its answer. Not a
+//! queue.
 //!
 //! Invariants:
-//! 1. A slot is freed only by the last completion of its op, never by the future that waits for it: a dropped future
-//!    leaves an orphan, whose buffers stay here until the kernel is done with them.
-//! 2. Each freed slot raises its generation; a completion of an older generation is counted and dropped.
+//! 1. A slot is freed only by the last completion of its op, never by the future that waits for it:
+//!    a dropped future leaves an orphan, whose buffers stay here until the kernel is done with
+//!    them.
+//! 2. Each freed slot raises its generation; a completion of an older generation is counted and
+//!    dropped.
 
 use std::collections::VecDeque;
 use std::io;

@@ -155,10 +155,9 @@ impl Socket {
     /// # Errors
     /// What the operating system said.
     pub async fn connect(reactor: &Reactor, addr: SocketAddr) -> io::Result<Self> {
-        match reactor.start(Op::Connect { addr }).await.result? {
-            Value::Handle(handle) => Ok(Self::new(reactor, handle)),
-            other => unreachable!("connect answered {other:?}"),
-        }
+        let answer = reactor.start(Op::Connect { addr }).await.result?;
+        let Value::Handle(handle) = answer else { unreachable!("a connect answers a handle") };
+        Ok(Self::new(reactor, handle))
     }
 
     /// Returns the address of the other side.
@@ -174,7 +173,8 @@ impl Socket {
     /// # Errors
     /// What the operating system said, `ConnectionReset` above all.
     pub async fn receive(&mut self) -> io::Result<Chunk> {
-        let stream = self.received.as_mut().expect("present until drop");
+        // Absent only within drop.
+        let Some(stream) = self.received.as_mut() else { return Ok(Chunk::heap(Vec::new())) };
         match std::future::poll_fn(|context| stream.poll_next(context)).await {
             Some(Ok(Value::Chunk(chunk))) => Ok(chunk),
             Some(Ok(other)) => unreachable!("receive answered {other:?}"),

@@ -104,8 +104,10 @@ impl StopSignals {
 
 /// Sends SIGTERM to this process, as an operator would.
 pub fn stop_self() {
-    // SAFETY: kill and getpid take no pointers.
-    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+    // SAFETY: getpid takes nothing and cannot fail.
+    let pid = unsafe { libc::getpid() };
+    // SAFETY: kill takes no pointers.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
 }
 
 /// Raises the limit of open files to the most that this process may have; returns it.

@@ -1,10 +1,12 @@
 //! Deadlines of one shard: a hierarchical wheel of 1 ms ticks. Not a clock: it is told the time.
 //!
-//! Four levels of 64 slots reach 4.6 hours; a deadline further off waits in the last slot and is placed again when the
-//! wheel gets there. Setting and cancelling are O(1); finding the next deadline scans at most 4 x 64 slots by bitmap.
+//! Four levels of 64 slots reach 4.6 hours; a deadline further off waits in the last slot and is
+//! placed again when the wheel gets there. Setting and cancelling are O(1); finding the next
+//! deadline scans at most 4 x 64 slots by bitmap.
 //!
 //! Invariants:
-//! 1. A timer fires in the first `advance` whose time is at or past its deadline rounded up to the tick, never before.
+//! 1. A timer fires in the first `advance` whose time is at or past its deadline rounded up to the
+//!    tick, never before.
 //! 2. Timers of one tick fire in the order in which they were set, so that a simulated run repeats.
 
 use std::task::Waker;
@@ -88,7 +90,8 @@ impl Wheel {
     pub(crate) fn cancel(&mut self, id: TimerId) {
         let entry = &mut self.entries[id.index as usize];
         if entry.generation == id.generation && entry.waker.take().is_some() {
-            // Its place in the wheel stays until the wheel passes it; `expire` frees the entry then.
+            // Its place in the wheel stays until the wheel passes it; `expire` frees the entry
+            // then.
             self.live -= 1;
         }
     }
@@ -120,7 +123,8 @@ impl Wheel {
         }
     }
 
-    /// Returns the next tick at which a slot of some level comes up, so that empty stretches are skipped.
+    /// Returns the next tick at which a slot of some level comes up, so that empty stretches are
+    /// skipped.
     fn next_busy_tick(&self) -> u64 {
         let mut next = u64::MAX;
         for level in 0..LEVELS {
@@ -169,7 +173,8 @@ impl Wheel {
         self.levels[0][slot] = due;
     }
 
-    /// Returns when the wheel wants to be advanced next; early when a far timer has to come down a level.
+    /// Returns when the wheel wants to be advanced next; early when a far timer has to come down a
+    /// level.
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         if self.live == 0 { None } else { Some(Monotonic(self.next_busy_tick() * TICK_NS)) }
     }
@@ -209,18 +214,18 @@ mod tests {
         let mut pending: Vec<(u64, TimerId)> = Vec::new();
         let (mut now_ms, mut expected) = (0_u64, 0_u64);
         for _ in 0..20_000 {
-            let after = [3, 70, 5_000, 400_000, 40_000_000][rng.below(5) as usize];
+            let after = [3, 70, 5_000, 400_000, 40_000_000][rng.index(5)];
             let deadline_ms = now_ms + 1 + rng.below(after);
             let fired = Fired { deadline_ms, log: Arc::clone(&log), count: Arc::clone(&count) };
             let id = wheel.set(Monotonic(deadline_ms * TICK_NS), Waker::from(Arc::new(fired)));
             pending.push((deadline_ms, id));
             if rng.below(10) == 0 {
-                let (_, id) = pending.swap_remove(rng.below(pending.len() as u64) as usize);
+                let (_, id) = pending.swap_remove(rng.index(pending.len()));
                 wheel.cancel(id);
             }
             let next = wheel.next_deadline().map(|d| d.0 / TICK_NS);
             assert!(pending.is_empty() || next.unwrap() <= pending.iter().map(|p| p.0).min().unwrap());
-            now_ms += [0, 1, 9, 700][rng.below(4) as usize];
+            now_ms += [0, 1, 9, 700][rng.index(4)];
             wheel.advance(Monotonic(now_ms * TICK_NS));
             let due = pending.iter().filter(|p| p.0 <= now_ms).count() as u64;
             pending.retain(|p| p.0 > now_ms);

@@ -14,7 +14,8 @@ pub fn pin(cpu: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
 }
 
-/// Returns the memory that this process may use, in bytes: the machine's, or less if a control group says so.
+/// Returns the memory that this process may use, in bytes: the machine's, or less if a control
+/// group says so.
 #[must_use]
 pub fn memory_bytes() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {

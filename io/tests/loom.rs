@@ -1,5 +1,5 @@
-//! The wake handshake of `queue`, model-checked: every interleaving of one sleeping shard and its senders.
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p ashlar-io --test loom --release`.
+//! The wake handshake of `queue`, model-checked: every interleaving of one sleeping shard and its
+//! senders. Run with `RUSTFLAGS="--cfg loom" cargo test -p ashlar-io --test loom --release`.
 #![cfg(loom)]
 
 use ashlar_io::queue::WakeCell;
@@ -7,8 +7,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-/// The shard's side: look, announce sleep, look again; returns how many messages it took before it would block, and
-/// whether it may block.
+/// The shard's side: look, announce sleep, look again; returns how many messages it took before it
+/// would block, and whether it may block.
 fn look_then_sleep(cell: &WakeCell, queue: &AtomicUsize) -> (usize, bool) {
     let mut taken = queue.swap(0, Ordering::AcqRel);
     cell.start_polling();

@@ -1,13 +1,15 @@
 //! One client connection: bytes in, commands run, replies out in order.
 //!
-//! Commands are run as they are parsed, straight from the receive buffer; what is left of a command that has not wholly
-//! arrived is carried over to the next. A command that must wait (for room in the log, for the client to read its
-//! replies, for the next turn) stops the connection, not the shard.
+//! Commands are run as they are parsed, straight from the receive buffer; what is left of a command
+//! that has not wholly arrived is carried over to the next. A command that must wait (for room in
+//! the log, for the client to read its replies, for the next turn) stops the connection, not the
+//! shard.
 //!
 //! Invariants:
-//! 1. Commands of a connection run in the order in which they arrived; the next one is not begun before the last was
-//!    admitted.
-//! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of replies and one more.
+//! 1. Commands of a connection run in the order in which they arrived; the next one is not begun
+//!    before the last was admitted.
+//! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of
+//!    replies and one more.
 
 use std::rc::Rc;
 
@@ -15,7 +17,8 @@ use ashlar_io::Socket;
 
 use crate::command::spread::{Answer, Plan, Question, Scan};
 use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
-use crate::core::{Admitted, Connection, Core, refuse_full};
+use crate::connection::Connection;
+use crate::core::{Admitted, Core, refuse_full};
 use crate::glob;
 use crate::resp::Spans;
 use crate::resp::Words;
@@ -88,7 +91,8 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         core: Rc::clone(&core),
     };
     client.run(&mut socket).await;
-    // Replies of commands that were run still leave: the client may have closed its sending side alone.
+    // Replies of commands that were run still leave: the client may have closed its sending side
+    // alone.
     connection.settled(0).await;
     core.connections.borrow_mut().remove(&id);
     core.shared.disconnect(id);
@@ -136,7 +140,8 @@ impl Client {
         go_on
     }
 
-    /// Runs every whole command of `input`; returns the bytes used, and whether the connection goes on.
+    /// Runs every whole command of `input`; returns the bytes used, and whether the connection goes
+    /// on.
     async fn run_all(&mut self, input: &[u8]) -> (usize, bool) {
         let mut used = 0;
         loop {
@@ -359,7 +364,8 @@ impl Client {
         None
     }
 
-    /// One step of a scan: asks partition after partition until enough keys were looked at, or none is left.
+    /// One step of a scan: asks partition after partition until enough keys were looked at, or none
+    /// is left.
     async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) {
         let Scan { database, after, count, pattern, only_type } = scan;
         let (keys, next) = self.scan_keys(database, after, count).await;
@@ -381,7 +387,8 @@ impl Client {
         let mut keys = Vec::new();
         let mut after = after;
         for partition in routes.partition_of(&first)..routes.partitions() {
-            // At least one more key: so the place to go on at is always a key, and never the edge of a partition.
+            // At least one more key: so the place to go on at is always a key, and never the edge
+            // of a partition.
             let count = count.saturating_sub(keys.len()).max(1);
             let question = Question::Scan { database, after: after.take(), count };
             let Answer::Keys(more, next) = self.core.ask(partition, question).await else { break };

@@ -1,14 +1,17 @@
 //! Configuration: one TOML text in, one checked [`Config`] out.
 //!
-//! This module is pure. It reads no file, no environment and no machine; the caller passes the text and resolves what
-//! depends on the machine (`memory_bytes = 0`, `cpus = "all"`). One table, [`KNOBS`], drives parsing, bounds,
-//! `explain`, `CONFIG GET`, `CONFIG SET` and the annotated file in `deploy/`.
+//! This module is pure. It reads no file, no environment and no machine; the caller passes the text
+//! and resolves what depends on the machine (`memory_bytes = 0`, `cpus = "all"`). One table,
+//! [`KNOBS`], drives parsing, bounds, `explain`, `CONFIG GET`, `CONFIG SET` and the annotated file
+//! in `deploy/`.
 //!
 //! Invariants:
-//! 1. A [`Config`] that this module hands out is within the bounds of every knob: it is made from the defaults of the
-//!    table, and every change passes through the same check.
-//! 2. A text with one unknown key or one wrong value yields an error, never a partial configuration.
-//! 3. A later layer wins: defaults, then the file, then [`Overrides`], then [`Config::set`] while running.
+//! 1. A [`Config`] that this module hands out is within the bounds of every knob: it is made from
+//!    the defaults of the table, and every change passes through the same check.
+//! 2. A text with one unknown key or one wrong value yields an error, never a partial
+//!    configuration.
+//! 3. A later layer wins: defaults, then the file, then [`Overrides`], then [`Config::set`] while
+//!    running.
 
 mod error;
 mod file;
@@ -36,7 +39,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// CPUs that shards are pinned to, one shard each.
     pub cpus: Cpus,
-    /// Memory of the whole process in bytes; 0 until the caller has resolved it to half of the machine's.
+    /// Memory of the whole process in bytes; 0 until the caller has resolved it to half of the
+    /// machine's.
     pub memory_bytes: u64,
     /// Number of databases that `SELECT` accepts; always 16.
     pub databases: u32,
@@ -148,8 +152,9 @@ impl Config {
     /// Returns the configuration that `text` describes; `file_name` appears in errors only.
     ///
     /// # Errors
-    /// The first thing that is wrong, in one line with file and line number: TOML that does not parse, an unknown key
-    /// (with the nearest known one), a value of the wrong kind or out of bounds, two values that contradict.
+    /// The first thing that is wrong, in one line with file and line number: TOML that does not
+    /// parse, an unknown key (with the nearest known one), a value of the wrong kind or out of
+    /// bounds, two values that contradict.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let mut config = Self::defaults();
         file::lay_over(&mut config, text, file_name)?;
@@ -163,7 +168,8 @@ impl Config {
     /// Lays the flags of the command line over this configuration.
     ///
     /// # Errors
-    /// A value that is not allowed, or a `--set` that names no knob; the configuration is then unchanged.
+    /// A value that is not allowed, or a `--set` that names no knob; the configuration is then
+    /// unchanged.
     pub fn override_with(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
         let mut changed = self.clone();
         let flags = [
@@ -191,7 +197,8 @@ impl Config {
     /// Changes one knob while the node runs, as `CONFIG SET` does.
     ///
     /// # Errors
-    /// An unknown key, a value that is not allowed, or a knob that needs a restart; nothing is then changed.
+    /// An unknown key, a value that is not allowed, or a knob that needs a restart; nothing is then
+    /// changed.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         if Knob::find(key).is_some_and(|knob| knob.change() == Change::Restart) {
             return Err(ConfigError::NeedsRestart {
@@ -205,8 +212,8 @@ impl Config {
         Ok(())
     }
 
-    /// Returns every knob with its present value, as `CONFIG GET *` shows it: sizes in bytes, in the order of the
-    /// table. Which of them [`Config::set`] accepts, [`Knob::change`] tells.
+    /// Returns every knob with its present value, as `CONFIG GET *` shows it: sizes in bytes, in
+    /// the order of the table. Which of them [`Config::set`] accepts, [`Knob::change`] tells.
     #[must_use]
     pub fn entries(&self) -> Vec<(String, String)> {
         KNOBS
@@ -228,7 +235,8 @@ impl Config {
         lines
     }
 
-    /// Returns the reference of all knobs: key, unit, default, what is allowed, and one sentence each.
+    /// Returns the reference of all knobs: key, unit, default, what is allowed, and one sentence
+    /// each.
     #[must_use]
     pub fn explain() -> String {
         KNOBS
@@ -238,8 +246,8 @@ impl Config {
             .join("\n")
     }
 
-    /// Returns a configuration file with every knob at its default and a comment above each; `deploy/ashlar.toml` is
-    /// this text.
+    /// Returns a configuration file with every knob at its default and a comment above each;
+    /// `deploy/ashlar.toml` is this text.
     #[must_use]
     pub fn annotated() -> String {
         let mut text = String::from(knobs::FILE_HEADER);
@@ -281,7 +289,8 @@ impl Config {
         Ok(())
     }
 
-    /// Returns a configuration whose fields have no meaning yet; [`Config::defaults`] fills each from the table.
+    /// Returns a configuration whose fields have no meaning yet; [`Config::defaults`] fills each
+    /// from the table.
     fn blank() -> Self {
         Self {
             data: PathBuf::new(),

@@ -6,7 +6,8 @@
 //! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
 //! ```
 //!
-//! Invariant: the file is renamed into place last, so a directory is either formatted whole or not at all.
+//! Invariant: the file is renamed into place last, so a directory is either formatted whole or not
+//! at all.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -183,7 +184,8 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
 /// Makes a data directory. Segments are made by the first start.
 ///
 /// # Errors
-/// It is formatted already, holds something else, cannot be written, or its file system takes no direct IO.
+/// It is formatted already, holds something else, cannot be written, or its file system takes no
+/// direct IO.
 pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<Format, FormatError> {
     check_order(&choice.split_at)?;
     file::create_dir(reactor, data).await.map_err(failed("create directory", data))?;
@@ -218,7 +220,8 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
     };
     file::sync_dir(reactor, &wal).await.map_err(failed("sync", &wal))?;
     write(reactor, data, &format).await?;
-    // The directory itself is an entry too: without this a power cut takes it away with all that is in it.
+    // The directory itself is an entry too: without this a power cut takes it away with all that is
+    // in it.
     let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     file::sync_dir(reactor, parent).await.map_err(failed("sync", parent))?;
     Ok(format)

@@ -1,9 +1,11 @@
-//! The process: shards, clients, commands, routing, configuration. Joins partitions and their log to the people who talk
-//! to them.
+//! The process: shards, clients, commands, routing, configuration. Joins partitions and their log
+//! to the people who talk to them.
 //!
 //! # Layout
-//! - [`shard`]: the turn of a shard, the horizontal spine of the system. [`core`]: what the tasks of a shard share.
-//! - [`client`]: one connection: bytes in, commands out, replies in order. [`replies`]: what holds a reply back.
+//! - [`shard`]: the turn of a shard, the horizontal spine of the system. [`core`]: what the tasks
+//!   of a shard share.
+//! - [`client`]: one connection: bytes in, commands run, replies in order; [`connection`] is what
+//!   its shard sees of it. [`replies`]: what holds a reply back.
 //! - [`command`]: Redis words to requests and back; [`resp`]: the protocol's bytes.
 //! - [`route`]: key to partition to shard. [`message`]: what shards say to each other.
 //! - [`config`], [`format`]: what the operator chose, and what the data directory was made as.
@@ -13,6 +15,7 @@
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod connection;
 pub mod core;
 pub mod format;
 pub mod glob;

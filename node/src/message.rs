@@ -1,4 +1,5 @@
-//! What shards say to each other: questions to the owner of a partition, and answers to the one that asked.
+//! What shards say to each other: questions to the owner of a partition, and answers to the one
+//! that asked.
 
 use crate::command::Command;
 use crate::command::spread::{Answer, Question};

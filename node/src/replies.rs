@@ -1,8 +1,8 @@
 //! The replies of one connection, in the order of its commands, each held back until it may leave.
 //!
-//! A slot is a run of replies that leave together. Replies that wait for the same partition share a slot: it leaves when
-//! the highest of their indexes is applied. A command that runs on another shard has a slot of its own, filled when the
-//! answer comes.
+//! A slot is a run of replies that leave together. Replies that wait for the same partition share a
+//! slot: it leaves when the highest of their indexes is applied. A command that runs on another
+//! shard has a slot of its own, filled when the answer comes.
 //!
 //! Invariants:
 //! 1. Bytes leave in the order in which their commands were read.
@@ -64,7 +64,8 @@ impl Replies {
         self.remote
     }
 
-    /// Returns the buffer that the next reply is to be appended to. Follow it with [`Replies::wait`] when the reply waits.
+    /// Returns the buffer that the next reply is to be appended to. Follow it with
+    /// [`Replies::wait`] when the reply waits.
     pub fn out(&mut self) -> &mut Vec<u8> {
         let closed = self.slots.back().is_none_or(|slot| matches!(slot.gate, Gate::Remote(_)));
         if closed {
@@ -74,8 +75,8 @@ impl Replies {
         &mut self.slots.back_mut().expect("pushed above").bytes
     }
 
-    /// Holds the last reply back, with those before it in its slot, until `index` of `partition` is applied. `from` is the
-    /// length of the buffer before the reply was appended.
+    /// Holds the last reply back, with those before it in its slot, until `index` of `partition` is
+    /// applied. `from` is the length of the buffer before the reply was appended.
     pub fn wait(&mut self, partition: usize, index: Index, from: usize) {
         let Some(slot) = self.slots.back_mut() else { return };
         match &mut slot.gate {

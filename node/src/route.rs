@@ -1,5 +1,5 @@
-//! From a key to the partition that holds it, and from a partition to the shard that owns it. Fixed when the data directory
-//! is made; the same on every shard.
+//! From a key to the partition that holds it, and from a partition to the shard that owns it. Fixed
+//! when the data directory is made; the same on every shard.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Cuts all keys at `boundaries` (internal keys, ascending) and gives the partitions to `shards` shards in turn.
+    /// Cuts all keys at `boundaries` (internal keys, ascending) and gives the partitions to
+    /// `shards` shards in turn.
     #[must_use]
     pub fn new(boundaries: &[Vec<u8>], shards: u32) -> Self {
         assert!(shards > 0, "a node has at least one shard");

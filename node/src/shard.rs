@@ -1,9 +1,10 @@
 //! One shard: recovery, then turn after turn. The horizontal spine of the system.
 //!
-//! A turn: reap completions -> apply what is durable and release its replies -> receive the inbox -> run the ready tasks,
-//! which parse and serve -> tick if due -> give the turn's entries to the log -> flush. It makes at most one batch per
-//! partition, one send per connection, and one system call. Batching comes from the turn, not from timers: what arrives
-//! during a write of the log is the next batch.
+//! A turn: reap completions -> apply what is durable and release its replies -> receive the inbox
+//! -> run the ready tasks, which parse and serve -> tick if due -> give the turn's entries to the
+//! log -> flush. It makes at most one batch per partition, one send per connection, and one system
+//! call. Batching comes from the turn, not from timers: what arrives during a write of the log is
+//! the next batch.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -154,7 +155,8 @@ impl Shard {
     /// Runs one turn, without sleeping.
     ///
     /// # Errors
-    /// [`Fatal`]: the shard cannot go on, and the node must stop without acknowledging anything more.
+    /// [`Fatal`]: the shard cannot go on, and the node must stop without acknowledging anything
+    /// more.
     pub fn turn(&mut self) -> Result<Turn, Fatal> {
         let Some(core) = self.core.clone() else { return self.recover_turn() };
         self.reactor.reap();
@@ -227,7 +229,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the cleaning of the log, if there is any, and lets go of what is no longer needed.
+    /// Goes on with the cleaning of the log, if there is any, and lets go of what is no longer
+    /// needed.
     fn clean(&self, core: &Core) {
         let (_, now_us) = core.now();
         let limit = core.config().partition.inflight_bytes_max;
@@ -247,7 +250,8 @@ impl Shard {
         wal.release(pinned);
     }
 
-    /// Says whether a stopping shard is done: all is durable and attested, and its connections have gone or had their time.
+    /// Says whether a stopping shard is done: all is durable and attested, and its connections have
+    /// gone or had their time.
     fn has_stopped(&mut self, core: &Core) -> bool {
         let now = self.reactor.now();
         let stop_by = *self.stop_by.get_or_insert(now + STOP_PATIENCE);

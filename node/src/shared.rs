@@ -1,5 +1,6 @@
-//! What the shards of a node share: the configuration as it is now, counters that each shard publishes, the clients, the
-//! cursors of scans. Nothing here is on the path of a data command but a few relaxed counters of the own shard.
+//! What the shards of a node share: the configuration as it is now, counters that each shard
+//! publishes, the clients, the cursors of scans. Nothing here is on the path of a data command but
+//! a few relaxed counters of the own shard.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -219,7 +220,8 @@ impl Shared {
     }
 }
 
-/// Cursors of scans. Redis's are numbers, and ours have to stand for a key: so the node remembers the key.
+/// Cursors of scans. Redis's are numbers, and ours have to stand for a key: so the node remembers
+/// the key.
 #[derive(Debug, Default)]
 struct Cursors {
     places: BTreeMap<u64, Vec<u8>>,

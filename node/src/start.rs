@@ -1,7 +1,8 @@
 //! Boot and shutdown of a process: data directory, threads, shards, and what is said about it.
 //!
-//! Order of boot: signals blocked, directory locked, format read or made, address checked, one pinned thread per shard,
-//! recovery on each, then listening. Order of shutdown: no new commands, all that was taken in durable, replies sent.
+//! Order of boot: signals blocked, directory locked, format read or made, address checked, one
+//! pinned thread per shard, recovery on each, then listening. Order of shutdown: no new commands,
+//! all that was taken in durable, replies sent.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -237,7 +238,8 @@ fn shared(config: &Config, format: &Format, listen: SocketAddr, memory_bytes: u6
 }
 
 impl Node {
-    /// Waits until a signal asks the node to stop, then stops it cleanly. Returns the signal's name.
+    /// Waits until a signal asks the node to stop, then stops it cleanly. Returns the signal's
+    /// name.
     ///
     /// # Errors
     /// A shard could not go on: the process must end at once, without another reply.

@@ -1,13 +1,16 @@
-//! Keeps the log short while all data lives in memory: every live version is written again at the log's end, a little per
-//! turn, and then what lies before the sweep's begin is no longer needed. Expired keys are deleted on the way.
+//! Keeps the log short while all data lives in memory: every live version is written again at the
+//! log's end, a little per turn, and then what lies before the sweep's begin is no longer needed.
+//! Expired keys are deleted on the way.
 //!
-//! It is the rewriting of a straggler (raft-engine does it for groups that pin old files), applied to a whole partition;
-//! once tables on disk hold the data, a flush takes its place.
+//! It is the rewriting of a straggler (raft-engine does it for groups that pin old files), applied
+//! to a whole partition; once tables on disk hold the data, a flush takes its place.
 //!
 //! Invariants:
-//! 1. `pinned` moves only when every key that was live when the sweep began is in an applied entry at or behind the
-//!    sweep's begin: written again by the sweep, or changed since by an entry there.
-//! 2. A key with a change in flight is left to that change: the begin is never behind an entry that is in flight.
+//! 1. `pinned` moves only when every key that was live when the sweep began is in an applied entry
+//!    at or behind the sweep's begin: written again by the sweep, or changed since by an entry
+//!    there.
+//! 2. A key with a change in flight is left to that change: the begin is never behind an entry that
+//!    is in flight.
 
 use std::ops::Bound;
 
@@ -81,7 +84,8 @@ impl Partition {
         }
         let more = self.rewrite_some(&mut sweep, clock, wall_us);
         if !more {
-            // The entry may be empty: it carries the index and the clock into the part of the log that stays.
+            // The entry may be empty: it carries the index and the clock into the part of the log
+            // that stays.
             sweep.last = Some(self.open_entry(clock.take(wall_us)));
         }
         self.cleaning.sweep = Some(sweep);

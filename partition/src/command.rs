@@ -1,5 +1,5 @@
-//! Commands and entries as bytes: encoded once, by the proposer, and the same bytes are what the log keeps, what replicas
-//! get, and what `apply` reads.
+//! Commands and entries as bytes: encoded once, by the proposer, and the same bytes are what the
+//! log keeps, what replicas get, and what `apply` reads.
 //!
 //! ```text
 //! entry    0  partition   u32
@@ -18,18 +18,24 @@
 //!         17  timestamp   u64   only in kind 5
 //!             key, value
 //! ```
-//! Kinds: 1 put, 2 put with expiry, 3 delete (no value), 4 clear (the key is one byte, the database; or empty for all),
-//! 5 keep (a version written again by log cleaning, with the timestamp that it has).
+//! Kinds: 1 put, 2 put with expiry, 3 delete (no value), 4 clear (the key is one byte, the
+//! database; or empty for all), 5 keep (a version written again by log cleaning, with the timestamp
+//! that it has).
 
+use std::array;
 use std::fmt;
 
 use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
+
+use crate::memtable::Memtable;
 
 /// Size of an entry's header, in bytes.
 pub const ENTRY_BYTES: usize = 40;
 /// Most bytes that a command takes beside its key and value.
 pub const COMMAND_BYTES_MAX: usize = 25;
 const VERSION: u8 = 1;
+/// Indexes and timestamps above this are damage: nothing could be counted on from them.
+const COUNTED_MAX: u64 = u64::MAX - (1 << 40);
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,15 @@ pub enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// Returns the key that is changed; empty when it is not one key.
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::Keep { key, .. } => key,
+            Self::Clear { .. } => &[],
+        }
+    }
+
     /// Appends the command to an entry; returns the offset at which its value begins.
     ///
     /// # Panics
@@ -112,6 +127,9 @@ impl<'a> Command<'a> {
         }
         let (key, rest) = rest.split_at_checked(key_bytes as usize)?;
         let (value, rest) = rest.split_at_checked(value_bytes as usize)?;
+        if key.len() > Memtable::KEY_BYTES_MAX || value.len() > Memtable::VALUE_BYTES_MAX {
+            return None;
+        }
         let expire_at_ms = if expire == 0 { None } else { Some(expire) };
         let command = match (kind, key, value) {
             (1 | 2, [_, ..], _) => Self::Put { key, expire_at_ms, value },
@@ -181,13 +199,20 @@ impl EntryHeader {
         if header[4] != VERSION {
             return Err(Malformed("an entry of an unknown version"));
         }
-        let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
-        let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(array::from_fn(|n| header[at + n]));
+        let u32_at = |at: usize| u32::from_le_bytes(array::from_fn(|n| header[at + n]));
+        let (index, timestamp) = (u64_at(16), u64_at(24));
+        if index == 0 || index > COUNTED_MAX {
+            return Err(Malformed("an entry whose index no log reaches"));
+        }
+        if timestamp > COUNTED_MAX {
+            return Err(Malformed("an entry whose timestamp no clock reaches"));
+        }
         Ok(Self {
             partition: PartitionId(u32_at(0)),
             term: Term(u64_at(8)),
-            index: Index(u64_at(16)),
-            timestamp: Timestamp(u64_at(24)),
+            index: Index(index),
+            timestamp: Timestamp(timestamp),
             commands: u32_at(32),
         })
     }
@@ -203,8 +228,8 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Walks the commands of an entry with the timestamp of each. Ends early when the bytes are malformed; what is left then
-/// is not empty.
+/// Walks the commands of an entry with the timestamp of each. Ends early when the bytes are
+/// malformed; what is left then is not empty.
 #[derive(Clone, Debug)]
 pub struct Commands<'a> {
     rest: &'a [u8],
@@ -234,6 +259,10 @@ impl<'a> Iterator for Commands<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let (command, rest) = Command::decode(self.rest)?;
         let timestamp = self.timestamp;
+        // A version that is kept is older than the command that keeps it.
+        if matches!(command, Command::Keep { timestamp: kept, .. } if kept >= timestamp) {
+            return None;
+        }
         self.timestamp = timestamp.plus(1);
         self.rest = rest;
         Some((timestamp, command))
@@ -270,7 +299,9 @@ mod tests {
             commands: 6,
         };
         let mut entry = vec![0; ENTRY_BYTES];
-        commands.iter().for_each(|command| drop(command.encode(&mut entry)));
+        for command in &commands {
+            command.encode(&mut entry);
+        }
         header.encode(&mut entry);
         let (found, walk) = Commands::of(&entry).unwrap();
         assert_eq!(found, header);
@@ -285,6 +316,7 @@ mod tests {
             let mut entry = vec![0; 4];
             entry.push(VERSION);
             entry.resize(ENTRY_BYTES, 0);
+            entry[16] = 1;
             entry.push(kind);
             entry.extend(bytes);
             let (_, mut walk) = Commands::of(&entry).unwrap();

@@ -1,5 +1,6 @@
-//! Decides what a request answers and what it changes, from the request and the key's current version alone. Pure: no
-//! clock, no IO, no memtable. Only the proposer evaluates; every replica then applies the outcome blindly.
+//! Decides what a request answers and what it changes, from the request and the key's current
+//! version alone. Pure: no clock, no IO, no memtable. Only the proposer evaluates; every replica
+//! then applies the outcome blindly.
 
 use std::borrow::Cow;
 
@@ -20,7 +21,8 @@ pub(crate) enum Effect {
     Delete,
 }
 
-/// The value that a key is to have, told apart by whose bytes it is, so that none is copied without need.
+/// The value that a key is to have, told apart by whose bytes it is, so that none is copied without
+/// need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NewValue {
     /// The one in the request.

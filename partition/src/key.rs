@@ -1,5 +1,5 @@
-//! Keys and ranges of keys. An internal key is one byte for the database (0 to 15) and then the user's key, so that the
-//! databases lie one after another in the order of all keys.
+//! Keys and ranges of keys. An internal key is one byte for the database (0 to 15) and then the
+//! user's key, so that the databases lie one after another in the order of all keys.
 
 /// Databases of a node; their numbers are the first bytes of internal keys.
 pub const DATABASES: u8 = 16;

@@ -1,8 +1,8 @@
-//! The keys that one entry in flight changes, so that a read finds what was proposed but not applied: a hot counter then
-//! takes many increments per write of the log instead of one.
+//! The keys that one entry in flight changes, so that a read finds what was proposed but not
+//! applied: a hot counter then takes many increments per write of the log instead of one.
 //!
-//! A hash table of (tag, offset in the entry). One per entry: when the entry is applied, the table is emptied whole, and
-//! no key is removed one by one.
+//! A hash table of (tag, offset in the entry). One per entry: when the entry is applied, the table
+//! is emptied whole, and no key is removed one by one.
 //!
 //! Invariant: for each key, the table holds the last command of the entry that changed it.
 
@@ -117,10 +117,7 @@ fn tag(hash: u64) -> u32 {
 }
 
 fn key_at(entry: &[u8], offset: u32) -> &[u8] {
-    match command_at(entry, offset as usize - 1) {
-        Command::Put { key, .. } | Command::Delete { key } | Command::Keep { key, .. } => key,
-        Command::Clear { .. } => &[],
-    }
+    command_at(entry, offset as usize - 1).key()
 }
 
 /// Says whether the command at `offset` (plus one) clears the database of `key`.

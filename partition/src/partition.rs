@@ -13,7 +13,8 @@ use crate::replica::Replica;
 /// What the shard can still take in this turn. Set anew each turn; requests use it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Bytes that the memory budget has left; below zero, requests that grow the partition are refused.
+    /// Bytes that the memory budget has left; below zero, requests that grow the partition are
+    /// refused.
     pub memory_left: i64,
     /// The log has room.
     pub log: LogRoom,
@@ -76,20 +77,24 @@ impl Partition {
         &self.memtable
     }
 
-    /// Takes in an entry that the log holds, at start: the same apply as ever. `position` is one at or before which the
-    /// record begins; `clock` is moved above the entry's timestamps.
+    /// Takes in an entry that the log holds, at start: the same apply as ever. `position` is one at
+    /// or before which the record begins; `clock` is moved above the entry's timestamps.
     ///
     /// # Errors
     /// The bytes are not the entry that follows; a sentence says why.
     pub fn recover(&mut self, entry: &[u8], clock: &mut Clock) -> Result<(), String> {
         let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
+        if header.partition != self.id {
+            return Err(format!("entry {} is of partition {}, not {}", header.index, header.partition, self.id));
+        }
         self.replica.recovered(&header)?;
         apply(&mut self.memtable, entry).map_err(|malformed| malformed.to_string())?;
         clock.observe(header.timestamp.plus(u64::from(header.commands)));
         Ok(())
     }
 
-    /// Notes where the log begins, once it is recovered: all of it is needed, for this partition may have written there.
+    /// Notes where the log begins, once it is recovered: all of it is needed, for this partition
+    /// may have written there.
     pub fn recovered(&mut self, start: Position) {
         self.cleaning.pinned = start;
     }
@@ -119,7 +124,8 @@ impl Partition {
         if applied > before { Some(applied) } else { None }
     }
 
-    /// Returns the index up to which all is applied: an answer that waits for an index may leave once it is reached.
+    /// Returns the index up to which all is applied: an answer that waits for an index may leave
+    /// once it is reached.
     #[must_use]
     pub fn applied(&self) -> Index {
         self.replica.applied()

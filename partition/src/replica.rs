@@ -1,11 +1,14 @@
-//! The log of one replica that is alone: entries are numbered, given to the shard's log, and committed once that says they
-//! are durable. The consensus core takes the place between propose and commit without moving anything around it.
+//! The log of one replica that is alone: entries are numbered, given to the shard's log, and
+//! committed once that says they are durable. The consensus core takes the place between propose
+//! and commit without moving anything around it.
 //!
-//! An entry is open while the turn's commands go into it, pending from the end of the turn until it is applied.
+//! An entry is open while the turn's commands go into it, pending from the end of the turn until it
+//! is applied.
 //!
 //! Invariants:
 //! 1. `applied <= committed <= last`; indexes have no gaps.
-//! 2. An entry is committed only when it is durable, and applied only when it and all before it are committed.
+//! 2. An entry is committed only when it is durable, and applied only when it and all before it are
+//!    committed.
 
 use std::collections::VecDeque;
 
@@ -69,8 +72,8 @@ impl Replica {
         }
     }
 
-    /// Takes a command into the open entry; returns the entry's index. `timestamp` is that of the first command, asked
-    /// for only when this command opens the entry.
+    /// Takes a command into the open entry; returns the entry's index. `timestamp` is that of the
+    /// first command, asked for only when this command opens the entry.
     pub(crate) fn propose(&mut self, hash: u64, command: Command<'_>, timestamp: impl FnOnce() -> Timestamp) -> Index {
         if self.open.is_none() {
             self.open_entry(timestamp());

@@ -1,5 +1,5 @@
-//! What is asked of a partition, and what it answers. One key per request: a command of several keys is several requests
-//! in one turn, which land in one entry and so take effect together.
+//! What is asked of a partition, and what it answers. One key per request: a command of several
+//! keys is several requests in one turn, which land in one entry and so take effect together.
 
 use std::borrow::Cow;
 
@@ -36,6 +36,15 @@ impl Request<'_> {
     #[must_use]
     pub fn writes(&self) -> bool {
         !matches!(self, Self::Get)
+    }
+
+    /// Returns whether answer or effect depend on what the key is. A plain setting with an expiry
+    /// that has passed does: it deletes only what is there.
+    #[must_use]
+    pub fn reads(&self, now_ms: u64) -> bool {
+        let Self::Put(Put { condition, expiry, returns, .. }) = self else { return true };
+        let passed = matches!(expiry, Expiry::At(at_ms) if *at_ms <= now_ms);
+        *condition != Condition::Always || *returns == Return::Old || *expiry == Expiry::Keep || passed
     }
 
     /// Returns whether the request may make the partition larger.
@@ -138,5 +147,6 @@ pub enum Refusal {
     DiskFull,
 }
 
-/// What an answer waits for before it may leave: `None` when nothing, else the index that must be applied.
-pub type Wait = Option<Index>;
+/// What an answer waits for before it may leave: `None` when nothing, else the index that must be
+/// applied.
+pub(crate) type Wait = Option<Index>;

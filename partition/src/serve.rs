@@ -1,10 +1,12 @@
 //! The life of a request: admit, read, evaluate, propose, answer. One straight line.
 //!
-//! It does not wait: the answer is known when the request is evaluated, and is handed on with the index that must be
-//! applied before it may leave ([`Wait`]). Whoever holds the client's replies holds it until then.
+//! It does not wait: the answer is known when the request is evaluated, and is handed on with the
+//! index that must be applied before it may leave ([`Wait`]). Whoever holds the client's replies
+//! holds it until then.
 //!
-//! A read that memory can answer allocates nothing. A read that meets an entry in flight answers what that entry will
-//! make true, and waits for it: so a client sees its own writes, and nobody is told what a crash could take back.
+//! A read that memory can answer allocates nothing. A read that meets an entry in flight answers
+//! what that entry will make true, and waits for it: so a client sees its own writes, and nobody is
+//! told what a crash could take back.
 
 use std::borrow::Cow;
 
@@ -17,14 +19,15 @@ use crate::overlay::Pending;
 use crate::partition::{LogRoom, Partition};
 use crate::request::{Refusal, Request, Response, Wait};
 
-/// Memory that a new key takes beside its bytes, roughly; the memtable counts exactly once it is applied.
+/// Memory that a new key takes beside its bytes, roughly; the memtable counts exactly once it is
+/// applied.
 const KEY_OVERHEAD_BYTES: usize = 64;
 
 impl Partition {
     /// Serves one request for `key`, an internal key of this partition's range.
     ///
-    /// `now_ms` is the leader's time, by which expiry is decided; `timestamp` is asked for when the request opens an entry.
-    /// `answer` is given the response, which borrows from the partition.
+    /// `now_ms` is the leader's time, by which expiry is decided; `timestamp` is asked for when the
+    /// request opens an entry. `answer` is given the response, which borrows from the partition.
     pub fn serve<A>(
         &mut self,
         key: &[u8],
@@ -38,7 +41,7 @@ impl Partition {
             return (answer(Response::Refused(refusal)), None);
         }
         let hash = self.memtable.hash(key);
-        let (current, wait) = self.current(hash, key, now_ms);
+        let (current, wait) = if request.reads(now_ms) { self.current(hash, key, now_ms) } else { (None, None) };
         let (response, effect) = evaluate(request, current, now_ms, self.admission.value_bytes_max);
         let change = change_of(request, current, effect);
         let answered = answer(response);
@@ -80,7 +83,8 @@ impl Partition {
         }
     }
 
-    /// Returns the key as it will be once all that is proposed is applied, and the index that this waits for.
+    /// Returns the key as it will be once all that is proposed is applied, and the index that this
+    /// waits for.
     pub(crate) fn current(&self, hash: u64, key: &[u8], now_ms: u64) -> (Option<Current<'_>>, Wait) {
         let (current, wait) = match self.replica.find(hash, key) {
             Some(found) => match found.pending {
@@ -104,7 +108,8 @@ enum Change<'a> {
     Delete,
 }
 
-/// Gathers the bytes of a change. Those of the current value are copied: they may lie in the entry that will grow.
+/// Gathers the bytes of a change. Those of the current value are copied: they may lie in the entry
+/// that will grow.
 fn change_of<'a>(request: &Request<'a>, current: Option<Current<'_>>, effect: Effect) -> Option<Change<'a>> {
     let (value, expire_at_ms) = match effect {
         Effect::Nothing => return None,

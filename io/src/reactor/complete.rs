@@ -47,7 +47,9 @@ impl Reactor {
                 drop(slots);
                 socket.sent(self, op, result);
             }
-            other => unreachable!("completed in state {other:?}"),
+            State::Free | State::Done(_) | State::Stream(_) | State::Orphan { .. } => {
+                unreachable!("only singles and sends get here")
+            }
         }
     }
 
@@ -62,11 +64,14 @@ impl Reactor {
             Err(error) if is_transient(error) => 0,
             _ => return Some(result),
         };
-        let (done, total, transient) = match op {
-            Op::ReadAt { buf, done, .. } | Op::WriteAt { buf, done, .. } => (done, buf.len(), result.is_err()),
-            Op::Send { data, done, .. } => (done, data.len(), result.is_err()),
-            _ => return Some(result),
+        let (done, total) = if let Op::ReadAt { buf, done, .. } | Op::WriteAt { buf, done, .. } = op {
+            (done, buf.len())
+        } else if let Op::Send { data, done, .. } = op {
+            (done, data.len())
+        } else {
+            return Some(result);
         };
+        let transient = result.is_err();
         *done += count;
         let (finished, at_end) = (*done == total, count == 0 && !transient);
         if finished || at_end {

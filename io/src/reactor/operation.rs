@@ -66,7 +66,9 @@ impl Drop for Operation {
                     self.reactor.0.driver.borrow_mut().cancel(id);
                 }
             }
-            other => unreachable!("an operation is dropped in state {other:?}"),
+            State::Free | State::Send { .. } | State::Stream(_) | State::Orphan { .. } => {
+                unreachable!("an operation owns its slot")
+            }
         }
     }
 }

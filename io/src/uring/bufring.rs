@@ -1,10 +1,12 @@
-//! The ring of receive buffers that one shard shares with the kernel: the kernel takes one per received piece, and gets
-//! it back when the [`Chunk`](crate::buffer::Chunk) made of it is dropped.
+//! The ring of receive buffers that one shard shares with the kernel: the kernel takes one per
+//! received piece, and gets it back when the [`Chunk`](crate::buffer::Chunk) made of it is dropped.
 //!
 //! Invariants:
-//! 1. A buffer id is either offered to the kernel (between its head and our tail) or belongs to one live chunk.
+//! 1. A buffer id is either offered to the kernel (between its head and our tail) or belongs to one
+//!    live chunk.
 //! 2. The tail is published with release order after the entry it covers is written.
-//! 3. The memory outlives the ring file descriptor: the driver keeps this ring alive until the kernel is done with it.
+//! 3. The memory outlives the ring file descriptor: the driver keeps this ring alive until the
+//!    kernel is done with it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,7 +40,8 @@ impl fmt::Debug for BufRing {
 }
 
 impl BufRing {
-    /// Registers `count` (a power of two) buffers of `chunk_bytes` with the ring behind `submitter`.
+    /// Registers `count` (a power of two) buffers of `chunk_bytes` with the ring behind
+    /// `submitter`.
     pub(crate) fn register(
         submitter: &io_uring::Submitter<'_>,
         count: u16,
@@ -48,8 +51,8 @@ impl BufRing {
         let entries = Buf::heap(usize::from(count) * size_of::<BufRingEntry>());
         let memory = Buf::heap(usize::from(count) * chunk_bytes);
         let ring = Rc::new(Self { entries, memory, count, chunk_bytes, tail: Cell::new(0), held: Cell::new(0) });
-        // SAFETY: `entries` is page-aligned, has room for `count` entries, is zeroed, and lives as long as `ring`, which
-        // the driver keeps until after the io_uring is closed (invariant 3).
+        // SAFETY: `entries` is page-aligned, has room for `count` entries, is zeroed, and lives as
+        // long as `ring`, which the driver keeps until after the io_uring is closed (invariant 3).
         unsafe { submitter.register_buf_ring_with_flags(ring.entries.as_ptr() as u64, count, GROUP, 0) }?;
         for id in 0..count {
             ring.offer(id);
@@ -64,8 +67,8 @@ impl BufRing {
         let base = self.entries.as_ptr().cast::<BufRingEntry>();
         // SAFETY: slot < count, and `entries` has room for `count` entries.
         let entry = unsafe { base.add(slot) };
-        // SAFETY: the entry lies in our zeroed memory and only this thread writes it: it is outside the kernel's part of
-        // the ring until the tail below covers it.
+        // SAFETY: the entry lies in our zeroed memory and only this thread writes it: it is outside
+        // the kernel's part of the ring until the tail below covers it.
         let entry = unsafe { &mut *entry };
         // SAFETY: id < count, so the buffer lies inside `memory`.
         let address = unsafe { self.memory.as_ptr().add(usize::from(id) * self.chunk_bytes) };
@@ -76,7 +79,8 @@ impl BufRing {
         self.tail.set(next);
         // SAFETY: `base` is the first entry of the ring, initialised (zeroed at least).
         let tail_field = unsafe { BufRingEntry::tail(base) };
-        // SAFETY: the field is a 2-byte aligned u16 that only this thread writes and the kernel reads.
+        // SAFETY: the field is a 2-byte aligned u16 that only this thread writes and the kernel
+        // reads.
         let shared = unsafe { AtomicU16::from_ptr(tail_field.cast_mut()) };
         shared.store(next, Ordering::Release);
     }

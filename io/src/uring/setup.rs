@@ -1,4 +1,5 @@
-//! Setting a ring up: flags with their fallbacks, what must be there, and what to tell the user when it is not.
+//! Setting a ring up: flags with their fallbacks, what must be there, and what to tell the user
+//! when it is not.
 
 use std::io;
 
@@ -88,7 +89,8 @@ fn disabled_sysctl() -> Option<String> {
     if value == "0" { None } else { Some(value.to_owned()) }
 }
 
-/// Tells the kernel the arena's blocks, so that it need not map them for every write. Without it all works, slower.
+/// Tells the kernel the arena's blocks, so that it need not map them for every write. Without it
+/// all works, slower.
 pub(super) fn register_arena(ring: &IoUring, arena: &Arena) {
     let blocks: Vec<libc::iovec> = arena
         .blocks()
@@ -97,7 +99,8 @@ pub(super) fn register_arena(ring: &IoUring, arena: &Arena) {
     if blocks.is_empty() {
         return;
     }
-    // SAFETY: the blocks lie in the arena's memory, which the reactor keeps until the ring is closed and drained.
+    // SAFETY: the blocks lie in the arena's memory, which the reactor keeps until the ring is
+    // closed and drained.
     match unsafe { ring.submitter().register_buffers(&blocks) } {
         Ok(()) => arena.mark_registered(),
         Err(error) => tracing::warn!(

@@ -1,6 +1,8 @@
 //! Tests of the log in simulated worlds, against a plain model: the list of records that were appended.
 //! The rig here owns one node with one log, and drives it turn by turn as a shard does.
 
+#![expect(clippy::cast_possible_truncation, reason = "what a test counts is small")]
+
 mod crash;
 mod damage;
 mod disk;

@@ -74,6 +74,9 @@ pub struct Wal {
 
 impl Wal {
     /// Opens the log for appending where [`recover`](super::recover) found its end.
+    ///
+    /// # Panics
+    /// When the options contradict each other: a batch is not a number of blocks, or does not fit a segment.
     #[must_use]
     pub fn open(reactor: &Reactor, options: Options, recovered: Recovered) -> Self {
         assert!(options.batch_bytes.is_multiple_of(format::BLOCK_BYTES) && options.inflight_max > 0);
@@ -194,7 +197,8 @@ impl Wal {
                 return;
             }
             let batch = if from_sealed { self.sealed.pop_front() } else { self.filling.take() };
-            self.write(batch.expect("looked at above"));
+            let Some(batch) = batch else { return };
+            self.write(batch);
             if !from_sealed {
                 self.mark.0 += 1;
             }

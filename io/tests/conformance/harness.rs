@@ -22,45 +22,45 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which driver a body runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Kernel,
     Simulated,
 }
 
 /// What a body gets.
 #[derive(Clone)]
-pub struct Env {
-    pub reactor: Reactor,
+pub(crate) struct Env {
+    pub(crate) reactor: Reactor,
     /// An empty directory of its own.
-    pub dir: PathBuf,
-    pub kind: Kind,
+    pub(crate) dir: PathBuf,
+    pub(crate) kind: Kind,
 }
 
-pub const READ: OpenOptions = OpenOptions {
+pub(crate) const READ: OpenOptions = OpenOptions {
     write: false,
     create: false,
     create_new: false,
     direct: false,
 };
-pub const CREATE: OpenOptions = OpenOptions {
+pub(crate) const CREATE: OpenOptions = OpenOptions {
     write: true,
     create: true,
     ..READ
 };
 
 impl Env {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    pub async fn create(&self, name: &str) -> File {
+    pub(crate) async fn create(&self, name: &str) -> File {
         File::open(&self.reactor, &self.path(name), CREATE)
             .await
             .unwrap()
     }
 
     /// Opens past the page cache; says so and returns nothing where the file system refuses.
-    pub async fn create_direct(&self, name: &str) -> Option<File> {
+    pub(crate) async fn create_direct(&self, name: &str) -> Option<File> {
         let options = OpenOptions {
             direct: true,
             ..CREATE
@@ -78,7 +78,7 @@ impl Env {
         }
     }
 
-    pub fn listen(&self) -> (Listener, SocketAddr) {
+    pub(crate) fn listen(&self) -> (Listener, SocketAddr) {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let listener = Listener::bind(&self.reactor, any).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -86,13 +86,13 @@ impl Env {
     }
 
     /// Connects two sockets to each other; the first is the one that connected.
-    pub async fn pair(&self) -> (Socket, Socket) {
+    pub(crate) async fn pair(&self) -> (Socket, Socket) {
         let (mut listener, addr) = self.listen();
         let client = Socket::connect(&self.reactor, addr).await.unwrap();
         (client, listener.accept().await.unwrap())
     }
 
-    pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
+    pub(crate) fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
         let shared = Rc::new(RefCell::new((None, None::<Waker>)));
         let task = Task(Rc::clone(&shared));
         self.reactor.spawn(async move {
@@ -104,13 +104,13 @@ impl Env {
         task
     }
 
-    pub async fn pause(&self, ms: u64) {
+    pub(crate) async fn pause(&self, ms: u64) {
         self.reactor.sleep(Duration::from_millis(ms)).await;
     }
 }
 
 /// The result of a spawned task.
-pub struct Task<T>(Rc<RefCell<(Option<T>, Option<Waker>)>>);
+pub(crate) struct Task<T>(Rc<RefCell<(Option<T>, Option<Waker>)>>);
 
 impl<T> Future for Task<T> {
     type Output = T;
@@ -128,7 +128,7 @@ impl<T> Future for Task<T> {
 }
 
 /// Polls a future once and drops it; says whether it was ready.
-pub async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         Poll::Ready(match future.as_mut().poll(context) {
@@ -139,14 +139,14 @@ pub async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-pub fn filled(bytes: &[u8]) -> Buf {
+pub(crate) fn filled(bytes: &[u8]) -> Buf {
     let mut buf = Buf::heap(bytes.len());
     buf.as_mut_slice().copy_from_slice(bytes);
     buf
 }
 
 /// Bytes that tell their place in a stream.
-pub fn pattern(seed: u64, from: usize, len: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u64, from: usize, len: usize) -> Vec<u8> {
     let byte = |at: usize| {
         let word = (at as u64 / 8)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -157,7 +157,7 @@ pub fn pattern(seed: u64, from: usize, len: usize) -> Vec<u8> {
 }
 
 /// Settings small enough that a body meets their limits.
-pub fn small() -> Settings {
+pub(crate) fn small() -> Settings {
     Settings {
         queue_entries: 8,
         chunk_count: 16,
@@ -174,7 +174,7 @@ fn open_files_under(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Runs a body on the kernel, with roomy settings and then with tight ones.
-pub fn on_the_kernel<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
+pub(crate) fn on_the_kernel<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
     let spinning = Settings {
         spin_us_max: 50,
         ..Settings::default()
@@ -190,7 +190,10 @@ pub fn on_the_kernel<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) 
         let (watched, settings) = (reactor.clone(), settings.clone());
         reactor.spawn(async move {
             watched.sleep(PATIENCE).await;
-            panic!("the body hangs: {settings:?} {watched:?} {:?}", watched.counters());
+            panic!(
+                "the body hangs: {settings:?} {watched:?} {:?}",
+                watched.counters()
+            );
         });
         let after = env.clone();
         let body = body(env);
@@ -224,7 +227,7 @@ fn unnoticeable(seed: u64) -> Faults {
 }
 
 /// Runs a body in simulated worlds.
-pub fn in_simulation<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
+pub(crate) fn in_simulation<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
     for seed in 0..SEEDS {
         let world = World::new(seed, unnoticeable(seed));
         let reactor = Reactor::simulated(&world, 0, 0);

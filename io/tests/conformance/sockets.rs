@@ -23,7 +23,7 @@ both!(
 );
 
 /// Receives until the end; returns the bytes.
-pub async fn receive_all(socket: &mut Socket) -> Vec<u8> {
+pub(crate) async fn receive_all(socket: &mut Socket) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let chunk = socket.receive().await.unwrap();
@@ -35,7 +35,7 @@ pub async fn receive_all(socket: &mut Socket) -> Vec<u8> {
 }
 
 /// Receives exactly `len` bytes or more.
-pub async fn receive(socket: &mut Socket, len: usize) -> Vec<u8> {
+pub(crate) async fn receive(socket: &mut Socket, len: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < len {
         let chunk = socket.receive().await.unwrap();

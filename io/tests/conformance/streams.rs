@@ -186,7 +186,10 @@ async fn a_stream_that_nobody_reads_is_paused_and_goes_on(env: Env) {
     for round in 0..4 {
         client.send(&pattern(round, 0, bytes));
         env.pause(30).await;
-        assert!(server.has_received() || round > 0, "a paused stream goes on when it is asked");
+        assert!(
+            server.has_received() || round > 0,
+            "a paused stream goes on when it is asked"
+        );
         assert!(receive(&mut server, bytes).await == pattern(round, 0, bytes));
     }
     drop(client);

@@ -1,6 +1,7 @@
 //! Commands on the connection itself: which protocol, which database, who the client is.
 //!
-//! There are no users and no passwords yet: as with a Redis that has none set, the user `default` may come with any.
+//! There are no users and no passwords yet: as with a Redis that has none set, the user `default`
+//! may come with any.
 
 use super::subcommand::{self, Subcommand};
 use super::{Command, Run, SessionCall, not_an_integer, syntax_error, wrong_arity};
@@ -238,7 +239,8 @@ fn introduce(call: &mut SessionCall<'_>) {
         reply.bulk(name.as_bytes());
         value(&mut reply);
     };
-    // Clients look for this word before they use what only a Redis has; INFO says whose server it is.
+    // Clients look for this word before they use what only a Redis has; INFO says whose server it
+    // is.
     field("server", &|reply| reply.bulk(b"redis"));
     field("version", &|reply| reply.bulk(REDIS_VERSION.as_bytes()));
     field("proto", &|reply| reply.integer(protocol));
@@ -430,7 +432,8 @@ fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Returns the line of the client with an id, empty when there is no such client; `None` when it is no id.
+/// Returns the line of the client with an id, empty when there is no such client; `None` when it is
+/// no id.
 fn line_of(call: &SessionCall<'_>, id: &[u8]) -> Option<Vec<u8>> {
     let id = parse_i64(id)?;
     let Ok(id) = u64::try_from(id) else {

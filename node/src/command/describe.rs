@@ -1,4 +1,5 @@
-//! `COMMAND`: what the table knows, told to clients in Redis's shape. Nothing is known here that is not in the table.
+//! `COMMAND`: what the table knows, told to clients in Redis's shape. Nothing is known here that is
+//! not in the table.
 
 use super::subcommand::{self, Subcommand};
 use super::{Command, SessionCall, syntax_error, table};
@@ -44,7 +45,7 @@ const COMMAND: &[Subcommand] = &[
 ];
 
 /// Commands that Redis counts among the dangerous ones; they have no flag that says so.
-const DANGEROUS: [&str; 5] = ["keys", "flushdb", "flushall", "info", "config"];
+const DANGEROUS: [&str; 4] = ["keys", "flushdb", "flushall", "info"];
 
 /// Runs `COMMAND`.
 pub fn command(call: &mut SessionCall<'_>) {
@@ -80,7 +81,8 @@ fn describe(reply: &mut Encoder<'_>, command: &Command) {
     categories
         .iter()
         .for_each(|category| reply.simple(format!("@{category}").as_bytes()));
-    // Tips, key specifications and subcommands: clients that know the places of the keys do without.
+    // Tips, key specifications and subcommands: clients that know the places of the keys do
+    // without.
     reply.array(0);
     reply.array(0);
     reply.array(0);
@@ -232,8 +234,8 @@ fn document(reply: &mut Encoder<'_>, command: &Command) {
 /// An argument as a person types it, and whether it may be left out.
 type Argument<'a> = (&'a str, bool);
 
-/// Writes one argument. What can be typed is told in one string, from which redis-cli makes its hints; the finer structure
-/// that Redis has for choices inside of it is left out.
+/// Writes one argument. What can be typed is told in one string, from which redis-cli makes its
+/// hints; the finer structure that Redis has for choices inside of it is left out.
 fn document_argument(reply: &mut Encoder<'_>, (text, optional): Argument<'_>) {
     let kind = if text == "key" { "key" } else { "string" };
     reply.map(if optional { 4 } else { 3 });

@@ -1,5 +1,5 @@
-//! `INFO`: sections of facts and counters, in the lines that Redis's clients and exporters read. A field that this node
-//! cannot fill with the truth is not there.
+//! `INFO`: sections of facts and counters, in the lines that Redis's clients and exporters read. A
+//! field that this node cannot fill with the truth is not there.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! Commands on keys whatever their values are: deletion, existence, expiry, and the walk over all keys.
+//! Commands on keys whatever their values are: deletion, existence, expiry, and the walk over all
+//! keys.
 
 use ashlar_partition::{Refusal, Request, Response};
 
@@ -183,8 +184,8 @@ fn del(call: &mut DataCall<'_>) {
     for place in 1..call.words.len() {
         match delete(call, place) {
             Ok(n) => deleted += n,
-            // Deletions are refused by the state of the log alone, which does not change within a command: so it is the
-            // first one that is refused, and nothing was deleted.
+            // Deletions are refused by the state of the log alone, which does not change within a
+            // command: so it is the first one that is refused, and nothing was deleted.
             Err(refusal) => return refuse(&mut call.reply(), refusal),
         }
     }
@@ -284,7 +285,8 @@ fn pexpiretime(call: &mut DataCall<'_>) {
     answer_expiry(call, |at_ms| at_ms);
 }
 
-/// Answers what `show` makes of the moment of expiry; -1 when there is none, -2 when there is no key.
+/// Answers what `show` makes of the moment of expiry; -1 when there is none, -2 when there is no
+/// key.
 fn answer_expiry(call: &mut DataCall<'_>, show: impl FnOnce(u64) -> u64) {
     let number = match look(call, 1) {
         None => -2,
@@ -327,8 +329,9 @@ fn scan(call: &mut SessionCall<'_>) -> Option<Plan> {
     }
 }
 
-/// Returns the key behind which the cursor goes on, `None` in it at the beginning. A cursor that was never given, or is
-/// forgotten, or belongs to another database, is refused: no answer to it would be complete.
+/// Returns the key behind which the cursor goes on, `None` in it at the beginning. A cursor that
+/// was never given, or is forgotten, or belongs to another database, is refused: no answer to it
+/// would be complete.
 fn place_of_cursor(call: &SessionCall<'_>) -> Option<Option<Vec<u8>>> {
     let number = call.words.get(1)?;
     let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;

@@ -1,14 +1,17 @@
-//! Commands: Redis words in, requests to a partition out, and its responses as words again. A table names each command,
-//! with what clients want to know of it, and the function that runs it; so two hundred of them need no long match.
+//! Commands: Redis words in, requests to a partition out, and its responses as words again. A table
+//! names each command, with what clients want to know of it, and the function that runs it; so two
+//! hundred of them need no long match.
 //!
 //! There are three kinds, by where they run:
 //! - on the connection ([`Run::Session`]): they touch no key and answer at once;
-//! - on the shard that owns their keys ([`Run::Data`]): all keys lie in one partition, all changes in one entry;
+//! - on the shard that owns their keys ([`Run::Data`]): all keys lie in one partition, all changes
+//!   in one entry;
 //! - over all partitions ([`Run::Spread`]): asked one after another while the connection waits.
 
 pub mod connection;
 pub mod describe;
 pub mod info;
+pub mod integer;
 pub mod keys;
 pub mod options;
 pub mod server;
@@ -169,7 +172,8 @@ impl<'a> DataCall<'a> {
         Encoder::new(self.out, self.version)
     }
 
-    /// Returns a word of the command, empty when there are not so many: the table has checked that there are.
+    /// Returns a word of the command, empty when there are not so many: the table has checked that
+    /// there are.
     #[must_use]
     pub fn word(&self, place: usize) -> &'a [u8] {
         self.words.get(place).unwrap_or_default()
@@ -181,8 +185,8 @@ impl<'a> DataCall<'a> {
         self.misses += u32::from(!found);
     }
 
-    /// Asks the partition; `answer` turns the response into a reply or a value. The reply will wait for what the response
-    /// waits for.
+    /// Asks the partition; `answer` turns the response into a reply or a value. The reply will wait
+    /// for what the response waits for.
     pub fn ask<A>(
         &mut self,
         user_key: &[u8],
@@ -241,7 +245,8 @@ pub fn check_keys(command: &Command, words: Words<'_>) -> Result<(), &'static st
     }
 }
 
-/// Writes a response as most commands do: nothing there is null, done is OK, values and numbers are themselves.
+/// Writes a response as most commands do: nothing there is null, done is OK, values and numbers are
+/// themselves.
 pub fn respond(response: Response<'_>, encoder: &mut Encoder<'_>) {
     match response {
         Response::Missing => encoder.null(),

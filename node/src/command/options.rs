@@ -1,5 +1,5 @@
-//! The options behind the fixed words of a command: those of `SET` and `GETEX`, of the `EXPIRE` family and of `SCAN`.
-//! Words in, a value out; nothing is asked of a partition here.
+//! The options behind the fixed words of a command: those of `SET` and `GETEX`, of the `EXPIRE`
+//! family and of `SCAN`. Words in, a value out; nothing is asked of a partition here.
 //!
 //! Invariant: what Redis refuses is refused with the same words, and in the same order of checks.
 
@@ -42,8 +42,8 @@ const SCALES: [(&[u8], Scale); 4] = [
     (b"pxat", (Unit::Milliseconds, Base::Epoch)),
 ];
 
-/// Returns the millisecond since 1970 that a number in a scale means; `None` when it does not fit 64 bits. Before 1970 is
-/// 1970: both have passed.
+/// Returns the millisecond since 1970 that a number in a scale means; `None` when it does not fit
+/// 64 bits. Before 1970 is 1970: both have passed.
 #[must_use]
 pub fn moment_ms(number: i64, (unit, base): Scale, now_ms: u64) -> Option<u64> {
     let milliseconds = match unit {
@@ -60,7 +60,8 @@ pub fn moment_ms(number: i64, (unit, base): Scale, now_ms: u64) -> Option<u64> {
 /// Reads an expiry that has to lie above 0, as `SET`, `SETEX` and `GETEX` want it.
 ///
 /// # Errors
-/// The line to answer: the word is no integer, or the time is not allowed in the command called `name`.
+/// The line to answer: the word is no integer, or the time is not allowed in the command called
+/// `name`.
 pub fn positive_moment_ms(
     word: &[u8],
     scale: Scale,

@@ -104,7 +104,8 @@ fn flushall(call: &mut SessionCall<'_>) -> Option<Plan> {
     flush(call, None)
 }
 
-/// Plans a deletion of all keys. `ASYNC` and `SYNC` are the same here: one command in the log of each partition.
+/// Plans a deletion of all keys. `ASYNC` and `SYNC` are the same here: one command in the log of
+/// each partition.
 fn flush(call: &mut SessionCall<'_>, database: Option<u8>) -> Option<Plan> {
     let mode = call.words.get(1).map(<[u8]>::to_ascii_lowercase);
     match (mode.as_deref(), call.words.len()) {

@@ -1,7 +1,8 @@
-//! `CONFIG`: the knobs under their own dotted names, and under Redis's names where clients and programs ask for those.
+//! `CONFIG`: the knobs under their own dotted names, and under Redis's names where clients and
+//! programs ask for those.
 //!
-//! A name of Redis either stands for a knob, and then `CONFIG SET` moves the knob; or it tells a fact about this node, and
-//! then only its present value is accepted.
+//! A name of Redis either stands for a knob, and then `CONFIG SET` moves the knob; or it tells a
+//! fact about this node, and then only its present value is accepted.
 //!
 //! Invariant: `CONFIG SET` of several settings makes all of them or none.
 
@@ -98,7 +99,8 @@ fn get(call: &mut SessionCall<'_>) {
     }
 }
 
-/// Returns every name with its value: the knobs, and then the names of Redis that are not knobs too.
+/// Returns every name with its value: the knobs, and then the names of Redis that are not knobs
+/// too.
 fn settings(shared: &Shared) -> Vec<(String, String)> {
     let mut all = shared.config().entries();
     let value_of = |key: &str| {
@@ -193,7 +195,8 @@ fn reason(error: &ConfigError) -> String {
         .map_or_else(|| line.clone(), str::to_owned)
 }
 
-/// Sets the counters of clients and commands to 0. A shard that counts at this very moment may keep its old number.
+/// Sets the counters of clients and commands to 0. A shard that counts at this very moment may keep
+/// its old number.
 fn resetstat(call: &mut SessionCall<'_>) {
     for shard in &call.shared.shards {
         let counters = [

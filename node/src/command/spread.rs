@@ -1,5 +1,6 @@
-//! Commands over all partitions: what each partition is asked, and how the answers become one reply. The connection waits
-//! for its earlier replies first and for these answers then, so the order of its commands is kept.
+//! Commands over all partitions: what each partition is asked, and how the answers become one
+//! reply. The connection waits for its earlier replies first and for these answers then, so the
+//! order of its commands is kept.
 
 use ashlar_consensus::{Clock, Index};
 use ashlar_partition::{Kind, Partition};
@@ -42,7 +43,8 @@ pub enum Answer {
     Count(u64),
     /// Done; or refused because the disk is full.
     Cleared(bool),
-    /// User keys in order, and where to go on: the internal key of the last one looked at, `None` at the end.
+    /// User keys in order, and where to go on: the internal key of the last one looked at, `None`
+    /// at the end.
     Keys(Vec<Vec<u8>>, Option<Vec<u8>>),
     /// A user key.
     Key(Option<Vec<u8>>),
@@ -92,7 +94,8 @@ pub struct Scan {
     pub only_type: Option<Vec<u8>>,
 }
 
-/// Answers a question on the shard of the partition. The answer may leave once the index is applied.
+/// Answers a question on the shard of the partition. The answer may leave once the index is
+/// applied.
 pub fn answer(
     partition: &mut Partition,
     question: &Question,

@@ -1,4 +1,5 @@
-//! Commands on the value of a key: `GET`, `SET` and their relatives, and the integers that values can be.
+//! Commands on the value of a key: `GET`, `SET` and their relatives, and the integers that values
+//! can be.
 //!
 //! Invariant: a command that sets several keys sets all of them, in one entry, or none.
 
@@ -135,34 +136,6 @@ pub const STRING: &[Command] = &[
         syntax: "key milliseconds value",
         run: Run::Data(psetex),
         ..WRITE
-    },
-    Command {
-        name: "incr",
-        summary: "Adds one to the integer that a key holds, 0 when it is missing.",
-        run: Run::Data(incr),
-        ..FAST_WRITE
-    },
-    Command {
-        name: "decr",
-        summary: "Subtracts one from the integer that a key holds, 0 when it is missing.",
-        run: Run::Data(decr),
-        ..FAST_WRITE
-    },
-    Command {
-        name: "incrby",
-        arity: 3,
-        summary: "Adds a number to the integer that a key holds, 0 when it is missing.",
-        syntax: "key increment",
-        run: Run::Data(incrby),
-        ..FAST_WRITE
-    },
-    Command {
-        name: "decrby",
-        arity: 3,
-        summary: "Subtracts a number from the integer that a key holds, 0 when it is missing.",
-        syntax: "key decrement",
-        run: Run::Data(decrby),
-        ..FAST_WRITE
     },
     Command {
         name: "append",
@@ -344,8 +317,8 @@ fn getex(call: &mut DataCall<'_>) {
     }
 }
 
-/// Writes an error in place of the reply that begins at `from`: a value is written before it is known whether its expiry
-/// can be set.
+/// Writes an error in place of the reply that begins at `from`: a value is written before it is
+/// known whether its expiry can be set.
 fn replace(call: &mut DataCall<'_>, from: usize, write: impl FnOnce(&mut Encoder<'_>)) {
     call.out.truncate(from);
     write(&mut call.reply());
@@ -384,7 +357,8 @@ fn is_there(call: &mut DataCall<'_>, place: usize) -> bool {
 /// Sets every pair of key and value, or refuses all of them.
 fn set_all(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     let Admission { memory_left, .. } = admit_all(call)?;
-    // A command is admitted whole while there is memory at all, as one SET is: so its own pairs do not count against it.
+    // A command is admitted whole while there is memory at all, as one SET is: so its own pairs do
+    // not count against it.
     call.partition.admission.memory_left = i64::MAX;
     for place in (1..call.words.len()).step_by(2) {
         let request = put(
@@ -416,31 +390,6 @@ fn admit_all(call: &DataCall<'_>) -> Result<Admission, Refusal> {
     match admission.log {
         LogRoom::Open => Ok(admission),
         LogRoom::Deletes | LogRoom::Full => Err(Refusal::DiskFull),
-    }
-}
-
-fn incr(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Add(1), respond);
-}
-
-fn decr(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Add(-1), respond);
-}
-
-fn incrby(call: &mut DataCall<'_>) {
-    match parse_i64(call.word(2)) {
-        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
-        None => not_an_integer(&mut call.reply()),
-    }
-}
-
-fn decrby(call: &mut DataCall<'_>) {
-    let Some(delta) = parse_i64(call.word(2)) else {
-        return not_an_integer(&mut call.reply());
-    };
-    match delta.checked_neg() {
-        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
-        None => call.reply().error(b"ERR decrement would overflow"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Commands that are several: `CLIENT`, `COMMAND` and `CONFIG` take the name of a subcommand as their second word. The
-//! list of a container's subcommands is also its `HELP`.
+//! Commands that are several: `CLIENT`, `COMMAND` and `CONFIG` take the name of a subcommand as
+//! their second word. The list of a container's subcommands is also its `HELP`.
 
 use super::{SessionCall, wrong_arity};
 use crate::resp::encode::{EXCERPT_BYTES_MAX, Encoder, append_excerpt};

@@ -1,15 +1,18 @@
-//! The table of all commands, joined at compile time from the families, and how a name is found in it.
+//! The table of all commands, joined at compile time from the families, and how a name is found in
+//! it.
 //!
-//! It is not a long match: a name is hashed by its length and its first and last bytes, and the slot tells the row. To
-//! add a command, write its row beside its function; to add a family, name it in [`FAMILIES`].
+//! It is not a long match: a name is hashed by its length and its first and last bytes, and the
+//! slot tells the row. To add a command, write its row beside its function; to add a family, name
+//! it in [`FAMILIES`].
 //!
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
-use super::{Command, connection, keys, server, string};
+use super::{Command, connection, integer, keys, server, string};
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
     string::STRING,
+    integer::INTEGER,
     keys::KEYS,
     connection::CONNECTION,
     server::SERVER,
@@ -48,7 +51,8 @@ pub fn all() -> &'static [Command] {
     &TABLE
 }
 
-/// Returns where the search for `name` begins. Bit 5 tells the cases of a letter apart, so it is set in every byte.
+/// Returns where the search for `name` begins. Bit 5 tells the cases of a letter apart, so it is
+/// set in every byte.
 const fn slot_of(name: &[u8]) -> usize {
     const EITHER_CASE: u64 = 0x2020_2020_2020_2020;
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

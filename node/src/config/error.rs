@@ -1,4 +1,5 @@
-//! What can be wrong with a configuration, always said in one line: where, which key, which value, what is allowed.
+//! What can be wrong with a configuration, always said in one line: where, which key, which value,
+//! what is allowed.
 
 use std::fmt;
 
@@ -146,9 +147,11 @@ fn ask(suggestion: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-/// Returns the known key or table that is nearest to `given`, when one is near enough to have been meant.
+/// Returns the known key or table that is nearest to `given`, when one is near enough to have been
+/// meant.
 ///
-/// A key in the wrong table is the commonest mistake, so that names are compared with and without their tables.
+/// A key in the wrong table is the commonest mistake, so that names are compared with and without
+/// their tables.
 fn nearest(given: &str) -> Option<&'static str> {
     let edits_max = (given.len() / 4).clamp(1, 4);
     let leaf = given
@@ -171,8 +174,8 @@ fn nearest(given: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
-/// Returns how many characters must be inserted, removed, replaced or swapped with their neighbour to turn `a` into
-/// `b` (optimal string alignment).
+/// Returns how many characters must be inserted, removed, replaced or swapped with their neighbour
+/// to turn `a` into `b` (optimal string alignment).
 pub(super) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -16,7 +16,8 @@ struct Source<'a> {
 
 /// Assigns everything that `text` says.
 pub(super) fn lay_over(config: &mut Config, text: &str, name: &str) -> Result<(), ConfigError> {
-    // Editors of one large system begin files with a byte order mark; the line count does not see it.
+    // Editors of one large system begin files with a byte order mark; the line count does not see
+    // it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source { text, name };
     let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
@@ -35,7 +36,8 @@ type Entry<'a> = (
     &'a Spanned<DeValue<'a>>,
 );
 
-/// Returns the entries of a table as they stand in the file, so that the first error is the topmost one.
+/// Returns the entries of a table as they stand in the file, so that the first error is the topmost
+/// one.
 fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -105,8 +107,8 @@ impl Source<'_> {
     }
 }
 
-/// Tells whether a value of this TOML type may be read as text by `knob`: a path that is written as a number is more
-/// likely a mistake than a directory called `5`.
+/// Tells whether a value of this TOML type may be read as text by `knob`: a path that is written as
+/// a number is more likely a mistake than a directory called `5`.
 fn accepts(knob: &Knob, value: &DeValue<'_>) -> bool {
     match (knob.shape(), value) {
         (Shape::Text, DeValue::String(_)) => true,

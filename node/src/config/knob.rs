@@ -1,6 +1,8 @@
-//! One knob: its key, kind, bounds, default and sentence, and the field of [`Config`] that it moves.
+//! One knob: its key, kind, bounds, default and sentence, and the field of [`Config`] that it
+//! moves.
 //!
-//! Invariant: [`Knob::assign`] is the only way to a field, and it assigns nothing that [`Knob::allowed`] excludes.
+//! Invariant: [`Knob::assign`] is the only way to a field, and it assigns nothing that
+//! [`Knob::allowed`] excludes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -215,7 +217,8 @@ impl Knob {
 
     /// Returns the present value as `CONFIG GET` shows it.
     pub(super) fn show(&self, config: &Config) -> String {
-        // The fields are reached through one accessor for writing, and a copy is cheap where this is called.
+        // The fields are reached through one accessor for writing, and a copy is cheap where this
+        // is called.
         let mut config = config.clone();
         match self.field {
             Field::Path(at) => at(&mut config).display().to_string(),
@@ -276,7 +279,8 @@ impl Knob {
     }
 }
 
-/// Returns a path that is not empty; the kernel would refuse a zero byte only when the directory is opened.
+/// Returns a path that is not empty; the kernel would refuse a zero byte only when the directory is
+/// opened.
 fn parse_path(given: &str) -> Result<PathBuf, Unreadable> {
     match given.is_empty() || given.contains('\0') {
         true => Err(Unreadable),

@@ -1,5 +1,5 @@
-//! The table of all knobs. To add one: a field of [`Config`](super::Config), a row here, and the new output of
-//! `Config::annotated` in `deploy/ashlar.toml`.
+//! The table of all knobs. To add one: a field of [`Config`](super::Config), a row here, and the
+//! new output of `Config::annotated` in `deploy/ashlar.toml`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub const KNOBS: &[Knob] = &[
         .running()
         .about("Most connections of the node; a further one gets an error and is closed."),
     size("client.value_bytes_max", "64 MiB", |c| &mut c.client.value_bytes_max)
-        .between(KIB, 512 * MIB)
+        .between(KIB, 64 * MIB)
         .running()
         .about("Longest value; a command with a longer one gets an error."),
     size("client.command_bytes_max", "128 MiB", |c| &mut c.client.command_bytes_max)
@@ -71,7 +71,7 @@ pub const KNOBS: &[Knob] = &[
         .between(MIB, GIB)
         .step(Step::MultipleOf(MIB))
         .about("Size of one file of the write-ahead log."),
-    count("wal.segments_spare", "2", |c| &mut c.wal.segments_spare)
+    count("wal.segments_spare", "4", |c| &mut c.wal.segments_spare)
         .between(1, 16)
         .about("Segments of each shard that are kept zeroed and ready."),
     count("wal.inflight", "2", |c| &mut c.wal.inflight)

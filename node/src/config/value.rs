@@ -1,6 +1,8 @@
-//! Values that a knob can have, from text and back: sizes, CPU lists, durability. Bounds are not known here.
+//! Values that a knob can have, from text and back: sizes, CPU lists, durability. Bounds are not
+//! known here.
 //!
-//! Invariant: what `show_*` or `Display` prints, the parser of the same kind reads back to the same value.
+//! Invariant: what `show_*` or `Display` prints, the parser of the same kind reads back to the same
+//! value.
 
 use std::fmt;
 
@@ -96,11 +98,12 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Returns the number of bytes that `text` means: an integer alone, or with B, KB, MB, GB, TB (powers of 1000) or
-/// KiB, MiB, GiB, TiB (powers of 1024), in any case.
+/// Returns the number of bytes that `text` means: an integer alone, or with B, KB, MB, GB, TB
+/// (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024), in any case.
 ///
 /// # Errors
-/// The text is no such size, or larger than 64 bits. A bare `k` or `m` is refused, because programs disagree on it.
+/// The text is no such size, or larger than 64 bits. A bare `k` or `m` is refused, because programs
+/// disagree on it.
 pub fn parse_size(text: &str) -> Result<u64, Unreadable> {
     let text = text.trim().to_ascii_uppercase();
     let unit = UNITS.iter().find(|(suffix, _)| text.ends_with(suffix));

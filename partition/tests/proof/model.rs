@@ -10,7 +10,11 @@ use crate::workload::{Shape, request};
 const RUNS: u64 = 60;
 const TURNS: usize = 400;
 
-const SHAPE: Shape = Shape { databases: 3, keys_per_database: 14, value_bytes_max: 60 };
+const SHAPE: Shape = Shape {
+    databases: 3,
+    keys_per_database: 14,
+    value_bytes_max: 60,
+};
 
 #[test]
 fn answers_waits_and_content_are_those_of_a_plain_map() {
@@ -21,7 +25,12 @@ fn answers_waits_and_content_are_those_of_a_plain_map() {
 }
 
 fn random_run(seed: u64) {
-    let mut node = Node::new(seed, options(2, 8 << 10, Durability::Dsync), Faults::none(), Cleaning::Off);
+    let mut node = Node::new(
+        seed,
+        options(2, 8 << 10, Durability::Dsync),
+        Faults::none(),
+        Cleaning::Off,
+    );
     assert!(node.start(TURNS_MAX));
     for _ in 0..TURNS {
         node.bare_turn(some_turn);
@@ -65,16 +74,32 @@ fn some_request(node: &mut Node) {
 }
 
 fn open() -> Admission {
-    Admission { memory_left: i64::MAX, log: LogRoom::Open, value_bytes_max: 100 }
+    Admission {
+        memory_left: i64::MAX,
+        log: LogRoom::Open,
+        value_bytes_max: 100,
+    }
 }
 
 /// Mostly open; now and then a value is too long, memory is used up, or the log has no room.
 fn some_admission(node: &mut Node) -> Admission {
     match node.rng.below(20) {
-        0 => Admission { memory_left: -1, ..open() },
-        1 => Admission { log: LogRoom::Deletes, ..open() },
-        2 => Admission { log: LogRoom::Full, ..open() },
-        3 => Admission { value_bytes_max: 20, ..open() },
+        0 => Admission {
+            memory_left: -1,
+            ..open()
+        },
+        1 => Admission {
+            log: LogRoom::Deletes,
+            ..open()
+        },
+        2 => Admission {
+            log: LogRoom::Full,
+            ..open()
+        },
+        3 => Admission {
+            value_bytes_max: 20,
+            ..open()
+        },
         _ => open(),
     }
 }

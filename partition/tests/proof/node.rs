@@ -1,24 +1,24 @@
-//! A node with one shard, as small as it can be: a log on a simulated disk, partitions above it, and the model of each. It
-//! drives them turn by turn as a shard does, and checks each answer, each wait, and what each recovery finds.
+//! A node with one shard, as small as it can be: a log on a simulated disk, partitions above it, and
+//! the model of each. It drives them turn by turn as a shard does, and checks each answer, each wait,
+//! and what each recovery finds. It does not choose what is asked.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ashlar_consensus::{Clock, Index, PartitionId, Timestamp};
+use ashlar_consensus::{Clock, Index, Timestamp};
+use ashlar_io::Reactor;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Faults, World};
-use ashlar_io::wal::{self, Durability, Options, RecoverError, Recovered, Wal};
-use ashlar_io::{Reactor, file};
-use ashlar_partition::command::EntryHeader;
-use ashlar_partition::{Admission, KeyRange, Kind, LogRoom, Partition, Request, Response};
+use ashlar_io::wal::{Durability, Options, Wal};
+use ashlar_partition::{Admission, KeyRange, LogRoom, Partition, Request, Response};
 
+use crate::content::{Held, check_content, check_counts, held, live};
+use crate::recover::{recover, run};
 use crate::reference::{Change, Reference};
 
 /// Turns after which a recovery or a wait is taken for hung.
-pub const TURNS_MAX: usize = 100_000;
+pub(crate) const TURNS_MAX: usize = 100_000;
 /// Room that the log must have for a turn to propose anything.
 const ROOM_BYTES: u64 = 48 << 10;
 /// Bytes in flight above which nothing more is proposed.
@@ -27,15 +27,12 @@ const EXPIRED_PER_CALL: usize = 256;
 
 /// What else runs beside the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cleaning {
+pub(crate) enum Cleaning {
     /// Nothing: the model knows of every command, and so of every wait.
     Off,
     /// A new sweep begins whenever the log is longer than this, in bytes.
     Above(u64),
 }
-
-/// A version as a memtable holds it: key, value, expiry, timestamp.
-type Held = (Vec<u8>, Vec<u8>, Option<u64>, u64);
 
 /// What lives until the power is cut.
 struct Life {
@@ -45,28 +42,28 @@ struct Life {
     partitions: Vec<Partition>,
 }
 
-pub struct Node {
-    pub world: World,
-    pub rng: Rng,
+pub(crate) struct Node {
+    pub(crate) world: World,
+    pub(crate) rng: Rng,
     options: Options,
     ranges: Vec<KeyRange>,
     cleaning: Cleaning,
     life: Option<Life>,
-    pub references: Vec<Reference>,
+    pub(crate) references: Vec<Reference>,
     /// Index of each drained entry that may be the last one, with the clock behind it.
     clocks: Vec<Vec<(Index, Timestamp)>>,
     /// What each partition held when the power was cut, and as of which index.
     before: Vec<(Index, Vec<Held>)>,
-    pub now_ms: u64,
+    pub(crate) now_ms: u64,
     /// What the clock is told; unlike `now_ms` it may go back from life to life.
-    pub wall_us: u64,
-    pub sweeps: u64,
-    pub live_bytes_max: u64,
+    pub(crate) wall_us: u64,
+    pub(crate) sweeps: u64,
+    pub(crate) live_bytes_max: u64,
     /// Bytes written to the log in the lives that have ended.
-    pub written_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
-pub fn options(inflight_max: usize, batch_bytes: usize, durability: Durability) -> Options {
+pub(crate) fn options(inflight_max: usize, batch_bytes: usize, durability: Durability) -> Options {
     Options {
         dir: PathBuf::from("/log"),
         log_id: 7,
@@ -79,7 +76,7 @@ pub fn options(inflight_max: usize, batch_bytes: usize, durability: Durability) 
 }
 
 impl Node {
-    pub fn new(seed: u64, options: Options, faults: Faults, cleaning: Cleaning) -> Self {
+    pub(crate) fn new(seed: u64, options: Options, faults: Faults, cleaning: Cleaning) -> Self {
         // The boundary lies inside a database, so that clearing it concerns both partitions.
         let ranges = KeyRange::split_at(&[b"\x01c".to_vec()]);
         Self {
@@ -105,16 +102,27 @@ impl Node {
     }
 
     /// Recovers and checks what was found; `false` when it took more turns than `turns_max` and the power was cut.
-    pub fn start(&mut self, turns_max: usize) -> bool {
+    pub(crate) fn start(&mut self, turns_max: usize) -> bool {
         let reactor = Reactor::simulated(&self.world, 0, 0);
-        let recovering = recover(reactor.clone(), self.options.clone(), self.ranges.clone(), self.rng.next_u64());
+        let recovering = recover(
+            reactor.clone(),
+            self.options.clone(),
+            self.ranges.clone(),
+            self.rng.next_u64(),
+        );
         let Some(recovered) = run(&self.world, &reactor, turns_max, recovering) else {
             self.world.crash(0);
             return false;
         };
-        let (partitions, clock, recovered) = recovered.expect("nothing that was acknowledged is damaged");
+        let (partitions, clock, recovered) =
+            recovered.expect("nothing that was acknowledged is damaged");
         let wal = Wal::open(&reactor, self.options.clone(), recovered);
-        self.life = Some(Life { reactor, wal, clock, partitions });
+        self.life = Some(Life {
+            reactor,
+            wal,
+            clock,
+            partitions,
+        });
         self.check_recovered();
         true
     }
@@ -127,16 +135,32 @@ impl Node {
             reference.cut(last);
             assert_eq!(partition.applied(), last, "all of the log is applied");
             let held = held(partition);
-            assert_eq!(live(&held, self.now_ms), reference.live(self.now_ms), "partition {number} at entry {last}");
+            assert_eq!(
+                live(&held, self.now_ms),
+                reference.live(self.now_ms),
+                "partition {number} at entry {last}"
+            );
             check_counts(partition, &held);
             if let Some((_, before)) = self.before.get(number).filter(|(index, _)| *index == last) {
-                assert_eq!(held, *before, "recovery makes what was there, partition {number} at entry {last}");
+                assert_eq!(
+                    held, *before,
+                    "recovery makes what was there, partition {number} at entry {last}"
+                );
             }
             let newest = held.iter().map(|version| version.3).max().unwrap_or(0);
-            assert!(life.clock.last().0 >= newest, "the clock is above every version");
-            let expected = self.clocks[number].iter().rev().find(|(index, _)| *index <= last);
+            assert!(
+                life.clock.last().0 >= newest,
+                "the clock is above every version"
+            );
+            let expected = self.clocks[number]
+                .iter()
+                .rev()
+                .find(|(index, _)| *index <= last);
             if let Some((index, at)) = expected {
-                assert!(life.clock.last() >= *at, "the clock went back behind entry {index}");
+                assert!(
+                    life.clock.last() >= *at,
+                    "the clock went back behind entry {index}"
+                );
             }
             self.clocks[number].retain(|(index, _)| *index <= last);
         }
@@ -144,25 +168,29 @@ impl Node {
     }
 
     /// Cuts the power.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.world.crash(0);
         self.end_life();
     }
 
     /// Kills the process.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.world.kill(0);
         self.end_life();
     }
 
     fn end_life(&mut self) {
         let life = self.life.take().expect("the node is up");
-        self.before = life.partitions.iter().map(|partition| (partition.applied(), held(partition))).collect();
+        self.before = life
+            .partitions
+            .iter()
+            .map(|partition| (partition.applied(), held(partition)))
+            .collect();
         self.written_bytes += life.wal.written().1;
     }
 
     /// Makes one turn, with `work` in it when there is room for it.
-    pub fn turn(&mut self, work: impl FnOnce(&mut Self)) {
+    pub(crate) fn turn(&mut self, work: impl FnOnce(&mut Self)) {
         self.world.step().expect("a parked shard has a next turn");
         self.life().reactor.reap();
         self.life().wal.poll().expect("disks do not fail here");
@@ -177,7 +205,7 @@ impl Node {
     }
 
     /// Makes one turn in which only what `work` does happens: no settling, no draining.
-    pub fn bare_turn(&mut self, work: impl FnOnce(&mut Self)) {
+    pub(crate) fn bare_turn(&mut self, work: impl FnOnce(&mut Self)) {
         self.world.step().expect("a parked shard has a next turn");
         self.life().reactor.reap();
         self.life().wal.poll().expect("disks do not fail here");
@@ -193,7 +221,7 @@ impl Node {
         reactor.park(Some(reactor.now() + pause), || false);
     }
 
-    pub fn has_room(&mut self) -> bool {
+    pub(crate) fn has_room(&mut self) -> bool {
         let life = self.life();
         life.wal.want(ROOM_BYTES);
         let in_flight: usize = life.partitions.iter().map(Partition::in_flight_bytes).sum();
@@ -201,13 +229,20 @@ impl Node {
     }
 
     /// Has every partition apply what is durable, and checks it against its model.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let life = self.life.as_mut().unwrap();
         let durable = life.wal.durable();
         for (number, partition) in life.partitions.iter_mut().enumerate() {
             let before = partition.applied();
             let settled = partition.settle(durable);
-            assert_eq!(settled, if partition.applied() > before { Some(partition.applied()) } else { None });
+            assert_eq!(
+                settled,
+                if partition.applied() > before {
+                    Some(partition.applied())
+                } else {
+                    None
+                }
+            );
             self.references[number].settle(partition.applied());
             if settled.is_some() && self.cleaning == Cleaning::Off {
                 check_content(partition, &self.references[number]);
@@ -216,7 +251,7 @@ impl Node {
     }
 
     /// Ends the turn of every partition, and starts the log's writes.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let life = self.life.as_mut().unwrap();
         for (number, partition) in life.partitions.iter_mut().enumerate() {
             if partition.drain(&mut life.wal, &mut life.clock) {
@@ -224,7 +259,10 @@ impl Node {
             }
             let applied = partition.applied();
             let clocks = &mut self.clocks[number];
-            let needless = clocks.iter().take_while(|(index, _)| *index < applied).count();
+            let needless = clocks
+                .iter()
+                .take_while(|(index, _)| *index < applied)
+                .count();
             clocks.drain(..needless);
         }
         life.wal.flush();
@@ -232,7 +270,9 @@ impl Node {
 
     /// Goes on with cleaning as a shard does, and starts it when the log is long.
     fn clean(&mut self) {
-        let Cleaning::Above(long) = self.cleaning else { return };
+        let Cleaning::Above(long) = self.cleaning else {
+            return;
+        };
         let life = self.life.as_mut().unwrap();
         self.live_bytes_max = self.live_bytes_max.max(life.wal.live_bytes());
         if life.wal.capacity_bytes() < ROOM_BYTES {
@@ -254,47 +294,80 @@ impl Node {
     }
 
     /// Has every partition delete what has expired.
-    pub fn expire(&mut self) {
+    pub(crate) fn expire(&mut self) {
         let life = self.life.as_mut().unwrap();
         for (partition, reference) in life.partitions.iter_mut().zip(&mut self.references) {
             let expected = reference.expired(self.now_ms);
             let more = partition.expire(self.now_ms, &mut life.clock, self.wall_us);
-            assert!(expected.len() < EXPIRED_PER_CALL && !more, "tests have few keys");
+            assert!(
+                expected.len() < EXPIRED_PER_CALL && !more,
+                "tests have few keys"
+            );
             reference.last_index = partition.last_index();
             if self.cleaning == Cleaning::Off {
                 let last = partition.last_index();
-                assert!(expected.is_empty() || last > partition.applied(), "deletions are in flight");
-                expected.into_iter().for_each(|key| reference.note(last, Change::Remove(key)));
+                assert!(
+                    expected.is_empty() || last > partition.applied(),
+                    "deletions are in flight"
+                );
+                expected
+                    .into_iter()
+                    .for_each(|key| reference.note(last, Change::Remove(key)));
             }
         }
     }
 
     /// Serves one request and checks its answer and what it waits for.
-    pub fn ask(&mut self, key: &[u8], request: &Request<'_>) {
+    pub(crate) fn ask(&mut self, key: &[u8], request: &Request<'_>) {
         let life = self.life.as_mut().unwrap();
-        let number = life.partitions.iter().position(|partition| partition.range().contains(key)).unwrap();
+        let number = life
+            .partitions
+            .iter()
+            .position(|partition| partition.range().contains(key))
+            .unwrap();
         let (partition, clock) = (&mut life.partitions[number], &mut life.clock);
         let reference = &mut self.references[number];
         let decision = reference.decide(key, request, self.now_ms, partition.admission);
         let wall_us = self.wall_us;
-        let (response, wait) = partition.serve(key, request, self.now_ms, || clock.take(wall_us), owned);
-        assert_eq!(response, decision.response, "{request:?} of {key:?} at {}", self.now_ms);
+        let (response, wait) =
+            partition.serve(key, request, self.now_ms, || clock.take(wall_us), owned);
+        assert_eq!(
+            response, decision.response,
+            "{request:?} of {key:?} at {}",
+            self.now_ms
+        );
         reference.last_index = partition.last_index();
-        let known = if decision.looked { reference.in_flight(key) } else { None };
+        let known = if decision.looked {
+            reference.in_flight(key)
+        } else {
+            None
+        };
         match decision.change {
             Some(change) => {
-                assert_eq!(wait, Some(partition.last_index()), "{request:?} waits for the entry it went into");
-                assert!(wait > Some(partition.applied()), "nothing is applied before it is durable");
+                assert_eq!(
+                    wait,
+                    Some(partition.last_index()),
+                    "{request:?} waits for the entry it went into"
+                );
+                assert!(
+                    wait > Some(partition.applied()),
+                    "nothing is applied before it is durable"
+                );
                 reference.note(partition.last_index(), change);
             }
-            None if self.cleaning == Cleaning::Off => assert_eq!(wait, known, "{request:?} waits for what it saw"),
+            None if self.cleaning == Cleaning::Off => {
+                assert_eq!(wait, known, "{request:?} waits for what it saw")
+            }
             // A version written again by cleaning may be in flight, of which the model does not know.
-            None => assert!(wait >= known, "{request:?} waits for {wait:?} but saw {known:?}"),
+            None => assert!(
+                wait >= known,
+                "{request:?} waits for {wait:?} but saw {known:?}"
+            ),
         }
     }
 
     /// Clears a database, or all, in every partition.
-    pub fn clear(&mut self, database: Option<u8>) {
+    pub(crate) fn clear(&mut self, database: Option<u8>) {
         let life = self.life.as_mut().unwrap();
         let wall_us = self.wall_us;
         for (partition, reference) in life.partitions.iter_mut().zip(&mut self.references) {
@@ -308,15 +381,19 @@ impl Node {
         }
     }
 
-    pub fn admit(&mut self, admission: Admission) {
-        self.life().partitions.iter_mut().for_each(|partition| partition.admission = admission);
+    pub(crate) fn admit(&mut self, admission: Admission) {
+        self.life()
+            .partitions
+            .iter_mut()
+            .for_each(|partition| partition.admission = admission);
     }
 
     /// Turns until everything proposed is applied and no sweep goes on.
-    pub fn quiesce(&mut self) {
+    pub(crate) fn quiesce(&mut self) {
         for _ in 0..TURNS_MAX {
             let life = self.life.as_ref().unwrap();
-            let busy = |partition: &Partition| partition.in_flight_bytes() > 0 || partition.is_cleaning();
+            let busy =
+                |partition: &Partition| partition.in_flight_bytes() > 0 || partition.is_cleaning();
             if !life.partitions.iter().any(busy) {
                 return;
             }
@@ -326,20 +403,27 @@ impl Node {
     }
 
     /// Deletes all that has expired, settles everything, and checks that content and counts equal the model's.
-    pub fn check_at_rest(&mut self) {
+    pub(crate) fn check_at_rest(&mut self) {
         self.quiesce();
         self.expire();
         self.quiesce();
         let life = self.life.as_ref().unwrap();
         for (partition, reference) in life.partitions.iter().zip(&self.references) {
             let held = held(partition);
-            assert!(live(&held, 0).len() == held.len(), "versions are of different keys");
-            assert_eq!(live(&held, 0), reference.live(self.now_ms), "expired keys are gone, and no others");
+            assert!(
+                live(&held, 0).len() == held.len(),
+                "versions are of different keys"
+            );
+            assert_eq!(
+                live(&held, 0),
+                reference.live(self.now_ms),
+                "expired keys are gone, and no others"
+            );
             check_counts(partition, &held);
         }
     }
 
-    pub fn wal(&mut self) -> &mut Wal {
+    pub(crate) fn wal(&mut self) -> &mut Wal {
         &mut self.life().wal
     }
 }
@@ -352,89 +436,4 @@ fn owned(response: Response<'_>) -> Response<'static> {
         Response::Integer(number) => Response::Integer(number),
         Response::Refused(refusal) => Response::Refused(refusal),
     }
-}
-
-/// Lists what a partition holds, in order of keys.
-pub fn held(partition: &Partition) -> Vec<Held> {
-    let all = partition.memtable().range(std::ops::Bound::Unbounded);
-    all.map(|(key, version)| {
-        assert_eq!(version.kind, Kind::Put, "no deleted key stays");
-        (key.to_vec(), version.value.to_vec(), version.expire_at_ms, version.timestamp)
-    })
-    .collect()
-}
-
-fn live(held: &[Held], now_ms: u64) -> crate::reference::Content {
-    let live = held.iter().filter(|(_, _, at_ms, _)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
-    live.map(|(key, value, at_ms, _)| (key.clone(), (value.clone(), *at_ms))).collect()
-}
-
-fn check_content(partition: &Partition, reference: &Reference) {
-    let held = held(partition);
-    let content = held.iter().map(|(key, value, at_ms, _)| (key, (value, *at_ms)));
-    let expected = reference.applied().iter().map(|(key, (value, at_ms))| (key, (value, *at_ms)));
-    assert!(content.eq(expected), "{held:?} is not {:?}", reference.applied());
-    check_counts(partition, &held);
-}
-
-/// Checks the memtable's counts, and that each key is found by its hash.
-fn check_counts(partition: &Partition, held: &[Held]) {
-    let memtable = partition.memtable();
-    assert_eq!(memtable.keys(), held.len() as u64);
-    for database in 0..4_u8 {
-        let of_it = || held.iter().filter(|(key, ..)| key[0] == database);
-        assert_eq!(memtable.keys_of(database), of_it().count() as u64);
-        assert_eq!(memtable.expiring_of(database), of_it().filter(|version| version.2.is_some()).count() as u64);
-    }
-    for (key, value, ..) in held {
-        let found = memtable.newest(memtable.hash(key), key);
-        assert_eq!(found.map(|version| version.value), Some(value.as_slice()));
-    }
-}
-
-type Found = (Vec<Partition>, Clock, Recovered);
-
-async fn recover(
-    reactor: Reactor,
-    options: Options,
-    ranges: Vec<KeyRange>,
-    seed: u64,
-) -> Result<Found, RecoverError> {
-    file::create_dir(&reactor, &options.dir).await.expect("the directory can be made");
-    file::sync_dir(&reactor, Path::new("/")).await.expect("the root can be synced");
-    let mut partitions: Vec<Partition> =
-        (0..).zip(ranges).map(|(number, range)| Partition::new(PartitionId(number), range, seed)).collect();
-    let mut clock = Clock::default();
-    let recovered = wal::recover(&reactor, &options, |_, entry| {
-        let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
-        partitions[header.partition.0 as usize].recover(entry, &mut clock)
-    })
-    .await?;
-    partitions.iter_mut().for_each(|partition| partition.recovered(recovered.start));
-    Ok((partitions, clock, recovered))
-}
-
-/// Runs a future to its end, or until `turns_max` turns have passed.
-fn run<T: 'static>(
-    world: &World,
-    reactor: &Reactor,
-    turns_max: usize,
-    future: impl Future<Output = T> + 'static,
-) -> Option<T> {
-    let answer = Rc::new(RefCell::new(None));
-    let slot = Rc::clone(&answer);
-    reactor.spawn(async move {
-        let value = future.await;
-        *slot.borrow_mut() = Some(value);
-    });
-    for _ in 0..turns_max {
-        world.step().expect("a recovery has a next turn");
-        reactor.reap();
-        reactor.run_ready();
-        reactor.park(Some(reactor.now() + Duration::from_millis(1)), || false);
-        if let Some(value) = answer.borrow_mut().take() {
-            return Some(value);
-        }
-    }
-    None
 }

@@ -1,5 +1,5 @@
-//! The plain model of a partition: a map that takes each request in at once, and the list of changes that made it. It
-//! knows nothing of entries, overlays and logs but the index that a change was given.
+//! The plain model of a partition: a map that takes each request in at once, and the list of changes
+//! that made it. It knows nothing of entries, overlays and logs but the index that a change was given.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,11 +10,11 @@ use ashlar_partition::{
 };
 
 /// Values and expiries by internal key.
-pub type Content = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
+pub(crate) type Content = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
 
 /// A change as the model makes it.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Set(Vec<u8>, Vec<u8>, Option<u64>),
     Remove(Vec<u8>),
     Clear(Option<u8>),
@@ -43,56 +43,74 @@ impl Change {
 }
 
 /// What the model decides on a request.
-pub struct Decision {
-    pub response: Response<'static>,
-    pub change: Option<Change>,
+pub(crate) struct Decision {
+    pub(crate) response: Response<'static>,
+    pub(crate) change: Option<Change>,
     /// The key was looked at: the answer waits for what is in flight on it.
-    pub looked: bool,
+    pub(crate) looked: bool,
 }
 
 /// The model of one partition.
 #[derive(Default)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// With every change.
     current: Content,
     /// With the changes up to `applied_index`.
     applied: Content,
     changes: VecDeque<(Index, Change)>,
-    pub applied_index: Index,
-    pub last_index: Index,
+    pub(crate) applied_index: Index,
+    pub(crate) last_index: Index,
 }
 
 impl Reference {
     /// Returns the newest index in flight that says something of `key`.
-    pub fn in_flight(&self, key: &[u8]) -> Option<Index> {
-        self.changes.iter().rev().find(|(_, change)| change.touches(key)).map(|(index, _)| *index)
+    pub(crate) fn in_flight(&self, key: &[u8]) -> Option<Index> {
+        self.changes
+            .iter()
+            .rev()
+            .find(|(_, change)| change.touches(key))
+            .map(|(index, _)| *index)
     }
 
     /// Takes in a change that went into entry `index`.
-    pub fn note(&mut self, index: Index, change: Change) {
+    pub(crate) fn note(&mut self, index: Index, change: Change) {
         change.apply(&mut self.current);
         self.changes.push_back((index, change));
     }
 
     /// Returns the keys that have expired, as applied, and that nothing in flight is about: the first to expire first.
-    pub fn expired(&self, now_ms: u64) -> Vec<Vec<u8>> {
-        let due = |(_, (_, at_ms)): &(_, &(Vec<u8>, Option<u64>))| at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let due = self.applied.iter().filter(due).filter(|(key, _)| self.in_flight(key).is_none());
+    pub(crate) fn expired(&self, now_ms: u64) -> Vec<Vec<u8>> {
+        let due = |(_, (_, at_ms)): &(_, &(Vec<u8>, Option<u64>))| {
+            at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+        };
+        let due = self
+            .applied
+            .iter()
+            .filter(due)
+            .filter(|(key, _)| self.in_flight(key).is_none());
         due.map(|(key, _)| key.clone()).collect()
     }
 
-    pub fn settle(&mut self, applied: Index) {
+    pub(crate) fn settle(&mut self, applied: Index) {
         assert!(self.applied_index <= applied && applied <= self.last_index);
         self.applied_index = applied;
-        while self.changes.front().is_some_and(|(index, _)| *index <= applied) {
+        while self
+            .changes
+            .front()
+            .is_some_and(|(index, _)| *index <= applied)
+        {
             let (_, change) = self.changes.pop_front().unwrap();
             change.apply(&mut self.applied);
         }
     }
 
     /// Forgets every change behind `last`, as a power cut does that loses them.
-    pub fn cut(&mut self, last: Index) {
-        assert!(last >= self.applied_index, "entry {} was acknowledged, the log ends at {last}", self.applied_index);
+    pub(crate) fn cut(&mut self, last: Index) {
+        assert!(
+            last >= self.applied_index,
+            "entry {} was acknowledged, the log ends at {last}",
+            self.applied_index
+        );
         assert!(last <= self.last_index, "entry {last} was never proposed");
         self.settle(last);
         self.changes.clear();
@@ -101,26 +119,43 @@ impl Reference {
     }
 
     /// Returns the content, as applied, with what has expired and was not deleted yet.
-    pub fn applied(&self) -> &Content {
+    pub(crate) fn applied(&self) -> &Content {
         &self.applied
     }
 
     /// Returns the content, as applied, but for what has expired.
-    pub fn live(&self, now_ms: u64) -> Content {
+    pub(crate) fn live(&self, now_ms: u64) -> Content {
         let mut live = self.applied.clone();
         live.retain(|_, (_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
         live
     }
 
     /// Decides on a request, without taking it in.
-    pub fn decide(&self, key: &[u8], request: &Request<'_>, now_ms: u64, admission: Admission) -> Decision {
+    pub(crate) fn decide(
+        &self,
+        key: &[u8],
+        request: &Request<'_>,
+        now_ms: u64,
+        admission: Admission,
+    ) -> Decision {
         if let Some(refusal) = refuse(request, admission) {
-            return Decision { response: Response::Refused(refusal), change: None, looked: false };
+            return Decision {
+                response: Response::Refused(refusal),
+                change: None,
+                looked: false,
+            };
         }
-        let here = self.current.get(key).filter(|(_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        let here = self
+            .current
+            .get(key)
+            .filter(|(_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
         let value = here.map(|(value, _)| value.as_slice());
         let expiry = here.and_then(|(_, at_ms)| *at_ms);
-        let old = || here.map_or(Response::Missing, |(value, at)| Response::Value(Cow::Owned(value.clone()), *at));
+        let old = || {
+            here.map_or(Response::Missing, |(value, at)| {
+                Response::Value(Cow::Owned(value.clone()), *at)
+            })
+        };
         let set = |value: &[u8], at_ms: Option<u64>| {
             let passed = at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             match here {
@@ -144,7 +179,10 @@ impl Reference {
             Request::Delete => (Response::Integer(i64::from(here.is_some())), remove()),
             Request::Take => (old(), remove()),
             Request::Add(delta) => match add(value, delta) {
-                Ok(sum) => (Response::Integer(sum), set(sum.to_string().as_bytes(), expiry)),
+                Ok(sum) => (
+                    Response::Integer(sum),
+                    set(sum.to_string().as_bytes(), expiry),
+                ),
                 Err(refusal) => (Response::Refused(refusal), None),
             },
             Request::Append(suffix) => {
@@ -154,11 +192,16 @@ impl Reference {
                     (Response::Refused(Refusal::TooLong), None)
                 } else {
                     let change = if unchanged { None } else { set(&whole, expiry) };
-                    (Response::Integer(i64::try_from(whole.len()).unwrap()), change)
+                    (
+                        Response::Integer(i64::try_from(whole.len()).unwrap()),
+                        change,
+                    )
                 }
             }
             Request::Expire { at_ms, condition } => match value {
-                Some(value) if expires(at_ms, condition, expiry) => (Response::Integer(1), set(value, Some(at_ms))),
+                Some(value) if expires(at_ms, condition, expiry) => {
+                    (Response::Integer(1), set(value, Some(at_ms)))
+                }
                 _ => (Response::Integer(0), None),
             },
             Request::Persist => match (value, expiry) {
@@ -166,7 +209,11 @@ impl Reference {
                 _ => (Response::Integer(0), None),
             },
         };
-        Decision { response, change, looked: true }
+        Decision {
+            response,
+            change,
+            looked: true,
+        }
     }
 }
 

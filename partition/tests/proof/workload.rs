@@ -5,18 +5,22 @@ use ashlar_partition::{Condition, ExpireCondition, Expiry, Put, Request, Return}
 
 /// What keys and values look like.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub databases: u64,
-    pub keys_per_database: u64,
+pub(crate) struct Shape {
+    pub(crate) databases: u64,
+    pub(crate) keys_per_database: u64,
     /// Most bytes of a new value.
-    pub value_bytes_max: u64,
+    pub(crate) value_bytes_max: u64,
 }
 
 impl Shape {
     /// Returns an internal key. A quarter of the choices fall on one hot key.
-    pub fn key(&self, rng: &mut Rng) -> Vec<u8> {
+    pub(crate) fn key(&self, rng: &mut Rng) -> Vec<u8> {
         let database = u8::try_from(rng.below(self.databases)).unwrap();
-        let number = if rng.chance(0.25) { 0 } else { rng.below(self.keys_per_database) };
+        let number = if rng.chance(0.25) {
+            0
+        } else {
+            rng.below(self.keys_per_database)
+        };
         let mut key = vec![database];
         // Some keys are prefixes of others.
         key.extend_from_slice(&b"abcdefgh"[..usize::try_from(number % 9).unwrap()]);
@@ -25,7 +29,7 @@ impl Shape {
     }
 
     /// Returns bytes for a value: often a number, now and then none.
-    pub fn value(&self, rng: &mut Rng) -> Vec<u8> {
+    pub(crate) fn value(&self, rng: &mut Rng) -> Vec<u8> {
         match rng.below(8) {
             0 => Vec::new(),
             1 | 2 => rng.below(1_000).to_string().into_bytes(),
@@ -40,7 +44,7 @@ impl Shape {
 }
 
 /// Returns a request; `value` is what it carries if it carries any.
-pub fn request<'a>(rng: &mut Rng, now_ms: u64, value: &'a [u8]) -> Request<'a> {
+pub(crate) fn request<'a>(rng: &mut Rng, now_ms: u64, value: &'a [u8]) -> Request<'a> {
     match rng.below(16) {
         0..=2 => Request::Get,
         3..=8 => Request::Put(put(rng, now_ms, value)),
@@ -48,7 +52,10 @@ pub fn request<'a>(rng: &mut Rng, now_ms: u64, value: &'a [u8]) -> Request<'a> {
         10 => Request::Take,
         11 => Request::Add([1, -1, 1_000_000, i64::MAX, i64::MIN][rng.index(5)]),
         12 => Request::Append(value),
-        13 | 14 => Request::Expire { at_ms: some_time(rng, now_ms), condition: expire_condition(rng) },
+        13 | 14 => Request::Expire {
+            at_ms: some_time(rng, now_ms),
+            condition: expire_condition(rng),
+        },
         _ => Request::Persist,
     }
 }
@@ -56,13 +63,22 @@ pub fn request<'a>(rng: &mut Rng, now_ms: u64, value: &'a [u8]) -> Request<'a> {
 fn put<'a>(rng: &mut Rng, now_ms: u64, value: &'a [u8]) -> Put<'a> {
     Put {
         value,
-        condition: [Condition::Always, Condition::Always, Condition::Absent, Condition::Present][rng.index(4)],
+        condition: [
+            Condition::Always,
+            Condition::Always,
+            Condition::Absent,
+            Condition::Present,
+        ][rng.index(4)],
         expiry: match rng.below(4) {
             0 | 1 => Expiry::Never,
             2 => Expiry::Keep,
             _ => Expiry::At(some_time(rng, now_ms)),
         },
-        returns: if rng.coin() { Return::Outcome } else { Return::Old },
+        returns: if rng.coin() {
+            Return::Outcome
+        } else {
+            Return::Old
+        },
     }
 }
 
@@ -78,5 +94,14 @@ fn some_time(rng: &mut Rng, now_ms: u64) -> u64 {
 
 fn expire_condition(rng: &mut Rng) -> ExpireCondition {
     use ExpireCondition as C;
-    [C::Always, C::Always, C::None, C::Some, C::Later, C::Earlier, C::SomeLater, C::SomeEarlier][rng.index(8)]
+    [
+        C::Always,
+        C::Always,
+        C::None,
+        C::Some,
+        C::Later,
+        C::Earlier,
+        C::SomeLater,
+        C::SomeEarlier,
+    ][rng.index(8)]
 }

@@ -1,5 +1,5 @@
-//! A connection and a partition without any IO: command lines in, reply bytes out. Nothing is applied, so all replies
-//! come from what is in flight.
+//! A connection and a partition without any IO: command lines in, reply bytes out. Nothing is
+//! applied, so all replies come from what is in flight.
 
 use ashlar_consensus::{Clock, PartitionId};
 use ashlar_partition::key::KeyBuf;
@@ -128,8 +128,8 @@ impl Client {
         self.reads = (call.hits, call.misses);
     }
 
-    /// Runs lines and compares each reply with what is expected. In a reply that is not an error `|` stands for the end of a
-    /// line.
+    /// Runs lines and compares each reply with what is expected. In a reply that is not an error
+    /// `|` stands for the end of a line.
     ///
     /// # Panics
     /// When a reply is another one.

@@ -273,8 +273,9 @@ fn ranges_of_a_value_are_cut_as_redis_cuts_them() {
     }
 }
 
-/// Picks the bytes one by one: those whose place, from the front, lies between both ends. As in Redis an end before the
-/// front is the front, and two ends before the end of the value that cross are nothing.
+/// Picks the bytes one by one: those whose place, from the front, lies between both ends. As in
+/// Redis an end before the front is the front, and two ends before the end of the value that cross
+/// are nothing.
 fn model(value: &[u8], start: i64, end: i64) -> Vec<u8> {
     let length = i128::try_from(value.len()).unwrap();
     if start < 0 && end < 0 && start > end {

@@ -1,10 +1,12 @@
-//! What the tasks of one shard share: its partitions and log, its connections, what it has asked of other shards and what
-//! it owes them. Borrowed inside one call only, never across an await.
+//! What the tasks of one shard share: its partitions and log, its connections, what it has asked of
+//! other shards and what it owes them. Borrowed inside one call only, never across an await.
 //!
 //! Invariants:
 //! 1. Only the owner of a partition touches it; other shards ask by message.
 //! 2. An answer to another shard leaves after what it says is durable, like a reply to a client.
 //! 3. Requests for one partition run in the order in which they arrived from each shard.
+
+mod messages;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,15 +20,15 @@ use std::task::{Poll, Waker};
 use ashlar_consensus::{Clock, Index};
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
-use ashlar_io::{Reactor, SocketSender};
+use ashlar_io::Reactor;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::{LogRoom, Partition};
 
-use crate::command::spread::{self, Answer, Question};
+use crate::command::spread::Answer;
 use crate::command::{Command, DataCall, Run};
 use crate::config::Config;
-use crate::message::{Forward, Message, Ticket};
-use crate::replies::Replies;
+use crate::connection::Connection;
+use crate::message::{Message, Ticket};
 use crate::resp::{Version, Words};
 use crate::route::Routes;
 use crate::shared::{ShardCounters, Shared};
@@ -35,56 +37,6 @@ use crate::shared::{ShardCounters, Shared};
 const WRITE_OVERHEAD_BYTES: usize = 128;
 /// Part of a segment that is kept for deletions when the disk is full: one in this many.
 const DELETE_RESERVE_PART: u64 = 4;
-
-/// A connection, as the shard sees it.
-#[derive(Debug)]
-pub struct Connection {
-    /// Unique in the life of the node.
-    pub id: u64,
-    /// Its socket's sending half.
-    pub sender: SocketSender,
-    /// Its replies.
-    pub replies: RefCell<Replies>,
-    /// When it last sent something, in milliseconds since 1970.
-    pub active_ms: Cell<u64>,
-    /// What it was last put in a waiting list for.
-    registered: Cell<(usize, Index)>,
-    waiter: RefCell<Option<Waker>>,
-}
-
-impl Connection {
-    /// Makes a connection without replies.
-    #[must_use]
-    pub fn new(id: u64, sender: SocketSender, now_ms: u64) -> Self {
-        Self {
-            id,
-            sender,
-            replies: RefCell::default(),
-            active_ms: Cell::new(now_ms),
-            registered: Cell::default(),
-            waiter: RefCell::default(),
-        }
-    }
-
-    /// Waits until at most `remote` answers of other shards are awaited, and, for 0, until every reply has left.
-    pub async fn settled(&self, remote: usize) {
-        poll_fn(|context| {
-            let replies = self.replies.borrow();
-            if replies.is_empty() || (remote > 0 && replies.remote() <= remote) {
-                return Poll::Ready(());
-            }
-            *self.waiter.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Returns the bytes of replies that have not left the node.
-    #[must_use]
-    pub fn pending_bytes(&self) -> usize {
-        self.sender.unsent_bytes() + self.replies.borrow().held_bytes()
-    }
-}
 
 /// Who waits for an index to be applied.
 enum Waiter {
@@ -271,7 +223,8 @@ impl Core {
         data.room_bytes.saturating_sub(data.proposed_bytes)
     }
 
-    /// Begins a turn: takes the time, applies what the log has made durable, releases what waited for it.
+    /// Begins a turn: takes the time, applies what the log has made durable, releases what waited
+    /// for it.
     pub(crate) fn settle(&self) -> Result<(), Failed> {
         let wall = self.reactor.wall();
         self.now.set((wall.millis(), wall.0));
@@ -373,7 +326,8 @@ impl Core {
         commands <= self.config.borrow().io.turn_commands_max
     }
 
-    /// Waits for the next turn. `hurry` has the turn come at once; without, it comes when something has happened.
+    /// Waits for the next turn. `hurry` has the turn come at once; without, it comes when something
+    /// has happened.
     pub(crate) async fn next_turn(&self, hurry: bool) {
         let mut waited = false;
         poll_fn(|context| {
@@ -399,7 +353,8 @@ impl Core {
         self.hurry.set(true);
     }
 
-    /// Runs a command on a partition of this shard; its reply goes to `out`. Returns the index that the reply waits for.
+    /// Runs a command on a partition of this shard; its reply goes to `out`. Returns the index that
+    /// the reply waits for.
     pub fn run(
         &self,
         partition: usize,
@@ -450,165 +405,8 @@ impl Core {
         }
     }
 
-    fn ticket(&self) -> Ticket {
-        let ticket = self.next_ticket.get() + 1;
-        self.next_ticket.set(ticket);
-        Ticket(ticket)
-    }
-
-    /// Sends a command to the shard of its keys; the reply has its place in the connection's order.
-    pub(crate) fn forward(
-        &self,
-        connection: &Rc<Connection>,
-        partition: usize,
-        command: &'static Command,
-        words: Words<'_>,
-        (database, version): (u8, Version),
-    ) {
-        let ticket = self.ticket();
-        connection.replies.borrow_mut().await_remote(ticket);
-        self.asked.borrow_mut().insert(ticket, Asked::Reply(Rc::clone(connection)));
-        let words = words.to_owned();
-        let forward = Forward { from: self.shard, ticket, partition, command, words, database, version };
-        self.post(self.routes.shard_of(partition), Message::Run(Box::new(forward)));
-    }
-
-    /// Asks a partition, on whichever shard it is; the answer is durable.
-    pub async fn ask(&self, partition: usize, question: Question) -> Answer {
-        let owner = self.routes.shard_of(partition);
-        if owner == self.shard {
-            let (answer, wait) = self.answer(partition, &question);
-            if let Some(index) = wait {
-                self.applied(partition, index).await;
-            }
-            return answer;
-        }
-        let ticket = self.ticket();
-        self.asked.borrow_mut().insert(ticket, Asked::Task { answer: None, waker: None });
-        let (from, question) = (self.shard, Box::new(question));
-        self.post(owner, Message::Ask { from, ticket, partition, question });
-        poll_fn(|context| {
-            let mut asked = self.asked.borrow_mut();
-            let Some(Asked::Task { answer, waker }) = asked.get_mut(&ticket) else {
-                unreachable!("the ticket is this task's alone")
-            };
-            match answer.take() {
-                Some(answer) => {
-                    asked.remove(&ticket);
-                    Poll::Ready(answer)
-                }
-                None => {
-                    *waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
-    fn answer(&self, partition: usize, question: &Question) -> (Answer, Option<Index>) {
-        let now = self.now.get();
-        let mut data = self.data.borrow_mut();
-        let Data { owned, clock, .. } = &mut *data;
-        let owned = owned[partition].as_mut().expect("questions are routed to the owner");
-        spread::answer(&mut owned.partition, question, clock, now)
-    }
-
-    /// Waits until `index` is applied.
-    async fn applied(&self, partition: usize, index: Index) {
-        poll_fn(|context| {
-            let mut data = self.data.borrow_mut();
-            let owned = data.owned_mut(partition);
-            if owned.partition.applied() >= index {
-                return Poll::Ready(());
-            }
-            owned.waiters.push_back((index, Waiter::Task(context.waker().clone())));
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Takes a message of another shard in.
-    pub(crate) fn receive(&self, message: Message) {
-        match message {
-            Message::Run(_) | Message::Ask { .. } => {
-                if self.deferred.borrow().is_empty() {
-                    if let Some(message) = self.run_message(message) {
-                        self.deferred.borrow_mut().push_back(message);
-                    }
-                } else {
-                    self.deferred.borrow_mut().push_back(message);
-                }
-            }
-            Message::Replied(ticket, bytes) => {
-                let asked = self.asked.borrow_mut().remove(&ticket);
-                if let Some(Asked::Reply(connection)) = asked {
-                    connection.replies.borrow_mut().fill(ticket, bytes);
-                    self.release_replies(&connection);
-                }
-            }
-            Message::Answered(ticket, given) => {
-                if let Some(Asked::Task { answer, waker }) = self.asked.borrow_mut().get_mut(&ticket) {
-                    *answer = Some(*given);
-                    waker.take().into_iter().for_each(Waker::wake);
-                }
-            }
-            Message::Stop => self.stop(),
-        }
-    }
-
-    /// Runs what had to wait, oldest first, until one has to wait again.
-    fn run_deferred(&self) {
-        loop {
-            let Some(message) = self.deferred.borrow_mut().pop_front() else { return };
-            if let Some(message) = self.run_message(message) {
-                self.deferred.borrow_mut().push_front(message);
-                return;
-            }
-        }
-    }
-
-    /// Runs a command or answers a question for another shard; gives it back when it must wait.
-    fn run_message(&self, message: Message) -> Option<Message> {
-        let (from, partition, wait, reply) = match message {
-            Message::Run(forward) => {
-                let bytes = forward.words.heap_bytes();
-                let mut out = Vec::new();
-                let wait = match self.admits(forward.partition, forward.command, bytes) {
-                    Admitted::Later => return Some(Message::Run(forward)),
-                    Admitted::Never => {
-                        refuse_full(&mut out, forward.version);
-                        None
-                    }
-                    Admitted::Now => {
-                        let context = (forward.database, forward.version);
-                        self.run(forward.partition, forward.command, forward.words.as_words(), context, &mut out)
-                    }
-                };
-                (forward.from, forward.partition, wait, Message::Replied(forward.ticket, out))
-            }
-            Message::Ask { from, ticket, partition, question } => {
-                let (answer, wait) = self.answer(partition, &question);
-                (from, partition, wait, Message::Answered(ticket, Box::new(answer)))
-            }
-            other => unreachable!("{other:?} is not for a partition"),
-        };
-        match wait {
-            None => self.post(from, reply),
-            Some(index) => {
-                let waiter = Waiter::Shard(from, reply);
-                self.data.borrow_mut().owned_mut(partition).waiters.push_back((index, waiter));
-            }
-        }
-        None
-    }
-
-    /// Puts a message in another shard's outbox; it leaves at the end of the turn.
-    fn post(&self, shard: u32, message: Message) {
-        self.outboxes.borrow_mut()[shard as usize].waiting.push_back(message);
-    }
-
-    /// Ends a turn: gives the entries of this turn to the log, starts its writes, sends the messages.
+    /// Ends a turn: gives the entries of this turn to the log, starts its writes, sends the
+    /// messages.
     pub(crate) fn drain(&self) {
         {
             let mut data = self.data.borrow_mut();

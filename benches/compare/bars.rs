@@ -1,0 +1,86 @@
+//! The bars: what a ratio between the node and a peer has to reach. They are goals of this project and stand here
+//! only; a test that failed on them would fail on every slow machine.
+
+use crate::device::Pattern;
+use crate::load::Workload;
+use crate::report::Measure;
+use crate::server::Kind;
+
+/// On which side of the bar it is good to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bar {
+    /// The figure must not be below this.
+    AtLeast(f64),
+    /// The figure must not be above this.
+    AtMost(f64),
+}
+
+/// What the node is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Another server: the bar is about the ratio of the medians, ours over theirs.
+    Server(Kind),
+    /// The device: the same.
+    Device,
+    /// Nobody: the bar is about our median itself.
+    Nobody,
+}
+
+/// One row of the report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Row {
+    /// What is compared.
+    pub(crate) measure: Measure,
+    /// With whom.
+    pub(crate) peer: Peer,
+    /// What has to be reached; a row without a bar is there to be read.
+    pub(crate) bar: Option<Bar>,
+}
+
+impl Bar {
+    /// Tells whether `figure` reaches the bar.
+    pub(crate) fn is_reached(self, figure: f64) -> bool {
+        match self {
+            Self::AtLeast(bar) => figure >= bar,
+            Self::AtMost(bar) => figure <= bar,
+        }
+    }
+
+    /// Returns the bar as the report shows it.
+    pub(crate) fn show(self) -> String {
+        match self {
+            Self::AtLeast(bar) => format!(">= {bar}"),
+            Self::AtMost(bar) => format!("<= {bar}"),
+        }
+    }
+}
+
+/// Returns every row, in the order of the report.
+pub(crate) fn rows() -> Vec<Row> {
+    use Bar::{AtLeast, AtMost};
+    use Measure::{CpuPerOp, P99, Rate};
+    use Workload::{GetP16, SetP1, SetP16};
+    let durable = Peer::Server(Kind::RedisAlways);
+    let memory = Peer::Server(Kind::RedisMemory);
+    let row = |measure, peer, bar| Row { measure, peer, bar };
+    vec![
+        // The first two are alternatives: where the client is the limit, its ceiling is the bar.
+        row(Rate(SetP1), durable, Some(AtLeast(1.5))),
+        row(Rate(SetP1), memory, Some(AtLeast(0.95))),
+        row(Rate(SetP16), durable, Some(AtLeast(1.5))),
+        row(CpuPerOp(GetP16), memory, Some(AtMost(1.0 / 1.2))),
+        row(Rate(SetP16), memory, None),
+        row(Rate(GetP16), memory, None),
+        row(CpuPerOp(SetP1), durable, None),
+        row(CpuPerOp(SetP16), durable, None),
+        row(P99(SetP1), durable, None),
+        row(P99(SetP16), durable, None),
+        row(P99(GetP16), memory, None),
+        row(Measure::RingWorkers, Peer::Nobody, Some(AtMost(0.0))),
+        row(Measure::IdleCpu, Peer::Nobody, Some(AtMost(1.0))),
+        row(Measure::IdleMemory, Peer::Nobody, Some(AtMost(64.0))),
+        row(Measure::WriteP50(Pattern::Small), Peer::Device, Some(AtMost(1.15))),
+        row(Measure::WriteP99(Pattern::Small), Peer::Device, None),
+        row(Measure::WriteRate(Pattern::Large), Peer::Device, Some(AtLeast(0.9))),
+    ]
+}

@@ -1,0 +1,321 @@
+//! What was measured, and the table made of it: medians over the rounds, their spread, ratios, bars.
+
+use std::fmt::Write as _;
+use std::{fs, thread};
+
+use crate::bars::{self, Peer, Row};
+use crate::device::Pattern;
+use crate::load::Workload;
+use crate::options::Options;
+use crate::server::Kind;
+
+/// One thing that is measured in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// Operations per second.
+    Rate(Workload),
+    /// 99th percentile of the latency in milliseconds.
+    P99(Workload),
+    /// CPU time of the server for one operation in microseconds.
+    CpuPerOp(Workload),
+    /// Threads of the kernel that finish what a ring could not.
+    RingWorkers,
+    /// CPU of a server that nobody uses, in percent of one core.
+    IdleCpu,
+    /// Resident memory of a server that nobody has used, in MiB.
+    IdleMemory,
+    /// Median latency of a durable write in microseconds.
+    WriteP50(Pattern),
+    /// 99th percentile of the latency of a durable write in microseconds.
+    WriteP99(Pattern),
+    /// Bandwidth of durable writes in MiB/s.
+    WriteRate(Pattern),
+}
+
+/// Who was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Server(Kind),
+    Log,
+    Device,
+}
+
+/// Everything that was measured, and what failed.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// What did not run, in one line each.
+    pub(crate) failures: Vec<String>,
+    figures: Vec<(Subject, Measure, f64)>,
+    conditions: String,
+}
+
+/// Median and spread over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Summary {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Measure {
+    /// Returns the name in the report, with the unit.
+    fn title(self) -> String {
+        match self {
+            Self::Rate(workload) => format!("{}: operations/s", workload.title()),
+            Self::P99(workload) => format!("{}: p99 ms", workload.title()),
+            Self::CpuPerOp(workload) => format!("{}: server CPU us/operation", workload.title()),
+            Self::RingWorkers => "iou-wrk threads".to_owned(),
+            Self::IdleCpu => "idle CPU %".to_owned(),
+            Self::IdleMemory => "idle memory MiB".to_owned(),
+            Self::WriteP50(pattern) => format!("{}: p50 us", pattern.title()),
+            Self::WriteP99(pattern) => format!("{}: p99 us", pattern.title()),
+            Self::WriteRate(pattern) => format!("{}: MiB/s", pattern.title()),
+        }
+    }
+}
+
+impl Report {
+    /// Makes an empty report of a run with these options.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            failures: Vec::new(),
+            figures: Vec::new(),
+            conditions: conditions(options),
+        }
+    }
+
+    /// Adds a figure of a server.
+    pub(crate) fn add(&mut self, kind: Kind, measure: Measure, figure: f64) {
+        self.figures.push((Subject::Server(kind), measure, figure));
+    }
+
+    /// Adds a figure of the log of the node.
+    pub(crate) fn add_log(&mut self, measure: Measure, figure: f64) {
+        self.figures.push((Subject::Log, measure, figure));
+    }
+
+    /// Adds a figure of the device.
+    pub(crate) fn add_device(&mut self, measure: Measure, figure: f64) {
+        self.figures.push((Subject::Device, measure, figure));
+    }
+
+    /// Notes that a part did not run; a part that fails in every round is noted once.
+    pub(crate) fn fail(&mut self, part: &str, failure: String) {
+        let line = format!("{part}: {failure}");
+        eprintln!("compare: {line}");
+        if !self.failures.contains(&line) {
+            self.failures.push(line);
+        }
+    }
+
+    /// Returns the report in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("{}\n\n", self.conditions);
+        text += "| measure | ashlar | peer | | ratio | bar | |\n|---|--:|---|--:|--:|--:|---|\n";
+        for row in bars::rows() {
+            text += &self.row(row).unwrap_or_default();
+        }
+        for failure in &self.failures {
+            let _ = write!(text, "\nDid not run: {failure}\n");
+        }
+        text
+    }
+
+    /// Returns a row, when either side was measured.
+    fn row(&self, row: Row) -> Option<String> {
+        let (ours, theirs, name) = match row.peer {
+            Peer::Server(kind) => (
+                Subject::Server(Kind::Ashlar),
+                Some(Subject::Server(kind)),
+                kind.name(),
+            ),
+            Peer::Device => (Subject::Log, Some(Subject::Device), "fio"),
+            Peer::Nobody => (Subject::Server(Kind::Ashlar), None, ""),
+        };
+        let ours = self.summary(ours, row.measure);
+        let theirs = theirs.and_then(|subject| self.summary(subject, row.measure));
+        if ours.is_none() && theirs.is_none() {
+            return None;
+        }
+        let ratio = ours
+            .zip(theirs)
+            .and_then(|(ours, theirs)| ours.over(theirs));
+        let judged = match row.peer {
+            Peer::Nobody => ours.map(|ours| ours.median),
+            Peer::Server(_) | Peer::Device => ratio,
+        };
+        let verdict = row.bar.zip(judged).map_or("", |(bar, figure)| {
+            if bar.is_reached(figure) {
+                "pass"
+            } else {
+                "**miss**"
+            }
+        });
+        Some(format!(
+            "| {} | {} | {name} | {} | {} | {} | {verdict} |\n",
+            row.measure.title(),
+            ours.map_or("-".to_owned(), Summary::show),
+            theirs.map_or("-".to_owned(), Summary::show),
+            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            row.bar.map_or("-".to_owned(), bars::Bar::show),
+        ))
+    }
+
+    /// Returns median and spread of what was measured of `subject`.
+    fn summary(&self, subject: Subject, measure: Measure) -> Option<Summary> {
+        let of_it = self
+            .figures
+            .iter()
+            .filter(|figure| (figure.0, figure.1) == (subject, measure));
+        let mut figures: Vec<f64> = of_it.map(|figure| figure.2).collect();
+        figures.sort_by(f64::total_cmp);
+        let (min, max) = (*figures.first()?, *figures.last()?);
+        // What must never happen counts if it happened once.
+        let median = if measure == Measure::RingWorkers {
+            max
+        } else {
+            median(&figures)
+        };
+        Some(Summary { min, median, max })
+    }
+}
+
+impl Summary {
+    /// Returns how many times `other` this is.
+    fn over(self, other: Self) -> Option<f64> {
+        (other.median != 0.0).then(|| self.median / other.median)
+    }
+
+    /// Returns the median, with the spread when there is one.
+    fn show(self) -> String {
+        match self.min == self.max {
+            true => show(self.median),
+            false => format!(
+                "{} ({}-{})",
+                show(self.median),
+                show(self.min),
+                show(self.max)
+            ),
+        }
+    }
+}
+
+/// Returns the middle of sorted figures, or the mean of the two in the middle.
+fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 => f64::midpoint(sorted[half - 1], sorted[half]),
+        _ => sorted[half],
+    }
+}
+
+/// Returns a figure with as many digits as anyone can use.
+fn show(figure: f64) -> String {
+    match figure {
+        large if large >= 10_000.0 => format!("{:.1} k", large / 1000.0),
+        middle if middle >= 100.0 => format!("{middle:.0}"),
+        small if small.fract() == 0.0 => format!("{small:.0}"),
+        small => format!("{small:.2}"),
+    }
+}
+
+/// Returns what a reader has to know about the machine and the run.
+fn conditions(options: &Options) -> String {
+    let line = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let cpuinfo = line("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown CPU", |model| {
+        model.trim_start_matches([' ', '\t', ':'])
+    });
+    let cpus = thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{model}, {cpus} CPUs, Linux {}; server on CPU {}, client on CPU {}; medians (and spread) of {} rounds; \
+         {} requests, five times as many with a pipeline; 50 clients, values of 100 bytes.",
+        line("/proc/sys/kernel/osrelease"),
+        options.server_cpu,
+        options.client_cpu,
+        options.rounds,
+        options.requests,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a report in which the node does `ours` and redis `theirs` operations per second.
+    fn report(ours: &[f64], theirs: &[f64]) -> Report {
+        let options = Options::parse(std::iter::empty()).unwrap();
+        let mut report = Report::new(&options);
+        for figure in ours {
+            report.add(Kind::Ashlar, Measure::Rate(Workload::SetP1), *figure);
+        }
+        for figure in theirs {
+            report.add(Kind::RedisAlways, Measure::Rate(Workload::SetP1), *figure);
+        }
+        report
+    }
+
+    #[test]
+    fn medians_do_not_mind_one_bad_round() {
+        assert_eq!(median(&[1.0, 2.0, 90.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 90.0]), 3.0);
+        let text = report(&[60_000.0, 10_000.0, 66_000.0], &[50_000.0]).markdown();
+        assert!(
+            text.contains(
+                "| 60.0 k (10.0 k-66.0 k) | redis-always | 50.0 k | 1.20 | >= 1 | pass |"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_missed_bar_is_shown() {
+        let text = report(&[40_000.0], &[50_000.0]).markdown();
+        assert!(text.contains("| 0.80 | >= 1 | **miss** |"), "{text}");
+    }
+
+    #[test]
+    fn a_side_that_is_missing_is_a_dash_and_no_verdict() {
+        let text = report(&[], &[50_000.0]).markdown();
+        assert!(
+            text.contains("| - | redis-always | 50.0 k | - | >= 1 |  |"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("GET"),
+            "rows without figures are left out: {text}"
+        );
+    }
+
+    #[test]
+    fn one_worker_in_one_round_misses() {
+        let mut report = report(&[], &[]);
+        for workers in [0.0, 0.0, 1.0] {
+            report.add(Kind::Ashlar, Measure::RingWorkers, workers);
+        }
+        let text = report.markdown();
+        assert!(
+            text.contains("| 1 (0-1) |") && text.contains("**miss**"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_reported_once() {
+        let mut report = report(&[], &[]);
+        report.fail("fio", "gone".to_owned());
+        report.fail("fio", "gone".to_owned());
+        assert_eq!(
+            report.markdown().matches("Did not run: fio: gone").count(),
+            1
+        );
+    }
+}

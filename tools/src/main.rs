@@ -1,0 +1,78 @@
+//! The `ashlar` command: start a node, make its data directory, look into it, load it, simulate it.
+//! Parses words and calls what does the work; decides nothing itself.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod bench_wal;
+mod inspect;
+mod node;
+mod sim;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A durable, ordered key-value store that speaks the Redis protocol. Without a command it starts a
+/// node on 127.0.0.1:6379 with its data in ./ashlar-data.
+#[derive(Debug, Parser)]
+#[command(name = "ashlar", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: node::StartArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a node; its data directory is formatted when it is empty.
+    Start(node::StartArgs),
+    /// Make a data directory: shards and split keys are chosen here, once.
+    Format(node::FormatArgs),
+    /// List every configuration key with its default, its bounds and what it does.
+    Config,
+    /// Look into files of a data directory, offline.
+    #[command(subcommand)]
+    Inspect(Inspect),
+    /// Drive load at a node, closed loop, and print rates and latencies.
+    Bench(bench::Args),
+    /// Measure durable appends to a log in a directory, without a node.
+    BenchWal(bench_wal::Args),
+    /// Run nodes in the deterministic simulator under faults, and check what they promise.
+    Sim(sim::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum Inspect {
+    /// Segments of a log: batches, positions, and the first thing that is wrong.
+    Wal(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse() {
+        Cli { command: None, start } | Cli { command: Some(Command::Start(start)), .. } => node::start(start),
+        Cli { command: Some(command), .. } => run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("ashlar: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Start(args) => node::start(args),
+        Command::Format(args) => node::format(args),
+        Command::Config => {
+            print!("{}", ashlar_node::config::Config::explain());
+            Ok(())
+        }
+        Command::Inspect(Inspect::Wal(args)) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchWal(args) => bench_wal::run(args),
+        Command::Sim(args) => sim::run(args),
+    }
+}

@@ -1,0 +1,122 @@
+//! `ashlar start` and `ashlar format`: flags and file to a configuration, and what a node says when
+//! it starts and stops.
+
+use std::path::PathBuf;
+
+use ashlar_io::StopSignals;
+use ashlar_node::config::{Config, Overrides};
+use ashlar_node::start::{self, Ready};
+
+/// Flags of `ashlar start`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct StartArgs {
+    /// Data directory; formatted when it is empty [default: ./ashlar-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Address and port for clients [default: 127.0.0.1:6379]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// CPUs to pin shards to, such as 0-3,6 [default: all]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// Memory for data, such as 8GiB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Configuration file (TOML); `ashlar config` lists its keys
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One configuration key; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Flags of `ashlar format`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct FormatArgs {
+    #[command(flatten)]
+    start: StartArgs,
+    /// Shards, each with a log of its own [default: one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    shards: Option<u32>,
+    /// Key at which the keys are cut in two partitions; may be given again, in ascending order
+    #[arg(long, value_name = "KEY")]
+    split_at: Vec<String>,
+}
+
+impl StartArgs {
+    fn load(self) -> Result<Config, String> {
+        let mut config = match &self.config {
+            None => Config::defaults(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("cannot read configuration file {}: {error}", path.display()))?;
+                Config::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())?
+            }
+        };
+        let Self { data, listen, cpus, memory, set, .. } = self;
+        let overrides = Overrides { data, listen, cpus, memory, set };
+        config.override_with(&overrides).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+}
+
+/// Starts a node and runs it until a signal stops it.
+pub(crate) fn start(args: StartArgs) -> Result<(), String> {
+    let signals = StopSignals::block();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let config = args.load()?;
+    let warnings = config.warnings();
+    let data = config.data.clone();
+    let open_files = ashlar_io::raise_open_files();
+    let clients_max = u64::from(config.client.clients_max);
+    let (node, ready) = start::start(config).map_err(|error| error.to_string())?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if open_files < clients_max + 64 {
+        eprintln!("warning: the limit of open files is {open_files}: fewer than client.clients_max = {clients_max} can connect (ulimit -n)");
+    }
+    greet(&ready, &data);
+    let stopped = node.run_until(signals, |name| println!("{name}: stopping; everything acknowledged is on disk"));
+    if let Err(error) = stopped {
+        // What is acknowledged must not grow by another byte.
+        eprintln!("ashlar: {error}");
+        std::process::exit(1);
+    }
+    println!("stopped");
+    Ok(())
+}
+
+fn greet(ready: &Ready, data: &std::path::Path) {
+    let Ready { listen, format, cpus, memory_bytes, formatted, recovery } = ready;
+    let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+    let made = if *formatted { ", formatted now" } else { "" };
+    println!("ashlar {} listens on {listen}", env!("CARGO_PKG_VERSION"));
+    println!("  data     {} (durable by {:?}{made})", data.display(), format.durability());
+    let mut unique = cpus.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    let shared = if unique.len() < cpus.len() { "; shards share CPUs, since the data directory was formatted for more" } else { "" };
+    println!("  shards   {} on CPUs {unique:?}{shared}", cpus.len());
+    println!("  memory   {} MiB for data", memory_bytes >> 20);
+    if recovery.entries > 0 {
+        let torn = if recovery.torn { "; a torn, unacknowledged tail was cut" } else { "" };
+        println!("  log      {} entries, {} MiB recovered{torn}", recovery.entries, recovery.bytes >> 20);
+    }
+    println!("  try      redis-cli -h {} -p {}", listen.ip(), listen.port());
+}
+
+/// Makes a data directory.
+pub(crate) fn format(args: FormatArgs) -> Result<(), String> {
+    let FormatArgs { start, shards, split_at } = args;
+    let config = start.load()?;
+    let boundaries = split_at.into_iter().map(String::into_bytes).collect();
+    let format = start::make_format(&config, shards, boundaries).map_err(|error| error.to_string())?;
+    println!(
+        "formatted {}: {} shards, {} partitions, segments of {} MiB, durable by {:?}",
+        config.data.display(),
+        format.shards,
+        format.boundaries().len() + 1,
+        format.segment_bytes >> 20,
+        format.durability()
+    );
+    Ok(())
+}
