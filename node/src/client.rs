@@ -72,7 +72,10 @@ struct Client {
 /// Serves a connection until one side ends it.
 pub async fn serve(core: Rc<Core>, mut socket: Socket) {
     let (now_ms, _) = core.now();
-    let addr = socket.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
+    let addr = socket
+        .peer_addr()
+        .map(|addr| addr.to_string())
+        .unwrap_or_default();
     let config = core.config();
     let Some(id) = core.shared.connect(addr, now_ms, config.client.clients_max) else {
         ShardCounters::add(&core.counters().rejected, 1);
@@ -81,10 +84,15 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
     };
     ShardCounters::add(&core.counters().accepted, 1);
     let connection = Rc::new(Connection::new(id, socket.sender(), now_ms));
-    core.connections.borrow_mut().insert(id, Rc::clone(&connection));
+    core.connections
+        .borrow_mut()
+        .insert(id, Rc::clone(&connection));
     let mut client = Client {
         connection: Rc::clone(&connection),
-        session: Session { id, ..Session::default() },
+        session: Session {
+            id,
+            ..Session::default()
+        },
         decoder: Decoder::new(limits(&core)),
         spans: Spans::new(),
         carry: Vec::new(),
@@ -109,7 +117,9 @@ fn limits(core: &Core) -> Limits {
 impl Client {
     async fn run(&mut self, socket: &mut Socket) {
         loop {
-            let Ok(chunk) = socket.receive().await else { return };
+            let Ok(chunk) = socket.receive().await else {
+                return;
+            };
             if chunk.is_empty() || self.core.is_stopping() {
                 return;
             }
@@ -240,7 +250,11 @@ impl Client {
 
     fn run_session(&mut self, words: Words<'_>, run: fn(&mut SessionCall<'_>)) -> Option<Stop> {
         self.run_session_call(words, run);
-        if self.session.closing { Some(Stop::Close) } else { None }
+        if self.session.closing {
+            Some(Stop::Close)
+        } else {
+            None
+        }
     }
 
     fn run_session_call(&mut self, words: Words<'_>, run: impl FnOnce(&mut SessionCall<'_>)) {
@@ -248,14 +262,26 @@ impl Client {
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
         let from = out.len();
-        let mut call = SessionCall { words, session: &mut self.session, shared: &self.core.shared, now_ms, now_us, out };
+        let mut call = SessionCall {
+            words,
+            session: &mut self.session,
+            shared: &self.core.shared,
+            now_ms,
+            now_us,
+            out,
+        };
         run(&mut call);
         if replies.out().get(from) == Some(&b'-') {
             ShardCounters::add(&self.core.counters().errors, 1);
         }
     }
 
-    fn run_data(&mut self, command: &'static Command, words: Words<'_>, bytes: usize) -> Option<Stop> {
+    fn run_data(
+        &mut self,
+        command: &'static Command,
+        words: Words<'_>,
+        bytes: usize,
+    ) -> Option<Stop> {
         if let Err(error) = check_keys(command, words) {
             self.reply_error(|encoder| encoder.error(error.as_bytes()));
             return None;
@@ -271,14 +297,18 @@ impl Client {
             if self.connection.replies.borrow().remote() >= REMOTE_MAX {
                 return Some(Stop::Pause(Pause::Remote));
             }
-            self.core.forward(&self.connection, partition, command, words, context);
+            self.core
+                .forward(&self.connection, partition, command, words, context);
             return None;
         }
         match self.core.admits(partition, command, bytes) {
             Admitted::Now => {}
             Admitted::Later => return Some(Stop::Pause(Pause::Room)),
             Admitted::Never => {
-                refuse_full(self.connection.replies.borrow_mut().out(), self.session.version);
+                refuse_full(
+                    self.connection.replies.borrow_mut().out(),
+                    self.session.version,
+                );
                 return None;
             }
         }
@@ -328,10 +358,16 @@ impl Client {
                 }
             }
             Plan::Scan(scan) => self.scan(scan, &mut encoder).await,
-            Plan::Random { database } => encoder.optional_bulk(self.random(database).await.as_deref()),
+            Plan::Random { database } => {
+                encoder.optional_bulk(self.random(database).await.as_deref())
+            }
             Plan::Keys { database, pattern } => self.keys(database, &pattern, &mut encoder).await,
         }
-        self.connection.replies.borrow_mut().out().extend_from_slice(&reply);
+        self.connection
+            .replies
+            .borrow_mut()
+            .out()
+            .extend_from_slice(&reply);
     }
 
     async fn count(&self, database: u8) -> u64 {
@@ -347,7 +383,8 @@ impl Client {
     async fn clear(&self, database: Option<u8>) -> bool {
         let mut cleared = true;
         for partition in 0..self.core.routes.partitions() {
-            cleared &= self.core.ask(partition, Question::Clear { database }).await == Answer::Cleared(true);
+            cleared &= self.core.ask(partition, Question::Clear { database }).await
+                == Answer::Cleared(true);
         }
         cleared
     }
@@ -356,8 +393,13 @@ impl Client {
         let partitions = self.core.routes.partitions() as u64;
         let seed = self.core.reactor.random();
         for n in 0..partitions {
-            let partition = usize::try_from((seed % partitions + n) % partitions).expect("below a usize");
-            if let Answer::Key(Some(key)) = self.core.ask(partition, Question::Random { database, seed }).await {
+            let partition =
+                usize::try_from((seed % partitions + n) % partitions).expect("below a usize");
+            if let Answer::Key(Some(key)) = self
+                .core
+                .ask(partition, Question::Random { database, seed })
+                .await
+            {
                 return Some(key);
             }
         }
@@ -367,11 +409,21 @@ impl Client {
     /// One step of a scan: asks partition after partition until enough keys were looked at, or none
     /// is left.
     async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) {
-        let Scan { database, after, count, pattern, only_type } = scan;
+        let Scan {
+            database,
+            after,
+            count,
+            pattern,
+            only_type,
+        } = scan;
         let (keys, next) = self.scan_keys(database, after, count).await;
         let wanted = |key: &&Vec<u8>| {
-            pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
-                && only_type.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
+                && only_type
+                    .as_ref()
+                    .is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
         };
         let keys: Vec<_> = keys.iter().filter(wanted).collect();
         let cursor = next.map_or(0, |after| self.core.shared.keep_cursor(after));
@@ -381,7 +433,12 @@ impl Client {
         keys.into_iter().for_each(|key| encoder.bulk(key));
     }
 
-    async fn scan_keys(&self, database: u8, after: Option<Vec<u8>>, count: usize) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
+    async fn scan_keys(
+        &self,
+        database: u8,
+        after: Option<Vec<u8>>,
+        count: usize,
+    ) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
         let routes = &self.core.routes;
         let first = after.clone().unwrap_or_else(|| vec![database]);
         let mut keys = Vec::new();
@@ -390,8 +447,14 @@ impl Client {
             // At least one more key: so the place to go on at is always a key, and never the edge
             // of a partition.
             let count = count.saturating_sub(keys.len()).max(1);
-            let question = Question::Scan { database, after: after.take(), count };
-            let Answer::Keys(more, next) = self.core.ask(partition, question).await else { break };
+            let question = Question::Scan {
+                database,
+                after: after.take(),
+                count,
+            };
+            let Answer::Keys(more, next) = self.core.ask(partition, question).await else {
+                break;
+            };
             keys.extend(more);
             if next.is_some() {
                 return (keys, next);
@@ -404,7 +467,10 @@ impl Client {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let (keys, next) = self.scan_keys(database, after, 1000).await;
-            found.extend(keys.into_iter().filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)));
+            found.extend(
+                keys.into_iter()
+                    .filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)),
+            );
             self.core.next_turn(true).await;
             match next {
                 Some(next) => after = Some(next),

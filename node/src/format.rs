@@ -80,7 +80,9 @@ pub enum FormatError {
         what: String,
     },
     /// Boundaries do not ascend.
-    #[error("--split-at needs keys in ascending order, each different and not empty; {0:?} is not above the one before")]
+    #[error(
+        "--split-at needs keys in ascending order, each different and not empty; {0:?} is not above the one before"
+    )]
     Order(String),
 }
 
@@ -117,7 +119,10 @@ impl Format {
     fn parse(text: &str) -> Result<Self, String> {
         let format: Self = toml::from_str(text).map_err(|error| error.message().to_owned())?;
         if format.version != VERSION {
-            return Err(format!("it has layout version {}, this program knows version {VERSION}", format.version));
+            return Err(format!(
+                "it has layout version {}, this program knows version {VERSION}",
+                format.version
+            ));
         }
         if format.shards == 0 || format.segment_bytes == 0 || format.segment_bytes % 4096 != 0 {
             return Err("its shards or segment_bytes are out of range".to_owned());
@@ -137,7 +142,10 @@ fn from_hex(hex: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -165,12 +173,17 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
         let ours = |name: &str| ["LOCK", "wal", "ASHLAR.new", "lost+found"].contains(&name);
         let foreign = entries.into_iter().find(|entry| !ours(&entry.name));
         return match foreign {
-            Some(entry) => Err(FormatError::NotEmpty { dir: data.to_owned(), found: entry.name }),
+            Some(entry) => Err(FormatError::NotEmpty {
+                dir: data.to_owned(),
+                found: entry.name,
+            }),
             None => Ok(None),
         };
     }
     let options = OpenOptions::default();
-    let format = File::open(reactor, &path, options).await.map_err(failed("open", &path))?;
+    let format = File::open(reactor, &path, options)
+        .await
+        .map_err(failed("open", &path))?;
     let (result, mut buf) = format.read_at(Buf::heap(BYTES_MAX), 0).await;
     let bytes = result.map_err(failed("read", &path))?;
     buf.set_len(bytes);
@@ -188,21 +201,32 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
 /// direct IO.
 pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<Format, FormatError> {
     check_order(&choice.split_at)?;
-    file::create_dir(reactor, data).await.map_err(failed("create directory", data))?;
+    file::create_dir(reactor, data)
+        .await
+        .map_err(failed("create directory", data))?;
     if read(reactor, data).await?.is_some() {
         return Err(FormatError::Already(data.to_owned()));
     }
     let wal = data.join("wal");
-    file::create_dir(reactor, &wal).await.map_err(failed("create directory", &wal))?;
+    file::create_dir(reactor, &wal)
+        .await
+        .map_err(failed("create directory", &wal))?;
     for shard in 0..choice.shards {
         let dir = Format::wal_dir(data, shard);
-        file::create_dir(reactor, &dir).await.map_err(failed("create directory", &dir))?;
+        file::create_dir(reactor, &dir)
+            .await
+            .map_err(failed("create directory", &dir))?;
         clear(reactor, &dir).await?;
     }
     check_direct(reactor, &wal).await?;
     let durability = match choice.durability {
         Some(durability) => durability,
-        None => wal::calibrate(reactor, &wal).await.map_err(failed("measure durable writes in", &wal))?.0,
+        None => {
+            wal::calibrate(reactor, &wal)
+                .await
+                .map_err(failed("measure durable writes in", &wal))?
+                .0
+        }
     };
     let format = Format {
         version: VERSION,
@@ -218,12 +242,19 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
         .to_owned(),
         split_at: choice.split_at.iter().map(|key| to_hex(key)).collect(),
     };
-    file::sync_dir(reactor, &wal).await.map_err(failed("sync", &wal))?;
+    file::sync_dir(reactor, &wal)
+        .await
+        .map_err(failed("sync", &wal))?;
     write(reactor, data, &format).await?;
     // The directory itself is an entry too: without this a power cut takes it away with all that is
     // in it.
-    let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    file::sync_dir(reactor, parent).await.map_err(failed("sync", parent))?;
+    let parent = data
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    file::sync_dir(reactor, parent)
+        .await
+        .map_err(failed("sync", parent))?;
     Ok(format)
 }
 
@@ -231,7 +262,9 @@ fn check_order(keys: &[Vec<u8>]) -> Result<(), FormatError> {
     let mut before: &[u8] = &[];
     for key in keys {
         if key.as_slice() <= before {
-            return Err(FormatError::Order(String::from_utf8_lossy(key).into_owned()));
+            return Err(FormatError::Order(
+                String::from_utf8_lossy(key).into_owned(),
+            ));
         }
         before = key;
     }
@@ -240,16 +273,26 @@ fn check_order(keys: &[Vec<u8>]) -> Result<(), FormatError> {
 
 /// Removes what a format that was cut off, or a start before it ended, left in a log's directory.
 async fn clear(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
-    for entry in file::list(reactor, dir).await.map_err(failed("list", dir))? {
+    for entry in file::list(reactor, dir)
+        .await
+        .map_err(failed("list", dir))?
+    {
         let path = dir.join(entry.name);
-        file::unlink(reactor, &path).await.map_err(failed("remove", &path))?;
+        file::unlink(reactor, &path)
+            .await
+            .map_err(failed("remove", &path))?;
     }
     Ok(())
 }
 
 async fn check_direct(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
     let path = dir.join("probe.new");
-    let options = OpenOptions { write: true, create: true, direct: true, ..OpenOptions::default() };
+    let options = OpenOptions {
+        write: true,
+        create: true,
+        direct: true,
+        ..OpenOptions::default()
+    };
     match File::open(reactor, &path, options).await {
         Ok(probe) => drop(probe),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -258,21 +301,34 @@ async fn check_direct(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> 
         }
         Err(error) => return Err(failed("create", &path)(error)),
     }
-    file::unlink(reactor, &path).await.map_err(failed("remove", &path))
+    file::unlink(reactor, &path)
+        .await
+        .map_err(failed("remove", &path))
 }
 
 async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), FormatError> {
     let text = toml::to_string(format).expect("a flat structure of numbers and strings is TOML");
-    let text = format!("# What this data directory was made as. Written once; not to be edited.\n{text}");
+    let text =
+        format!("# What this data directory was made as. Written once; not to be edited.\n{text}");
     let unfinished = data.join("ASHLAR.new");
-    let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
-    let new = File::open(reactor, &unfinished, options).await.map_err(failed("create", &unfinished))?;
+    let options = OpenOptions {
+        write: true,
+        create: true,
+        ..OpenOptions::default()
+    };
+    let new = File::open(reactor, &unfinished, options)
+        .await
+        .map_err(failed("create", &unfinished))?;
     let mut buf = Buf::heap(text.len());
     buf.as_mut_slice().copy_from_slice(text.as_bytes());
     let (result, _) = new.write_at(buf, 0, Durable::No).await;
     result.map_err(failed("write", &unfinished))?;
     new.sync().await.map_err(failed("sync", &unfinished))?;
     let path = data.join(FILE_NAME);
-    file::rename(reactor, &unfinished, &path).await.map_err(failed("rename", &unfinished))?;
-    file::sync_dir(reactor, data).await.map_err(failed("sync", data))
+    file::rename(reactor, &unfinished, &path)
+        .await
+        .map_err(failed("rename", &unfinished))?;
+    file::sync_dir(reactor, data)
+        .await
+        .map_err(failed("sync", data))
 }

@@ -67,10 +67,16 @@ impl Replies {
     /// Returns the buffer that the next reply is to be appended to. Follow it with
     /// [`Replies::wait`] when the reply waits.
     pub fn out(&mut self) -> &mut Vec<u8> {
-        let closed = self.slots.back().is_none_or(|slot| matches!(slot.gate, Gate::Remote(_)));
+        let closed = self
+            .slots
+            .back()
+            .is_none_or(|slot| matches!(slot.gate, Gate::Remote(_)));
         if closed {
             let bytes = self.spares.pop().unwrap_or_default();
-            self.slots.push_back(Slot { gate: Gate::Open, bytes });
+            self.slots.push_back(Slot {
+                gate: Gate::Open,
+                bytes,
+            });
         }
         &mut self.slots.back_mut().expect("pushed above").bytes
     }
@@ -78,16 +84,24 @@ impl Replies {
     /// Holds the last reply back, with those before it in its slot, until `index` of `partition` is
     /// applied. `from` is the length of the buffer before the reply was appended.
     pub fn wait(&mut self, partition: usize, index: Index, from: usize) {
-        let Some(slot) = self.slots.back_mut() else { return };
+        let Some(slot) = self.slots.back_mut() else {
+            return;
+        };
         match &mut slot.gate {
             Gate::Open => slot.gate = Gate::Applied { partition, index },
-            Gate::Applied { partition: same, index: highest } if *same == partition => {
+            Gate::Applied {
+                partition: same,
+                index: highest,
+            } if *same == partition => {
                 *highest = (*highest).max(index);
             }
             // Another partition's replies: this one needs a slot of its own.
             Gate::Applied { .. } | Gate::Remote(_) => {
                 let bytes = slot.bytes.split_off(from);
-                self.slots.push_back(Slot { gate: Gate::Applied { partition, index }, bytes });
+                self.slots.push_back(Slot {
+                    gate: Gate::Applied { partition, index },
+                    bytes,
+                });
             }
         }
     }
@@ -95,18 +109,32 @@ impl Replies {
     /// Adds the place of a reply that another shard will send.
     pub fn await_remote(&mut self, ticket: Ticket) {
         // A slot that `out` made and nothing was written to would hold nothing back; it goes.
-        if self.slots.back().is_some_and(|slot| slot.bytes.is_empty() && slot.gate == Gate::Open) {
+        if self
+            .slots
+            .back()
+            .is_some_and(|slot| slot.bytes.is_empty() && slot.gate == Gate::Open)
+        {
             self.slots.pop_back();
         }
-        self.slots.push_back(Slot { gate: Gate::Remote(ticket), bytes: Vec::new() });
+        self.slots.push_back(Slot {
+            gate: Gate::Remote(ticket),
+            bytes: Vec::new(),
+        });
         self.remote += 1;
     }
 
     /// Fills the place of a reply that another shard has sent.
     pub fn fill(&mut self, ticket: Ticket, bytes: Vec<u8>) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.gate == Gate::Remote(ticket)) {
+        if let Some(slot) = self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.gate == Gate::Remote(ticket))
+        {
             self.held_bytes += bytes.len();
-            *slot = Slot { gate: Gate::Open, bytes };
+            *slot = Slot {
+                gate: Gate::Open,
+                bytes,
+            };
             self.remote -= 1;
         }
     }

@@ -18,7 +18,10 @@ impl Routes {
     #[must_use]
     pub fn new(boundaries: &[Vec<u8>], shards: u32) -> Self {
         assert!(shards > 0, "a node has at least one shard");
-        Self { ranges: KeyRange::split_at(boundaries).into(), shards }
+        Self {
+            ranges: KeyRange::split_at(boundaries).into(),
+            shards,
+        }
     }
 
     /// Returns how many partitions there are.
@@ -39,7 +42,9 @@ impl Routes {
         if self.ranges.len() == 1 {
             return 0;
         }
-        self.ranges.partition_point(|range| range.start.as_slice() <= key) - 1
+        self.ranges
+            .partition_point(|range| range.start.as_slice() <= key)
+            - 1
     }
 
     /// Returns the shard that owns a partition.
@@ -61,7 +66,14 @@ mod tests {
     #[test]
     fn each_key_is_found_in_the_partition_whose_range_holds_it() {
         let routes = Routes::new(&[b"\x00g".to_vec(), b"\x00p".to_vec()], 2);
-        for key in [&b"\x00"[..], b"\x00f", b"\x00g", b"\x00o", b"\x00p", b"\x0fa"] {
+        for key in [
+            &b"\x00"[..],
+            b"\x00f",
+            b"\x00g",
+            b"\x00o",
+            b"\x00p",
+            b"\x0fa",
+        ] {
             let partition = routes.partition_of(key);
             assert!(routes.range(partition).contains(key));
         }

@@ -115,7 +115,9 @@ pub struct Shard {
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("serving", &self.core.is_some()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("serving", &self.core.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +125,14 @@ impl Shard {
     /// Makes a shard and begins its recovery, which the next turns carry on.
     #[must_use]
     pub fn start(reactor: &Reactor, setup: Setup) -> Self {
-        let Setup { shard, data, shared, routes, inbox, peers } = setup;
+        let Setup {
+            shard,
+            data,
+            shared,
+            routes,
+            inbox,
+            peers,
+        } = setup;
         let recovering = Rc::new(RefCell::new(None));
         let (slot, machine) = (Rc::clone(&recovering), reactor.clone());
         reactor.spawn(async move {
@@ -158,7 +167,9 @@ impl Shard {
     /// [`Fatal`]: the shard cannot go on, and the node must stop without acknowledging anything
     /// more.
     pub fn turn(&mut self) -> Result<Turn, Fatal> {
-        let Some(core) = self.core.clone() else { return self.recover_turn() };
+        let Some(core) = self.core.clone() else {
+            return self.recover_turn();
+        };
         self.reactor.reap();
         core.settle()?;
         self.receive(&core);
@@ -169,22 +180,35 @@ impl Shard {
         }
         self.clean(&core);
         core.drain();
-        Ok(if core.is_stopping() && self.has_stopped(&core) { Turn::Stopped } else { Turn::Serving })
+        Ok(if core.is_stopping() && self.has_stopped(&core) {
+            Turn::Stopped
+        } else {
+            Turn::Serving
+        })
     }
 
     /// Sends what the turn queued, and sleeps until there is something to do.
     pub fn park(&self) {
         let hurried = self.expiring || self.core.as_ref().is_some_and(|core| core.is_hurried());
-        let deadline = if hurried { self.reactor.now() } else { self.next_tick };
-        self.reactor.park(Some(deadline), || !self.inbox.is_empty() && self.core.is_some());
+        let deadline = if hurried {
+            self.reactor.now()
+        } else {
+            self.next_tick
+        };
+        self.reactor.park(Some(deadline), || {
+            !self.inbox.is_empty() && self.core.is_some()
+        });
     }
 
     fn recover_turn(&mut self) -> Result<Turn, Fatal> {
         self.reactor.turn();
-        let Some(recovered) = self.recovering.borrow_mut().take() else { return Ok(Turn::Recovering) };
+        let Some(recovered) = self.recovering.borrow_mut().take() else {
+            return Ok(Turn::Recovering);
+        };
         let (core, recovery) = recovered?;
         let addr = core.shared.listen;
-        let listener = Listener::bind(&self.reactor, addr).map_err(|error| Fatal::Listen { addr, error })?;
+        let listener =
+            Listener::bind(&self.reactor, addr).map_err(|error| Fatal::Listen { addr, error })?;
         self.reactor.spawn(accept(Rc::clone(&core), listener));
         core.settle()?;
         core.publish();
@@ -195,7 +219,9 @@ impl Shard {
 
     fn receive(&self, core: &Core) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(message) = self.inbox.pop() else { return };
+            let Some(message) = self.inbox.pop() else {
+                return;
+            };
             core.receive(message);
         }
         core.hurry();
@@ -208,15 +234,25 @@ impl Shard {
         let (now_ms, now_us) = core.now();
         let config = core.config();
         let mut data = core.data.borrow_mut();
-        self.quiet_ticks = if data.wal.is_idle() { self.quiet_ticks + 1 } else { 0 };
+        self.quiet_ticks = if data.wal.is_idle() {
+            self.quiet_ticks + 1
+        } else {
+            0
+        };
         if self.quiet_ticks == QUIET_TICKS {
             data.wal.attest();
         }
         if data.wal.failure().is_some() {
             return;
         }
-        let used: u64 = data.partitions().map(|partition| partition.used_bytes()).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes needs no last digit")]
+        let used: u64 = data
+            .partitions()
+            .map(|partition| partition.used_bytes())
+            .sum();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a ratio of sizes needs no last digit"
+        )]
         let large = data.wal.live_bytes() as f64 > used as f64 * config.wal.rewrite_ratio;
         let large = large && data.wal.live_bytes() > config.wal.log_bytes_min;
         self.expiring = false;
@@ -310,12 +346,22 @@ async fn recover(
         let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
         match partitions.get_mut(header.partition.0 as usize) {
             Some(Some(partition)) => partition.recover(entry, &mut clock),
-            _ => Err(format!("it is of partition {}, which this shard does not own", header.partition)),
+            _ => Err(format!(
+                "it is of partition {}, which this shard does not own",
+                header.partition
+            )),
         }
     })
     .await?;
-    let recovery = Recovery { entries: recovered.records, bytes: recovered.record_bytes, torn: recovered.torn };
-    partitions.iter_mut().flatten().for_each(|partition| partition.recovered(recovered.start));
+    let recovery = Recovery {
+        entries: recovered.records,
+        bytes: recovered.record_bytes,
+        torn: recovered.torn,
+    };
+    partitions
+        .iter_mut()
+        .flatten()
+        .for_each(|partition| partition.recovered(recovered.start));
     ShardCounters::add(&shared.shards[shard as usize].turns, 1);
     let wal = Wal::open(reactor, options, recovered);
     Ok((Data::new(partitions, clock, wal), recovery))

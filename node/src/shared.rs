@@ -59,7 +59,10 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Adds to a counter that only this shard writes: a plain load and store.
     pub fn add(counter: &AtomicU64, n: u64) {
-        counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        counter.store(
+            counter.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -125,8 +128,18 @@ impl Shared {
     /// Gathers what is known at start.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
-        let shards = (0..facts.format.shards).map(|_| ShardCounters::default()).collect();
-        let Facts { format, config, started_ms, run_id, listen, memory_bytes, process_id } = facts;
+        let shards = (0..facts.format.shards)
+            .map(|_| ShardCounters::default())
+            .collect();
+        let Facts {
+            format,
+            config,
+            started_ms,
+            run_id,
+            listen,
+            memory_bytes,
+            process_id,
+        } = facts;
         Self {
             format,
             shards,
@@ -159,7 +172,10 @@ impl Shared {
     ///
     /// # Errors
     /// What `change` says; the configuration is then as before.
-    pub fn change_config<E>(&self, change: impl FnOnce(&mut Config) -> Result<(), E>) -> Result<(), E> {
+    pub fn change_config<E>(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut config = lock(&self.config);
         let mut changed = config.clone();
         change(&mut changed)?;
@@ -170,7 +186,10 @@ impl Shared {
 
     /// Returns the sum of a counter over the shards.
     pub fn sum(&self, counter: impl Fn(&ShardCounters) -> &AtomicU64) -> u64 {
-        self.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+        self.shards
+            .iter()
+            .map(|shard| counter(shard).load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Takes a connection in; `None` when there are as many as allowed.
@@ -180,7 +199,14 @@ impl Shared {
             return None;
         }
         let id = self.next_client.fetch_add(1, Ordering::Relaxed) + 1;
-        clients.insert(id, ClientEntry { addr, name: Vec::new(), since_ms });
+        clients.insert(
+            id,
+            ClientEntry {
+                addr,
+                name: Vec::new(),
+                since_ms,
+            },
+        );
         Some(id)
     }
 

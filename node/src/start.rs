@@ -106,13 +106,21 @@ impl std::fmt::Debug for Event {
 ///
 /// # Errors
 /// The machine or the directory refuses; see [`FormatError`].
-pub fn make_format(config: &Config, shards: Option<u32>, split_at: Vec<Vec<u8>>) -> Result<Format, NodeError> {
+pub fn make_format(
+    config: &Config,
+    shards: Option<u32>,
+    split_at: Vec<Vec<u8>>,
+) -> Result<Format, NodeError> {
     read_format(&config.data)?;
     let _lock = DirLock::acquire(&config.data)?;
     make_locked(config, shards, split_at)
 }
 
-fn make_locked(config: &Config, shards: Option<u32>, split_at: Vec<Vec<u8>>) -> Result<Format, NodeError> {
+fn make_locked(
+    config: &Config,
+    shards: Option<u32>,
+    split_at: Vec<Vec<u8>>,
+) -> Result<Format, NodeError> {
     let shards = match shards {
         Some(shards) => shards,
         None => u32::try_from(cpus(config)?.len()).expect("CPUs are counted in u32"),
@@ -128,13 +136,21 @@ fn make_locked(config: &Config, shards: Option<u32>, split_at: Vec<Vec<u8>>) -> 
         },
         split_at,
     };
-    let reactor = Reactor::new(&Settings { chunk_count: 16, registered_blocks: 0, ..Settings::default() })?;
+    let reactor = Reactor::new(&Settings {
+        chunk_count: 16,
+        registered_blocks: 0,
+        ..Settings::default()
+    })?;
     let (machine, data) = (reactor.clone(), config.data.clone());
     Ok(reactor.block_on(async move { format::make(&machine, &data, &choice).await })?)
 }
 
 fn read_format(data: &Path) -> Result<Option<Format>, NodeError> {
-    let reactor = Reactor::new(&Settings { chunk_count: 16, registered_blocks: 0, ..Settings::default() })?;
+    let reactor = Reactor::new(&Settings {
+        chunk_count: 16,
+        registered_blocks: 0,
+        ..Settings::default()
+    })?;
     let (machine, data) = (reactor.clone(), data.to_owned());
     Ok(reactor.block_on(async move { format::read(&machine, &data).await })?)
 }
@@ -144,7 +160,10 @@ fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
     match &config.cpus {
         Cpus::All => Ok(allowed),
         Cpus::List(list) => match list.iter().find(|cpu| !allowed.contains(&(**cpu as usize))) {
-            Some(cpu) => Err(NodeError::Cpu { asked: *cpu, allowed }),
+            Some(cpu) => Err(NodeError::Cpu {
+                asked: *cpu,
+                allowed,
+            }),
             None => Ok(list.iter().map(|cpu| *cpu as usize).collect()),
         },
     }
@@ -156,8 +175,10 @@ fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
 /// Something is refused, in use, damaged, or misconfigured; nothing goes on running.
 pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
     let cpus = cpus(&config)?;
-    let listen = ashlar_io::check_address(config.listen)
-        .map_err(|error| NodeError::Address { addr: config.listen, error })?;
+    let listen = ashlar_io::check_address(config.listen).map_err(|error| NodeError::Address {
+        addr: config.listen,
+        error,
+    })?;
     // A directory that holds something else is refused before a lock file is put in it.
     read_format(&config.data)?;
     let lock = DirLock::acquire(&config.data)?;
@@ -167,10 +188,26 @@ pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
         Some(format) => format,
         None => make_locked(&config, None, Vec::new())?,
     };
-    let memory_bytes = if config.memory_bytes > 0 { config.memory_bytes } else { topology::memory_bytes() / 2 };
-    let cpus: Vec<usize> = (0..format.shards as usize).map(|shard| cpus[shard % cpus.len()]).collect();
+    let memory_bytes = if config.memory_bytes > 0 {
+        config.memory_bytes
+    } else {
+        topology::memory_bytes() / 2
+    };
+    let cpus: Vec<usize> = (0..format.shards as usize)
+        .map(|shard| cpus[shard % cpus.len()])
+        .collect();
     let (node, recovery) = run_shards(&config, &format, listen, memory_bytes, (&cpus, lock))?;
-    Ok((node, Ready { listen, format, cpus, memory_bytes, formatted, recovery }))
+    Ok((
+        node,
+        Ready {
+            listen,
+            format,
+            cpus,
+            memory_bytes,
+            formatted,
+            recovery,
+        },
+    ))
 }
 
 fn run_shards(
@@ -195,10 +232,17 @@ fn run_shards(
             report: report.clone(),
             take_peers,
         };
-        let thread = Builder::new().name(format!("shard-{shard}")).spawn(move || boot.run());
+        let thread = Builder::new()
+            .name(format!("shard-{shard}"))
+            .spawn(move || boot.run());
         threads.push(thread.map_err(NodeError::Thread)?);
     }
-    let mut node = Node { shards: Vec::new(), threads, events, _lock: lock };
+    let mut node = Node {
+        shards: Vec::new(),
+        threads,
+        events,
+        _lock: lock,
+    };
     let mut inboxes = vec![None; cpus.len()];
     while inboxes.iter().any(Option::is_none) {
         match node.events.recv() {
@@ -208,7 +252,9 @@ fn run_shards(
         }
     }
     node.shards = inboxes.into_iter().flatten().collect();
-    hand_over.into_iter().for_each(|give| drop(give.send(node.shards.clone())));
+    hand_over
+        .into_iter()
+        .for_each(|give| drop(give.send(node.shards.clone())));
     let mut recovery = Recovery::default();
     for _ in 0..cpus.len() {
         match node.events.recv() {
@@ -224,7 +270,12 @@ fn run_shards(
     Ok((node, recovery))
 }
 
-fn shared(config: &Config, format: &Format, listen: SocketAddr, memory_bytes: u64) -> Result<Shared, NodeError> {
+fn shared(
+    config: &Config,
+    format: &Format,
+    listen: SocketAddr,
+    memory_bytes: u64,
+) -> Result<Shared, NodeError> {
     let facts = ashlar_io::ProcessFacts::gather().map_err(NodeError::Thread)?;
     Ok(Shared::new(Facts {
         format: format.clone(),
@@ -243,7 +294,11 @@ impl Node {
     ///
     /// # Errors
     /// A shard could not go on: the process must end at once, without another reply.
-    pub fn run_until(self, signals: StopSignals, on_signal: impl FnOnce(&str) + Send + 'static) -> Result<(), NodeError> {
+    pub fn run_until(
+        self,
+        signals: StopSignals,
+        on_signal: impl FnOnce(&str) + Send + 'static,
+    ) -> Result<(), NodeError> {
         let shards = self.shards.clone();
         let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
             let name = signals.wait();
@@ -272,7 +327,9 @@ impl Node {
             }
         }
         // They have reported that they are done; what is left of them is the return.
-        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+        self.threads
+            .into_iter()
+            .for_each(|thread| drop(thread.join()));
         Ok(())
     }
 }
@@ -310,13 +367,19 @@ impl Boot {
 
     fn serve(self) -> Result<(), NodeError> {
         if !topology::pin(self.cpu) {
-            tracing::warn!("shard {} could not be pinned to CPU {}", self.shard, self.cpu);
+            tracing::warn!(
+                "shard {} could not be pinned to CPU {}",
+                self.shard,
+                self.cpu
+            );
         }
         let reactor = Reactor::new(&settings(&self.config))?;
         let wake: Arc<WakeCell> = reactor.wake_cell();
         let (sender, inbox): (_, Inbox<Message>) = inbox(wake, INBOX_MESSAGES);
         let _ = self.report.send(Event::Inbox(self.shard, sender));
-        let Ok(peers) = self.take_peers.recv() else { return Ok(()) };
+        let Ok(peers) = self.take_peers.recv() else {
+            return Ok(());
+        };
         let setup = Setup {
             shard: self.shard,
             data: self.config.data.clone(),
@@ -332,7 +395,9 @@ impl Boot {
                 Turn::Stopped => return Ok(()),
                 Turn::Serving if !serving => {
                     serving = true;
-                    let _ = self.report.send(Event::Serving(shard.recovery().unwrap_or_default()));
+                    let _ = self
+                        .report
+                        .send(Event::Serving(shard.recovery().unwrap_or_default()));
                 }
                 Turn::Serving | Turn::Recovering => {}
             }
@@ -345,9 +410,11 @@ impl Boot {
 fn settings(config: &Config) -> Settings {
     Settings {
         queue_entries: config.io.queue_entries,
-        chunk_count: u16::try_from(config.client.chunk_count).expect("bounded by the configuration"),
+        chunk_count: u16::try_from(config.client.chunk_count)
+            .expect("bounded by the configuration"),
         chunk_bytes: config.client.chunk_bytes as usize,
-        registered_blocks: u16::try_from(config.io.registered_blocks).expect("bounded by the configuration"),
+        registered_blocks: u16::try_from(config.io.registered_blocks)
+            .expect("bounded by the configuration"),
         spin_us_max: config.io.spin_us_max,
     }
 }

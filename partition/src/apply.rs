@@ -46,16 +46,37 @@ fn apply_command(memtable: &mut Memtable, hash: u64, timestamp: Timestamp, comma
     // There are no readers of the past yet: each version replaces the one before.
     let floor = u64::MAX;
     match command {
-        Command::Put { key, expire_at_ms, value } => {
-            memtable.put(hash, key, Version::put(timestamp.0, expire_at_ms, value), floor);
+        Command::Put {
+            key,
+            expire_at_ms,
+            value,
+        } => {
+            memtable.put(
+                hash,
+                key,
+                Version::put(timestamp.0, expire_at_ms, value),
+                floor,
+            );
         }
         Command::Delete { key } => {
             memtable.delete(hash, key, timestamp.0, floor);
         }
         Command::Clear { database: None } => memtable.clear(),
-        Command::Clear { database: Some(database) } => memtable.clear_prefix(database),
-        Command::Keep { key, expire_at_ms, timestamp, value } => {
-            memtable.put(hash, key, Version::put(timestamp.0, expire_at_ms, value), floor);
+        Command::Clear {
+            database: Some(database),
+        } => memtable.clear_prefix(database),
+        Command::Keep {
+            key,
+            expire_at_ms,
+            timestamp,
+            value,
+        } => {
+            memtable.put(
+                hash,
+                key,
+                Version::put(timestamp.0, expire_at_ms, value),
+                floor,
+            );
         }
     }
 }

@@ -52,8 +52,14 @@ impl Partition {
     /// Returns the first position of the log that this partition needs.
     #[must_use]
     pub fn pinned(&self, wal: &Wal) -> Position {
-        let idle = self.memtable.keys() == 0 && self.replica.in_flight_bytes() == 0 && self.replica.last() == Index(0);
-        if idle { wal.position() } else { self.cleaning.pinned }
+        let idle = self.memtable.keys() == 0
+            && self.replica.in_flight_bytes() == 0
+            && self.replica.last() == Index(0);
+        if idle {
+            wal.position()
+        } else {
+            self.cleaning.pinned
+        }
     }
 
     /// Says whether a sweep goes on.
@@ -65,15 +71,25 @@ impl Partition {
     /// Begins a sweep, unless one goes on.
     pub fn start_cleaning(&mut self, wal: &Wal, clock: &mut Clock, wall_us: u64) {
         if self.cleaning.sweep.is_none() {
-            let begin = self.replica.oldest_pending().unwrap_or_else(|| wal.position());
+            let begin = self
+                .replica
+                .oldest_pending()
+                .unwrap_or_else(|| wal.position());
             let since = clock.take(wall_us);
-            self.cleaning.sweep = Some(Sweep { begin, since, after: None, last: None });
+            self.cleaning.sweep = Some(Sweep {
+                begin,
+                since,
+                after: None,
+                last: None,
+            });
         }
     }
 
     /// Goes on with the sweep for one turn; `true` while there is more to do at once.
     pub fn clean(&mut self, clock: &mut Clock, wall_us: u64) -> bool {
-        let Some(mut sweep) = self.cleaning.sweep.take() else { return false };
+        let Some(mut sweep) = self.cleaning.sweep.take() else {
+            return false;
+        };
         if let Some(last) = sweep.last {
             if self.replica.applied() >= last {
                 self.cleaning.pinned = sweep.begin;
@@ -112,7 +128,12 @@ impl Partition {
                 continue;
             }
             let timestamp = Timestamp(version.timestamp);
-            let keep = Command::Keep { key, expire_at_ms: version.expire_at_ms, timestamp, value: version.value };
+            let keep = Command::Keep {
+                key,
+                expire_at_ms: version.expire_at_ms,
+                timestamp,
+                value: version.value,
+            };
             replica.propose(hash, keep, || clock.take(wall_us));
             bytes += key.len() + version.value.len();
         }
@@ -121,15 +142,20 @@ impl Partition {
 
     /// Deletes some of the keys that have expired; says whether there may be more.
     pub fn expire(&mut self, now_ms: u64, clock: &mut Clock, wall_us: u64) -> bool {
-        let expired: Vec<Vec<u8>> =
-            self.memtable.expired(now_ms).take(EXPIRED_PER_CALL).map(<[u8]>::to_vec).collect();
+        let expired: Vec<Vec<u8>> = self
+            .memtable
+            .expired(now_ms)
+            .take(EXPIRED_PER_CALL)
+            .map(<[u8]>::to_vec)
+            .collect();
         let found = expired.len();
         for key in expired {
             let hash = self.memtable.hash(&key);
             // A change in flight may have given it a new life: then it is not expired.
             let in_flight = self.replica.find(hash, &key).map(|found| found.pending);
             if matches!(in_flight, None | Some(Pending::Untouched)) {
-                self.replica.propose(hash, Command::Delete { key: &key }, || clock.take(wall_us));
+                self.replica
+                    .propose(hash, Command::Delete { key: &key }, || clock.take(wall_us));
             }
         }
         found == EXPIRED_PER_CALL

@@ -87,21 +87,41 @@ impl<'a> Command<'a> {
     /// # Panics
     /// When key or value have 4 GiB or more; admission keeps them far below.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
-        let (kind, key, value, expire, timestamp): (u8, &[u8], &[u8], Option<u64>, Option<u64>) = match *self {
-            Self::Put { key, expire_at_ms: None, value } => (1, key, value, None, None),
-            Self::Put { key, expire_at_ms: Some(at), value } => (2, key, value, Some(at), None),
-            Self::Delete { key } => (3, key, &[], None, None),
-            Self::Clear { database: None } => (4, &[], &[], None, None),
-            Self::Clear { database: Some(database) } => {
-                out.push(4);
-                put_lengths(out, 1, 0);
-                out.push(database);
-                return out.len();
-            }
-            Self::Keep { key, expire_at_ms, timestamp, value } => {
-                (5, key, value, Some(expire_at_ms.unwrap_or(0)), Some(timestamp.0))
-            }
-        };
+        let (kind, key, value, expire, timestamp): (u8, &[u8], &[u8], Option<u64>, Option<u64>) =
+            match *self {
+                Self::Put {
+                    key,
+                    expire_at_ms: None,
+                    value,
+                } => (1, key, value, None, None),
+                Self::Put {
+                    key,
+                    expire_at_ms: Some(at),
+                    value,
+                } => (2, key, value, Some(at), None),
+                Self::Delete { key } => (3, key, &[], None, None),
+                Self::Clear { database: None } => (4, &[], &[], None, None),
+                Self::Clear {
+                    database: Some(database),
+                } => {
+                    out.push(4);
+                    put_lengths(out, 1, 0);
+                    out.push(database);
+                    return out.len();
+                }
+                Self::Keep {
+                    key,
+                    expire_at_ms,
+                    timestamp,
+                    value,
+                } => (
+                    5,
+                    key,
+                    value,
+                    Some(expire_at_ms.unwrap_or(0)),
+                    Some(timestamp.0),
+                ),
+            };
         out.push(kind);
         put_lengths(out, key.len(), value.len());
         for number in expire.into_iter().chain(timestamp) {
@@ -132,11 +152,22 @@ impl<'a> Command<'a> {
         }
         let expire_at_ms = if expire == 0 { None } else { Some(expire) };
         let command = match (kind, key, value) {
-            (1 | 2, [_, ..], _) => Self::Put { key, expire_at_ms, value },
+            (1 | 2, [_, ..], _) => Self::Put {
+                key,
+                expire_at_ms,
+                value,
+            },
             (3, [_, ..], []) => Self::Delete { key },
             (4, [], []) => Self::Clear { database: None },
-            (4, &[database], []) => Self::Clear { database: Some(database) },
-            (5, [_, ..], _) => Self::Keep { key, expire_at_ms, timestamp: Timestamp(timestamp), value },
+            (4, &[database], []) => Self::Clear {
+                database: Some(database),
+            },
+            (5, [_, ..], _) => Self::Keep {
+                key,
+                expire_at_ms,
+                timestamp: Timestamp(timestamp),
+                value,
+            },
             _ => return None,
         };
         Some((command, rest))
@@ -195,7 +226,9 @@ impl EntryHeader {
     /// # Errors
     /// The bytes are not an entry of this version.
     pub fn decode(entry: &[u8]) -> Result<Self, Malformed> {
-        let header: &[u8; ENTRY_BYTES] = entry.first_chunk().ok_or(Malformed("shorter than an entry's header"))?;
+        let header: &[u8; ENTRY_BYTES] = entry
+            .first_chunk()
+            .ok_or(Malformed("shorter than an entry's header"))?;
         if header[4] != VERSION {
             return Err(Malformed("an entry of an unknown version"));
         }
@@ -243,7 +276,13 @@ impl<'a> Commands<'a> {
     /// The bytes are not an entry of this version.
     pub fn of(entry: &'a [u8]) -> Result<(EntryHeader, Self), Malformed> {
         let header = EntryHeader::decode(entry)?;
-        Ok((header, Self { rest: &entry[ENTRY_BYTES..], timestamp: header.timestamp }))
+        Ok((
+            header,
+            Self {
+                rest: &entry[ENTRY_BYTES..],
+                timestamp: header.timestamp,
+            },
+        ))
     }
 
     /// Returns the bytes that were not understood.
@@ -271,7 +310,8 @@ impl<'a> Iterator for Commands<'a> {
 
 /// Reads the command at `offset` of an entry.
 pub(crate) fn command_at(entry: &[u8], offset: usize) -> Command<'_> {
-    let (command, _) = Command::decode(&entry[offset..]).expect("the offset is one that encode began at");
+    let (command, _) =
+        Command::decode(&entry[offset..]).expect("the offset is one that encode began at");
     command
 }
 
@@ -284,12 +324,25 @@ mod tests {
     #[test]
     fn commands_come_back_as_they_went_in() {
         let commands = [
-            Command::Put { key: b"\x00k", expire_at_ms: None, value: b"v" },
-            Command::Put { key: b"\x00k", expire_at_ms: Some(5), value: b"" },
+            Command::Put {
+                key: b"\x00k",
+                expire_at_ms: None,
+                value: b"v",
+            },
+            Command::Put {
+                key: b"\x00k",
+                expire_at_ms: Some(5),
+                value: b"",
+            },
             Command::Delete { key: b"\x00k" },
             Command::Clear { database: None },
             Command::Clear { database: Some(3) },
-            Command::Keep { key: b"\x00k", expire_at_ms: None, timestamp: Timestamp(9), value: b"old" },
+            Command::Keep {
+                key: b"\x00k",
+                expire_at_ms: None,
+                timestamp: Timestamp(9),
+                value: b"old",
+            },
         ];
         let header = EntryHeader {
             partition: PartitionId(7),
@@ -306,7 +359,13 @@ mod tests {
         let (found, walk) = Commands::of(&entry).unwrap();
         assert_eq!(found, header);
         let walked: Vec<_> = walk.collect();
-        assert_eq!(walked.iter().map(|(_, command)| *command).collect::<Vec<_>>(), commands);
+        assert_eq!(
+            walked
+                .iter()
+                .map(|(_, command)| *command)
+                .collect::<Vec<_>>(),
+            commands
+        );
         assert_eq!(walked[5].0, Timestamp(105));
     }
 

@@ -33,7 +33,10 @@ impl KeyRange {
     /// Returns the range of all keys.
     #[must_use]
     pub fn all() -> Self {
-        Self { start: Vec::new(), end: None }
+        Self {
+            start: Vec::new(),
+            end: None,
+        }
     }
 
     /// Says whether the range holds `key`.
@@ -48,7 +51,10 @@ impl KeyRange {
         let mut start = Vec::new();
         let mut ranges = Vec::with_capacity(boundaries.len() + 1);
         for boundary in boundaries {
-            ranges.push(Self { start: std::mem::replace(&mut start, boundary.clone()), end: Some(boundary.clone()) });
+            ranges.push(Self {
+                start: std::mem::replace(&mut start, boundary.clone()),
+                end: Some(boundary.clone()),
+            });
         }
         ranges.push(Self { start, end: None });
         ranges
@@ -62,8 +68,22 @@ mod tests {
     #[test]
     fn every_key_lies_in_exactly_one_range_of_a_split() {
         let ranges = KeyRange::split_at(&[b"\x00g".to_vec(), b"\x00p".to_vec()]);
-        for key in [&b""[..], b"\x00", b"\x00a", b"\x00g", b"\x00g\x00", b"\x00oz", b"\x00p", b"\x0fz", b"\xff"] {
-            assert_eq!(ranges.iter().filter(|range| range.contains(key)).count(), 1, "{key:?}");
+        for key in [
+            &b""[..],
+            b"\x00",
+            b"\x00a",
+            b"\x00g",
+            b"\x00g\x00",
+            b"\x00oz",
+            b"\x00p",
+            b"\x0fz",
+            b"\xff",
+        ] {
+            assert_eq!(
+                ranges.iter().filter(|range| range.contains(key)).count(),
+                1,
+                "{key:?}"
+            );
         }
     }
 }

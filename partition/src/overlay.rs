@@ -14,7 +14,10 @@ pub(crate) enum Pending<'a> {
     /// It says nothing.
     Untouched,
     /// The key has this value.
-    Put { value: &'a [u8], expire_at_ms: Option<u64> },
+    Put {
+        value: &'a [u8],
+        expire_at_ms: Option<u64>,
+    },
     /// The key is gone.
     Deleted,
 }
@@ -58,18 +61,30 @@ impl Overlay {
         if self.slots[place].offset == 0 {
             self.used += 1;
         }
-        self.slots[place] = Slot { tag: tag(hash), offset };
+        self.slots[place] = Slot {
+            tag: tag(hash),
+            offset,
+        };
     }
 
     /// Notes that the command at `offset` clears a database, or all.
     pub(crate) fn note_clear(&mut self, offset: usize) {
-        self.clears.push(u32::try_from(offset + 1).expect("an entry is below 4 GiB"));
+        self.clears
+            .push(u32::try_from(offset + 1).expect("an entry is below 4 GiB"));
     }
 
     /// Returns what the entry says of `key`.
     pub(crate) fn find<'a>(&self, hash: u64, key: &[u8], entry: &'a [u8]) -> Pending<'a> {
-        let slot = if self.used == 0 { Slot::default() } else { self.slots[self.place(hash, key, entry)] };
-        let cleared = self.clears.iter().rev().find(|offset| clears(entry, **offset, key));
+        let slot = if self.used == 0 {
+            Slot::default()
+        } else {
+            self.slots[self.place(hash, key, entry)]
+        };
+        let cleared = self
+            .clears
+            .iter()
+            .rev()
+            .find(|offset| clears(entry, **offset, key));
         if cleared.is_some_and(|offset| *offset > slot.offset) {
             return Pending::Deleted;
         }
@@ -77,9 +92,19 @@ impl Overlay {
             return Pending::Untouched;
         }
         match command_at(entry, slot.offset as usize - 1) {
-            Command::Put { value, expire_at_ms, .. } | Command::Keep { value, expire_at_ms, .. } => {
-                Pending::Put { value, expire_at_ms }
+            Command::Put {
+                value,
+                expire_at_ms,
+                ..
             }
+            | Command::Keep {
+                value,
+                expire_at_ms,
+                ..
+            } => Pending::Put {
+                value,
+                expire_at_ms,
+            },
             Command::Delete { .. } | Command::Clear { .. } => Pending::Deleted,
         }
     }
@@ -111,7 +136,10 @@ impl Overlay {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the tag is the lower half of the hash")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the tag is the lower half of the hash"
+)]
 fn tag(hash: u64) -> u32 {
     hash as u32
 }
@@ -123,7 +151,9 @@ fn key_at(entry: &[u8], offset: u32) -> &[u8] {
 /// Says whether the command at `offset` (plus one) clears the database of `key`.
 fn clears(entry: &[u8], offset: u32, key: &[u8]) -> bool {
     match command_at(entry, offset as usize - 1) {
-        Command::Clear { database } => database.is_none_or(|database| key.first() == Some(&database)),
+        Command::Clear { database } => {
+            database.is_none_or(|database| key.first() == Some(&database))
+        }
         Command::Put { .. } | Command::Delete { .. } | Command::Keep { .. } => false,
     }
 }

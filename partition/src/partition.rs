@@ -55,7 +55,11 @@ impl Partition {
             memtable: Memtable::new(seed),
             replica: Replica::new(id),
             cleaning: Cleaning::default(),
-            admission: Admission { memory_left: i64::MAX, log: LogRoom::Open, value_bytes_max: usize::MAX },
+            admission: Admission {
+                memory_left: i64::MAX,
+                log: LogRoom::Open,
+                value_bytes_max: usize::MAX,
+            },
         }
     }
 
@@ -85,7 +89,10 @@ impl Partition {
     pub fn recover(&mut self, entry: &[u8], clock: &mut Clock) -> Result<(), String> {
         let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
         if header.partition != self.id {
-            return Err(format!("entry {} is of partition {}, not {}", header.index, header.partition, self.id));
+            return Err(format!(
+                "entry {} is of partition {}, not {}",
+                header.index, header.partition, self.id
+            ));
         }
         self.replica.recovered(&header)?;
         apply(&mut self.memtable, entry).map_err(|malformed| malformed.to_string())?;
@@ -101,7 +108,9 @@ impl Partition {
 
     /// Ends the turn: gives the open entry to the log. Says whether there was one.
     pub fn drain(&mut self, wal: &mut Wal, clock: &mut Clock) -> bool {
-        let Some((bytes, last)) = self.replica.seal() else { return false };
+        let Some((bytes, last)) = self.replica.seal() else {
+            return false;
+        };
         clock.observe(last);
         let position = wal.position();
         let mark = wal.append(&[bytes]);
@@ -121,7 +130,11 @@ impl Partition {
             self.replica.applied_entry(entry);
         }
         let applied = self.replica.applied();
-        if applied > before { Some(applied) } else { None }
+        if applied > before {
+            Some(applied)
+        } else {
+            None
+        }
     }
 
     /// Returns the index up to which all is applied: an answer that waits for an index may leave

@@ -74,7 +74,12 @@ impl Replica {
 
     /// Takes a command into the open entry; returns the entry's index. `timestamp` is that of the
     /// first command, asked for only when this command opens the entry.
-    pub(crate) fn propose(&mut self, hash: u64, command: Command<'_>, timestamp: impl FnOnce() -> Timestamp) -> Index {
+    pub(crate) fn propose(
+        &mut self,
+        hash: u64,
+        command: Command<'_>,
+        timestamp: impl FnOnce() -> Timestamp,
+    ) -> Index {
         if self.open.is_none() {
             self.open_entry(timestamp());
         }
@@ -121,7 +126,10 @@ impl Replica {
         self.pending_bytes += entry.bytes.len();
         self.pending.push_back(entry);
         let entry = self.pending.back().expect("just pushed");
-        Some((&entry.bytes, entry.timestamp.plus(u64::from(entry.commands))))
+        Some((
+            &entry.bytes,
+            entry.timestamp.plus(u64::from(entry.commands)),
+        ))
     }
 
     /// Notes where the entry sealed last went in the log.
@@ -133,7 +141,11 @@ impl Replica {
 
     /// Moves the commit index over every entry that is durable.
     pub(crate) fn durable(&mut self, durable: Mark) {
-        let committed = self.pending.iter().take_while(|entry| entry.mark < durable).last();
+        let committed = self
+            .pending
+            .iter()
+            .take_while(|entry| entry.mark < durable)
+            .last();
         if let Some(entry) = committed {
             assert!(entry.index > self.applied, "a pending entry is not applied");
             self.committed = self.committed.max(entry.index);
@@ -146,7 +158,11 @@ impl Replica {
         if next > self.committed {
             return None;
         }
-        assert_eq!(next, self.applied.next(), "entries are applied without gaps");
+        assert_eq!(
+            next,
+            self.applied.next(),
+            "entries are applied without gaps"
+        );
         self.pending.pop_front()
     }
 
@@ -166,10 +182,16 @@ impl Replica {
     /// The entry does not follow the one before.
     pub(crate) fn recovered(&mut self, header: &EntryHeader) -> Result<(), String> {
         if self.last > Index(0) && header.index != self.last.next() {
-            return Err(format!("entry {} of partition {} follows entry {}", header.index, header.partition, self.last));
+            return Err(format!(
+                "entry {} of partition {} follows entry {}",
+                header.index, header.partition, self.last
+            ));
         }
         if header.term < self.term {
-            return Err(format!("entry {} of partition {} goes back in term", header.index, header.partition));
+            return Err(format!(
+                "entry {} of partition {} goes back in term",
+                header.index, header.partition
+            ));
         }
         (self.last, self.committed, self.applied) = (header.index, header.index, header.index);
         self.term = header.term;
@@ -181,12 +203,16 @@ impl Replica {
         if self.open.is_none() && self.pending.is_empty() {
             return None;
         }
-        self.open.iter().chain(self.pending.iter().rev()).find_map(|entry| {
-            match entry.overlay.find(hash, key, &entry.bytes) {
+        self.open
+            .iter()
+            .chain(self.pending.iter().rev())
+            .find_map(|entry| match entry.overlay.find(hash, key, &entry.bytes) {
                 Pending::Untouched => None,
-                pending => Some(InFlight { pending, index: entry.index }),
-            }
-        })
+                pending => Some(InFlight {
+                    pending,
+                    index: entry.index,
+                }),
+            })
     }
 
     /// Returns the last index given.

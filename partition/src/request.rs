@@ -42,9 +42,20 @@ impl Request<'_> {
     /// that has passed does: it deletes only what is there.
     #[must_use]
     pub fn reads(&self, now_ms: u64) -> bool {
-        let Self::Put(Put { condition, expiry, returns, .. }) = self else { return true };
+        let Self::Put(Put {
+            condition,
+            expiry,
+            returns,
+            ..
+        }) = self
+        else {
+            return true;
+        };
         let passed = matches!(expiry, Expiry::At(at_ms) if *at_ms <= now_ms);
-        *condition != Condition::Always || *returns == Return::Old || *expiry == Expiry::Keep || passed
+        *condition != Condition::Always
+            || *returns == Return::Old
+            || *expiry == Expiry::Keep
+            || passed
     }
 
     /// Returns whether the request may make the partition larger.

@@ -36,33 +36,57 @@ impl Partition {
         timestamp: impl FnOnce() -> Timestamp,
         answer: impl FnOnce(Response<'_>) -> A,
     ) -> (A, Wait) {
-        debug_assert!(self.range().contains(key), "a request reaches the partition of its key");
+        debug_assert!(
+            self.range().contains(key),
+            "a request reaches the partition of its key"
+        );
         if let Some(refusal) = self.refusal(request) {
             return (answer(Response::Refused(refusal)), None);
         }
         let hash = self.memtable.hash(key);
-        let (current, wait) = if request.reads(now_ms) { self.current(hash, key, now_ms) } else { (None, None) };
+        let (current, wait) = if request.reads(now_ms) {
+            self.current(hash, key, now_ms)
+        } else {
+            (None, None)
+        };
         let (response, effect) = evaluate(request, current, now_ms, self.admission.value_bytes_max);
         let change = change_of(request, current, effect);
         let answered = answer(response);
-        let Some(change) = change else { return (answered, wait) };
+        let Some(change) = change else {
+            return (answered, wait);
+        };
         let command = match &change {
-            Change::Put(value, expire_at_ms) => Command::Put { key, expire_at_ms: *expire_at_ms, value },
+            Change::Put(value, expire_at_ms) => Command::Put {
+                key,
+                expire_at_ms: *expire_at_ms,
+                value,
+            },
             Change::Delete => Command::Delete { key },
         };
         self.admission.memory_left -= memory_of(&command);
-        (answered, Some(self.replica.propose(hash, command, timestamp)))
+        (
+            answered,
+            Some(self.replica.propose(hash, command, timestamp)),
+        )
     }
 
     /// Deletes every key of a database, or of all.
     ///
     /// # Errors
     /// The log takes no writes.
-    pub fn clear(&mut self, database: Option<u8>, timestamp: impl FnOnce() -> Timestamp) -> Result<Wait, Refusal> {
+    pub fn clear(
+        &mut self,
+        database: Option<u8>,
+        timestamp: impl FnOnce() -> Timestamp,
+    ) -> Result<Wait, Refusal> {
         if self.admission.log == LogRoom::Full {
             return Err(Refusal::DiskFull);
         }
-        Ok(Some(self.replica.propose(0, Command::Clear { database }, timestamp)))
+        Ok(Some(self.replica.propose(
+            0,
+            Command::Clear { database },
+            timestamp,
+        )))
     }
 
     /// Returns why a request cannot be admitted now.
@@ -70,7 +94,8 @@ impl Partition {
         if !request.writes() {
             return None;
         }
-        if matches!(request, Request::Put(put) if put.value.len() > self.admission.value_bytes_max) {
+        if matches!(request, Request::Put(put) if put.value.len() > self.admission.value_bytes_max)
+        {
             return Some(Refusal::TooLong);
         }
         if request.grows() && self.admission.memory_left < 0 {
@@ -85,20 +110,41 @@ impl Partition {
 
     /// Returns the key as it will be once all that is proposed is applied, and the index that this
     /// waits for.
-    pub(crate) fn current(&self, hash: u64, key: &[u8], now_ms: u64) -> (Option<Current<'_>>, Wait) {
+    pub(crate) fn current(
+        &self,
+        hash: u64,
+        key: &[u8],
+        now_ms: u64,
+    ) -> (Option<Current<'_>>, Wait) {
         let (current, wait) = match self.replica.find(hash, key) {
             Some(found) => match found.pending {
-                Pending::Put { value, expire_at_ms } => (Some(Current { value, expire_at_ms }), Some(found.index)),
+                Pending::Put {
+                    value,
+                    expire_at_ms,
+                } => (
+                    Some(Current {
+                        value,
+                        expire_at_ms,
+                    }),
+                    Some(found.index),
+                ),
                 Pending::Deleted | Pending::Untouched => (None, Some(found.index)),
             },
             None => match self.memtable.newest(hash, key) {
-                Some(version) if version.kind == Kind::Put => {
-                    (Some(Current { value: version.value, expire_at_ms: version.expire_at_ms }), None)
-                }
+                Some(version) if version.kind == Kind::Put => (
+                    Some(Current {
+                        value: version.value,
+                        expire_at_ms: version.expire_at_ms,
+                    }),
+                    None,
+                ),
                 _ => (None, None),
             },
         };
-        (current.filter(|c| c.expire_at_ms.is_none_or(|at_ms| at_ms > now_ms)), wait)
+        (
+            current.filter(|c| c.expire_at_ms.is_none_or(|at_ms| at_ms > now_ms)),
+            wait,
+        )
     }
 }
 
@@ -110,11 +156,18 @@ enum Change<'a> {
 
 /// Gathers the bytes of a change. Those of the current value are copied: they may lie in the entry
 /// that will grow.
-fn change_of<'a>(request: &Request<'a>, current: Option<Current<'_>>, effect: Effect) -> Option<Change<'a>> {
+fn change_of<'a>(
+    request: &Request<'a>,
+    current: Option<Current<'_>>,
+    effect: Effect,
+) -> Option<Change<'a>> {
     let (value, expire_at_ms) = match effect {
         Effect::Nothing => return None,
         Effect::Delete => return Some(Change::Delete),
-        Effect::Put { value, expire_at_ms } => (value, expire_at_ms),
+        Effect::Put {
+            value,
+            expire_at_ms,
+        } => (value, expire_at_ms),
     };
     let value = match (value, request) {
         (NewValue::Made(made), _) => Cow::Owned(made),

@@ -48,7 +48,9 @@ fn value(n: u64) -> Vec<u8> {
         rest => rest,
     };
     let mut value = format!("{n}:").into_bytes();
-    value.extend((0..length).map(|at| b"0123456789abcdefghijklmnopqrstuvwxyz!"[usize::try_from((n + at) % 37).unwrap()]));
+    value.extend((0..length).map(|at| {
+        b"0123456789abcdefghijklmnopqrstuvwxyz!"[usize::try_from((n + at) % 37).unwrap()]
+    }));
     value
 }
 
@@ -95,7 +97,11 @@ impl Writer {
 
     fn keys(&self) -> Vec<String> {
         let pairs = (0..PAIRS).flat_map(|pair| self.pair(pair));
-        (0..SLOTS).map(|slot| self.slot(slot)).chain(pairs).chain([self.counter()]).collect()
+        (0..SLOTS)
+            .map(|slot| self.slot(slot))
+            .chain(pairs)
+            .chain([self.counter()])
+            .collect()
     }
 
     fn draw(&mut self) -> Op {
@@ -107,7 +113,10 @@ impl Writer {
             10 => Op::Delete { slot },
             11..13 => Op::Read { slot },
             13..16 => Op::Count,
-            16..19 => Op::Pair { pair: slot % PAIRS, n },
+            16..19 => Op::Pair {
+                pair: slot % PAIRS,
+                n,
+            },
             _ => Op::Shared,
         }
     }
@@ -115,13 +124,21 @@ impl Writer {
     fn encode(&self, op: Op, out: &mut Vec<u8>) {
         let mut words: Vec<Vec<u8>> = Vec::new();
         match op {
-            Op::Set { slot, n } => words.extend([b"SET".to_vec(), self.slot(slot).into(), value(n)]),
+            Op::Set { slot, n } => {
+                words.extend([b"SET".to_vec(), self.slot(slot).into(), value(n)])
+            }
             Op::Delete { slot } => words.extend([b"DEL".to_vec(), self.slot(slot).into()]),
             Op::Read { slot } => words.extend([b"GET".to_vec(), self.slot(slot).into()]),
             Op::Count => words.extend([b"INCR".to_vec(), self.counter().into()]),
             Op::Pair { pair, n } => {
                 let [left, right] = self.pair(pair);
-                words.extend([b"MSET".to_vec(), left.into(), value(n), right.into(), value(n)]);
+                words.extend([
+                    b"MSET".to_vec(),
+                    left.into(),
+                    value(n),
+                    right.into(),
+                    value(n),
+                ]);
             }
             Op::Shared => words.extend([b"INCR".to_vec(), SHARED.into()]),
         }
@@ -135,10 +152,14 @@ impl Writer {
                 state.insert(self.slot(slot), value(n));
                 Reply::ok()
             }
-            Op::Delete { slot } => Reply::Integer(i64::from(state.remove(&self.slot(slot)).is_some())),
+            Op::Delete { slot } => {
+                Reply::Integer(i64::from(state.remove(&self.slot(slot)).is_some()))
+            }
             Op::Read { slot } => Reply::Bulk(state.get(&self.slot(slot)).cloned()),
             Op::Count => {
-                let before = state.get(&self.counter()).map_or(0, |digits| decimal(digits));
+                let before = state
+                    .get(&self.counter())
+                    .map_or(0, |digits| decimal(digits));
                 state.insert(self.counter(), (before + 1).to_string().into());
                 Reply::Integer(before + 1)
             }
@@ -167,7 +188,12 @@ impl Writer {
         client.send(&bytes)?;
         while let Some(op) = self.unsure.front().copied() {
             let reply = client.read().inspect_err(|error| {
-                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "writer {}: no answer to {op:?}", self.id);
+                assert_ne!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock,
+                    "writer {}: no answer to {op:?}",
+                    self.id
+                );
             })?;
             self.acknowledge(op, &reply);
             self.unsure.pop_front();
@@ -181,9 +207,17 @@ impl Writer {
         let expected = self.apply(op, &mut state);
         self.state = state;
         match (expected, reply) {
-            (Some(expected), reply) => assert!(*reply == expected, "writer {}: {op:?} is answered by {reply:?}", self.id),
+            (Some(expected), reply) => assert!(
+                *reply == expected,
+                "writer {}: {op:?} is answered by {reply:?}",
+                self.id
+            ),
             (None, Reply::Integer(seen)) => {
-                assert!(*seen > self.shared_seen, "the shared counter went back from {} to {seen}", self.shared_seen);
+                assert!(
+                    *seen > self.shared_seen,
+                    "the shared counter went back from {} to {seen}",
+                    self.shared_seen
+                );
                 self.shared_seen = *seen;
                 self.shared_acknowledged += 1;
             }
@@ -211,9 +245,20 @@ impl Writer {
 
     /// Says where `found` differs from what was acknowledged.
     fn difference(&self, found: &BTreeMap<String, Vec<u8>>) -> String {
-        let show = |value: Option<&Vec<u8>>| value.map(|value| String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned());
-        let keys = self.keys().into_iter().filter(|key| self.state.get(key) != found.get(key));
-        let differences = keys.map(|key| format!("{key} is {:?}, acknowledged was {:?}", show(found.get(&key)), show(self.state.get(&key))));
+        let show = |value: Option<&Vec<u8>>| {
+            value.map(|value| String::from_utf8_lossy(&value[..value.len().min(24)]).into_owned())
+        };
+        let keys = self
+            .keys()
+            .into_iter()
+            .filter(|key| self.state.get(key) != found.get(key));
+        let differences = keys.map(|key| {
+            format!(
+                "{key} is {:?}, acknowledged was {:?}",
+                show(found.get(&key)),
+                show(self.state.get(&key))
+            )
+        });
         format!(
             "no prefix of its commands leads here; against what was acknowledged: {:#?}; in flight were {:?}",
             differences.collect::<Vec<_>>(),
@@ -229,7 +274,10 @@ fn decimal(digits: &[u8]) -> i64 {
 fn read_all(client: &mut Client, keys: &[String]) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for keys in keys.chunks(100) {
-        let words: Vec<_> = [b"MGET".as_slice()].into_iter().chain(keys.iter().map(|key| key.as_bytes())).collect();
+        let words: Vec<_> = [b"MGET".as_slice()]
+            .into_iter()
+            .chain(keys.iter().map(|key| key.as_bytes()))
+            .collect();
         for (key, value) in keys.iter().zip(client.call_bytes(&words).elements()) {
             match value {
                 Reply::Bulk(Some(value)) => drop(found.insert(key.clone(), value)),
@@ -252,12 +300,20 @@ struct World {
 impl World {
     fn new(data: PathBuf, flags: &[&'static str], seed: u64) -> Self {
         let writers = (0..WRITERS).map(|id| Writer::new(id, seed)).collect();
-        Self { data, flags: flags.to_vec(), writers, chance: Chance::new(seed ^ 0xC0FFEE) }
+        Self {
+            data,
+            flags: flags.to_vec(),
+            writers,
+            chance: Chance::new(seed ^ 0xC0FFEE),
+        }
     }
 
     fn format(&self, format: &[&str]) {
         let data = self.data.to_str().unwrap();
-        let args: Vec<_> = ["format", "--data", data].into_iter().chain(format.iter().chain(&self.flags).copied()).collect();
+        let args: Vec<_> = ["format", "--data", data]
+            .into_iter()
+            .chain(format.iter().chain(&self.flags).copied())
+            .collect();
         let ended = support::run(&args);
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
@@ -266,7 +322,10 @@ impl World {
     fn start(&mut self) -> Node {
         for _ in 0..self.chance.below(3) {
             let data = self.data.to_str().unwrap();
-            let args: Vec<_> = ["start", "--data", data, "--listen", "127.0.0.1:0"].into_iter().chain(self.flags.clone()).collect();
+            let args: Vec<_> = ["start", "--data", data, "--listen", "127.0.0.1:0"]
+                .into_iter()
+                .chain(self.flags.clone())
+                .collect();
             let node = Node::spawn(&args);
             std::thread::park_timeout(Duration::from_micros(self.chance.below(60_000)));
             node.kill();
@@ -282,9 +341,14 @@ impl World {
         let target = 200 + self.chance.below(20_000);
         let addr = node.addr;
         std::thread::scope(|scope| {
-            let threads: Vec<_> = self.writers.iter_mut().map(|writer| scope.spawn(|| writer.write(addr, &acknowledged))).collect();
+            let threads: Vec<_> = self
+                .writers
+                .iter_mut()
+                .map(|writer| scope.spawn(|| writer.write(addr, &acknowledged)))
+                .collect();
             wait_until("enough is acknowledged, or a writer has ended", || {
-                acknowledged.load(Ordering::Relaxed) >= target || threads.iter().any(|thread| thread.is_finished())
+                acknowledged.load(Ordering::Relaxed) >= target
+                    || threads.iter().any(|thread| thread.is_finished())
             });
             end(node)
         })
@@ -292,13 +356,28 @@ impl World {
 
     fn check(&mut self, node: &Node) {
         let mut client = node.connect();
-        let keys: u64 = self.writers.iter_mut().map(|writer| writer.check(&mut client)).sum();
+        let keys: u64 = self
+            .writers
+            .iter_mut()
+            .map(|writer| writer.check(&mut client))
+            .sum();
         let shared = read_all(&mut client, &[SHARED.to_owned()]);
         let count = shared.values().map(|digits| decimal(digits)).sum::<i64>();
-        let sum = |of: fn(&Writer) -> u64| i64::try_from(self.writers.iter().map(of).sum::<u64>()).unwrap();
-        let (low, high) = (sum(|writer| writer.shared_acknowledged), sum(|writer| writer.shared_sent));
-        assert!((low..=high).contains(&count), "the shared counter is {count}: {low} were acknowledged, {high} sent");
-        assert_eq!(client.call(&["DBSIZE"]), Reply::Integer(i64::try_from(keys).unwrap() + shared.len() as i64));
+        let sum = |of: fn(&Writer) -> u64| {
+            i64::try_from(self.writers.iter().map(of).sum::<u64>()).unwrap()
+        };
+        let (low, high) = (
+            sum(|writer| writer.shared_acknowledged),
+            sum(|writer| writer.shared_sent),
+        );
+        assert!(
+            (low..=high).contains(&count),
+            "the shared counter is {count}: {low} were acknowledged, {high} sent"
+        );
+        assert_eq!(
+            client.call(&["DBSIZE"]),
+            Reply::Integer(i64::try_from(keys).unwrap() + shared.len() as i64)
+        );
     }
 
     fn check_last(&mut self) {
@@ -308,13 +387,20 @@ impl World {
     }
 }
 
-const SMALL: [&str; 4] = ["--set", "wal.segment_bytes=1 MiB", "--set", "wal.log_bytes_min=1 MiB"];
+const SMALL: [&str; 4] = [
+    "--set",
+    "wal.segment_bytes=1 MiB",
+    "--set",
+    "wal.log_bytes_min=1 MiB",
+];
 const LARGE: [&str; 2] = ["--set", "wal.segment_bytes=32 MiB"];
 const SPLIT: [&str; 4] = ["--shards", "2", "--split-at", "w3"];
 
 fn cycles() -> u64 {
     let given = std::env::var("ASHLAR_CRASH_CYCLES").ok();
-    given.map_or(8, |cycles| cycles.parse().expect("ASHLAR_CRASH_CYCLES is a number"))
+    given.map_or(8, |cycles| {
+        cycles.parse().expect("ASHLAR_CRASH_CYCLES is a number")
+    })
 }
 
 /// Has a node killed a quarter of [`cycles`] times.
@@ -329,7 +415,10 @@ fn kill_again_and_again(flags: &[&'static str], format: &[&str]) {
     world.check_last();
     for shard in 0..2 {
         let segments = support::segments(&world.data, shard).len();
-        assert!(segments < 40, "shard {shard} has {segments} segments: its log is not kept short");
+        assert!(
+            segments < 40,
+            "shard {shard} has {segments} segments: its log is not kept short"
+        );
     }
 }
 
@@ -361,15 +450,27 @@ fn stopping_under_load_is_clean() {
     for signal in ["TERM", "INT", "TERM"] {
         let ended = world.live(|node| node.stop(signal));
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.out.contains(&format!("SIG{signal}: stopping")) && ended.out.ends_with("stopped\n"), "{ended:?}");
+        assert!(
+            ended.out.contains(&format!("SIG{signal}: stopping"))
+                && ended.out.ends_with("stopped\n"),
+            "{ended:?}"
+        );
     }
     world.check_last();
 }
 
 /// Runs a command of the variable `name` in a shell.
 fn shell(name: &str) {
-    let command = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run .ci/power-cut"));
-    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{name}: {command}");
+    let command =
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run .ci/power-cut"));
+    assert!(
+        Command::new("sh")
+            .args(["-c", &command])
+            .status()
+            .unwrap()
+            .success(),
+        "{name}: {command}"
+    );
 }
 
 /// Cuts the power of a file system: `ASHLAR_POWER_CUT` is the command that cuts it, `ASHLAR_POWER_RESTORE` the one that

@@ -69,17 +69,27 @@ impl Command {
     #[must_use]
     pub fn takes(&self, words: usize) -> bool {
         let wanted = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 { words >= wanted } else { words == wanted }
+        if self.arity < 0 {
+            words >= wanted
+        } else {
+            words == wanted
+        }
     }
 
     /// Returns the places of the keys among `words` words.
     pub fn key_places(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
         let first = usize::try_from(self.first_key).unwrap_or(0);
         let from_end = usize::from(self.last_key.unsigned_abs());
-        let last = if self.last_key < 0 { words.saturating_sub(from_end) } else { from_end };
+        let last = if self.last_key < 0 {
+            words.saturating_sub(from_end)
+        } else {
+            from_end
+        };
         let step = usize::try_from(self.key_step).unwrap_or(1).max(1);
         let none = first == 0;
-        (first..=last).step_by(step).filter(move |place| !none && *place < words)
+        (first..=last)
+            .step_by(step)
+            .filter(move |place| !none && *place < words)
     }
 }
 

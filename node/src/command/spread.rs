@@ -103,12 +103,21 @@ pub fn answer(
     (now_ms, now_us): (u64, u64),
 ) -> (Answer, Option<Index>) {
     match question {
-        Question::Count { database } => (Answer::Count(partition.memtable().keys_of(*database)), None),
+        Question::Count { database } => {
+            (Answer::Count(partition.memtable().keys_of(*database)), None)
+        }
         Question::Clear { database } => match partition.clear(*database, || clock.take(now_us)) {
             Ok(wait) => (Answer::Cleared(true), wait),
             Err(_) => (Answer::Cleared(false), None),
         },
-        Question::Scan { database, after, count } => (scan(partition, *database, after.as_deref(), *count, now_ms), None),
+        Question::Scan {
+            database,
+            after,
+            count,
+        } => (
+            scan(partition, *database, after.as_deref(), *count, now_ms),
+            None,
+        ),
         Question::Random { database, seed } => {
             let key = partition.memtable().random_key_of(*database, *seed);
             (Answer::Key(key.map(|key| key[1..].to_vec())), None)
@@ -116,13 +125,22 @@ pub fn answer(
     }
 }
 
-fn scan(partition: &Partition, database: u8, after: Option<&[u8]>, count: usize, now_ms: u64) -> Answer {
+fn scan(
+    partition: &Partition,
+    database: u8,
+    after: Option<&[u8]>,
+    count: usize,
+    now_ms: u64,
+) -> Answer {
     use std::ops::Bound;
     let first = [database];
     let from = after.map_or(Bound::Included(&first[..]), Bound::Excluded);
     let mut keys = Vec::new();
     let mut last: Option<&[u8]> = None;
-    let live = partition.memtable().range(from).take_while(|(key, _)| key.first() == Some(&database));
+    let live = partition
+        .memtable()
+        .range(from)
+        .take_while(|(key, _)| key.first() == Some(&database));
     for (looked_at, (key, version)) in live.enumerate() {
         if looked_at == count {
             return Answer::Keys(keys, last.map(<[u8]>::to_vec));

@@ -32,10 +32,23 @@ impl Core {
     ) {
         let ticket = self.ticket();
         connection.replies.borrow_mut().await_remote(ticket);
-        self.asked.borrow_mut().insert(ticket, Asked::Reply(Rc::clone(connection)));
+        self.asked
+            .borrow_mut()
+            .insert(ticket, Asked::Reply(Rc::clone(connection)));
         let words = words.to_owned();
-        let forward = Forward { from: self.shard, ticket, partition, command, words, database, version };
-        self.post(self.routes.shard_of(partition), Message::Run(Box::new(forward)));
+        let forward = Forward {
+            from: self.shard,
+            ticket,
+            partition,
+            command,
+            words,
+            database,
+            version,
+        };
+        self.post(
+            self.routes.shard_of(partition),
+            Message::Run(Box::new(forward)),
+        );
     }
 
     /// Asks a partition, on whichever shard it is; the answer is durable.
@@ -49,9 +62,23 @@ impl Core {
             return answer;
         }
         let ticket = self.ticket();
-        self.asked.borrow_mut().insert(ticket, Asked::Task { answer: None, waker: None });
+        self.asked.borrow_mut().insert(
+            ticket,
+            Asked::Task {
+                answer: None,
+                waker: None,
+            },
+        );
         let (from, question) = (self.shard, Box::new(question));
-        self.post(owner, Message::Ask { from, ticket, partition, question });
+        self.post(
+            owner,
+            Message::Ask {
+                from,
+                ticket,
+                partition,
+                question,
+            },
+        );
         poll_fn(|context| {
             let mut asked = self.asked.borrow_mut();
             let Some(Asked::Task { answer, waker }) = asked.get_mut(&ticket) else {
@@ -75,7 +102,9 @@ impl Core {
         let now = self.now.get();
         let mut data = self.data.borrow_mut();
         let Data { owned, clock, .. } = &mut *data;
-        let owned = owned[partition].as_mut().expect("questions are routed to the owner");
+        let owned = owned[partition]
+            .as_mut()
+            .expect("questions are routed to the owner");
         spread::answer(&mut owned.partition, question, clock, now)
     }
 
@@ -87,7 +116,9 @@ impl Core {
             if owned.partition.applied() >= index {
                 return Poll::Ready(());
             }
-            owned.waiters.push_back((index, Waiter::Task(context.waker().clone())));
+            owned
+                .waiters
+                .push_back((index, Waiter::Task(context.waker().clone())));
             Poll::Pending
         })
         .await;
@@ -113,7 +144,9 @@ impl Core {
                 }
             }
             Message::Answered(ticket, given) => {
-                if let Some(Asked::Task { answer, waker }) = self.asked.borrow_mut().get_mut(&ticket) {
+                if let Some(Asked::Task { answer, waker }) =
+                    self.asked.borrow_mut().get_mut(&ticket)
+                {
                     *answer = Some(*given);
                     waker.take().into_iter().for_each(Waker::wake);
                 }
@@ -125,7 +158,9 @@ impl Core {
     /// Runs what had to wait, oldest first, until one has to wait again.
     pub(super) fn run_deferred(&self) {
         loop {
-            let Some(message) = self.deferred.borrow_mut().pop_front() else { return };
+            let Some(message) = self.deferred.borrow_mut().pop_front() else {
+                return;
+            };
             if let Some(message) = self.run_message(message) {
                 self.deferred.borrow_mut().push_front(message);
                 return;
@@ -147,14 +182,35 @@ impl Core {
                     }
                     Admitted::Now => {
                         let context = (forward.database, forward.version);
-                        self.run(forward.partition, forward.command, forward.words.as_words(), context, &mut out)
+                        self.run(
+                            forward.partition,
+                            forward.command,
+                            forward.words.as_words(),
+                            context,
+                            &mut out,
+                        )
                     }
                 };
-                (forward.from, forward.partition, wait, Message::Replied(forward.ticket, out))
+                (
+                    forward.from,
+                    forward.partition,
+                    wait,
+                    Message::Replied(forward.ticket, out),
+                )
             }
-            Message::Ask { from, ticket, partition, question } => {
+            Message::Ask {
+                from,
+                ticket,
+                partition,
+                question,
+            } => {
                 let (answer, wait) = self.answer(partition, &question);
-                (from, partition, wait, Message::Answered(ticket, Box::new(answer)))
+                (
+                    from,
+                    partition,
+                    wait,
+                    Message::Answered(ticket, Box::new(answer)),
+                )
             }
             other => unreachable!("{other:?} is not for a partition"),
         };
@@ -162,7 +218,11 @@ impl Core {
             None => self.post(from, reply),
             Some(index) => {
                 let waiter = Waiter::Shard(from, reply);
-                self.data.borrow_mut().owned_mut(partition).waiters.push_back((index, waiter));
+                self.data
+                    .borrow_mut()
+                    .owned_mut(partition)
+                    .waiters
+                    .push_back((index, waiter));
             }
         }
         None
@@ -170,6 +230,8 @@ impl Core {
 
     /// Puts a message in another shard's outbox; it leaves at the end of the turn.
     pub(super) fn post(&self, shard: u32, message: Message) {
-        self.outboxes.borrow_mut()[shard as usize].waiting.push_back(message);
+        self.outboxes.borrow_mut()[shard as usize]
+            .waiting
+            .push_back(message);
     }
 }

@@ -6,6 +6,7 @@
 //! 2. An answer to another shard leaves after what it says is durable, like a reply to a client.
 //! 3. Requests for one partition run in the order in which they arrived from each shard.
 
+mod admission;
 mod messages;
 
 use std::cell::{Cell, RefCell};
@@ -18,11 +19,11 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
+use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
-use ashlar_io::Reactor;
 use ashlar_partition::key::KeyBuf;
-use ashlar_partition::{LogRoom, Partition};
+use ashlar_partition::Partition;
 
 use crate::command::spread::Answer;
 use crate::command::{Command, DataCall, Run};
@@ -30,13 +31,9 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::message::{Message, Ticket};
 use crate::resp::{Version, Words};
+pub use self::admission::Admitted;
 use crate::route::Routes;
 use crate::shared::{ShardCounters, Shared};
-
-/// Bytes that a write takes in the log beside its words, at most.
-const WRITE_OVERHEAD_BYTES: usize = 128;
-/// Part of a segment that is kept for deletions when the disk is full: one in this many.
-const DELETE_RESERVE_PART: u64 = 4;
 
 /// Who waits for an index to be applied.
 enum Waiter {
@@ -68,48 +65,63 @@ impl Data {
     pub(crate) fn new(partitions: Vec<Option<Partition>>, clock: Clock, wal: Wal) -> Self {
         let owned = partitions
             .into_iter()
-            .map(|partition| partition.map(|partition| Owned { partition, waiters: VecDeque::new() }))
+            .map(|partition| {
+                partition.map(|partition| Owned {
+                    partition,
+                    waiters: VecDeque::new(),
+                })
+            })
             .collect();
-        Self { owned, clock, wal, key: KeyBuf::default(), room_bytes: 0, proposed_bytes: 0 }
+        Self {
+            owned,
+            clock,
+            wal,
+            key: KeyBuf::default(),
+            room_bytes: 0,
+            proposed_bytes: 0,
+        }
     }
 
     /// Walks the partitions of this shard.
     pub(crate) fn partitions(&mut self) -> impl Iterator<Item = &mut Partition> {
-        self.owned.iter_mut().flatten().map(|owned| &mut owned.partition)
+        self.owned
+            .iter_mut()
+            .flatten()
+            .map(|owned| &mut owned.partition)
     }
 
     /// Takes the clock, the log and the partitions apart.
     pub(crate) fn parts(&mut self) -> (&mut Clock, &mut Wal, impl Iterator<Item = &mut Partition>) {
-        let Self { owned, clock, wal, .. } = self;
-        (clock, wal, owned.iter_mut().flatten().map(|owned| &mut owned.partition))
+        let Self {
+            owned, clock, wal, ..
+        } = self;
+        (
+            clock,
+            wal,
+            owned.iter_mut().flatten().map(|owned| &mut owned.partition),
+        )
     }
 
     fn owned_mut(&mut self, partition: usize) -> &mut Owned {
-        self.owned[partition].as_mut().expect("requests are routed to the owner")
+        self.owned[partition]
+            .as_mut()
+            .expect("requests are routed to the owner")
     }
 }
 
 /// What was asked of another shard, and for whom.
 enum Asked {
     Reply(Rc<Connection>),
-    Task { answer: Option<Answer>, waker: Option<Waker> },
+    Task {
+        answer: Option<Answer>,
+        waker: Option<Waker>,
+    },
 }
 
 #[derive(Default)]
 struct Outbox {
     /// What the other shard's inbox had no room for.
     waiting: VecDeque<Message>,
-}
-
-/// What a command's bytes met at admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// It may run.
-    Now,
-    /// Not in this turn.
-    Later,
-    /// Not before space returns on the disk.
-    Never,
 }
 
 /// What the tasks of a shard share.
@@ -142,7 +154,9 @@ pub struct Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,41 +250,23 @@ impl Core {
             let durable = data.wal.poll()?;
             for owned in data.owned.iter_mut().flatten() {
                 if let Some(applied) = owned.partition.settle(durable) {
-                    while owned.waiters.front().is_some_and(|(index, _)| *index <= applied) {
+                    while owned
+                        .waiters
+                        .front()
+                        .is_some_and(|(index, _)| *index <= applied)
+                    {
                         released.extend(owned.waiters.pop_front());
                     }
                 }
             }
             self.admit_turn(&mut data);
         }
-        released.into_iter().for_each(|(_, waiter)| self.release(waiter));
+        released
+            .into_iter()
+            .for_each(|(_, waiter)| self.release(waiter));
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
         self.run_deferred();
         Ok(())
-    }
-
-    /// Works out what the partitions may take in this turn.
-    fn admit_turn(&self, data: &mut Data) {
-        let config = self.config.borrow();
-        let owners = u64::from(self.shared.format.shards).min(self.routes.partitions() as u64).max(1);
-        let budget = i64::try_from(self.shared.memory_bytes / owners).unwrap_or(i64::MAX);
-        let used: u64 = data.partitions().map(|partition| partition.used_bytes()).sum();
-        let memory_left = budget - i64::try_from(used).unwrap_or(i64::MAX);
-        data.room_bytes = data.wal.capacity_bytes();
-        data.proposed_bytes = 0;
-        let reserve = self.shared.format.segment_bytes / DELETE_RESERVE_PART;
-        let log = match data.wal.failure() {
-            None => LogRoom::Open,
-            Some(_) if data.room_bytes > reserve => LogRoom::Open,
-            Some(_) if data.room_bytes > 0 => LogRoom::Deletes,
-            Some(_) => LogRoom::Full,
-        };
-        let value_bytes_max = usize::try_from(config.client.value_bytes_max).unwrap_or(usize::MAX);
-        for partition in data.partitions() {
-            partition.admission.memory_left = memory_left;
-            partition.admission.log = log;
-            partition.admission.value_bytes_max = value_bytes_max;
-        }
     }
 
     fn release(&self, waiter: Waiter) {
@@ -286,37 +282,12 @@ impl Core {
         let data = self.data.borrow();
         let mut replies = connection.replies.borrow_mut();
         replies.release(&connection.sender, |partition| {
-            data.owned[partition].as_ref().map_or(Index(0), |owned| owned.partition.applied())
+            data.owned[partition]
+                .as_ref()
+                .map_or(Index(0), |owned| owned.partition.applied())
         });
         drop(replies);
         connection.waiter.take().into_iter().for_each(Waker::wake);
-    }
-
-    /// Says whether a command of `bytes` may run on a partition of this shard now.
-    #[must_use]
-    pub fn admits(&self, partition: usize, command: &Command, bytes: usize) -> Admitted {
-        if !command.writes() {
-            return Admitted::Now;
-        }
-        let limit = self.config.borrow().partition.inflight_bytes_max;
-        let mut data = self.data.borrow_mut();
-        let bytes = (bytes + WRITE_OVERHEAD_BYTES) as u64;
-        let in_flight = data.owned_mut(partition).partition.in_flight_bytes() as u64;
-        if in_flight > 0 && in_flight + bytes > limit {
-            return Admitted::Later;
-        }
-        let needed = data.proposed_bytes + bytes;
-        if needed <= data.room_bytes {
-            data.proposed_bytes = needed;
-            return Admitted::Now;
-        }
-        data.wal.want(needed);
-        match data.wal.failure() {
-            // Small writes go on, to be refused by the partition with its reason, or to delete.
-            Some(_) if bytes < 64 << 10 => Admitted::Now,
-            Some(_) => Admitted::Never,
-            None => Admitted::Later,
-        }
     }
 
     /// Counts a command of this turn; `false` when the turn has had enough.
@@ -345,7 +316,12 @@ impl Core {
 
     /// Says whether the next turn should come at once.
     pub(crate) fn is_hurried(&self) -> bool {
-        self.hurry.get() || self.outboxes.borrow().iter().any(|outbox| !outbox.waiting.is_empty())
+        self.hurry.get()
+            || self
+                .outboxes
+                .borrow()
+                .iter()
+                .any(|outbox| !outbox.waiting.is_empty())
     }
 
     /// Makes the next turn come at once.
@@ -363,11 +339,17 @@ impl Core {
         (database, version): (u8, Version),
         out: &mut Vec<u8>,
     ) -> Option<Index> {
-        let Run::Data(run) = command.run else { unreachable!("{} touches no key", command.name) };
+        let Run::Data(run) = command.run else {
+            unreachable!("{} touches no key", command.name)
+        };
         let (now_ms, now_us) = self.now.get();
         let mut data = self.data.borrow_mut();
-        let Data { owned, clock, key, .. } = &mut *data;
-        let owned = owned[partition].as_mut().expect("requests are routed to the owner");
+        let Data {
+            owned, clock, key, ..
+        } = &mut *data;
+        let owned = owned[partition]
+            .as_mut()
+            .expect("requests are routed to the owner");
         let from = out.len();
         let mut call = DataCall {
             words,
@@ -401,7 +383,11 @@ impl Core {
     pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
         if connection.registered.replace((partition, index)) != (partition, index) {
             let waiter = Waiter::Connection(Rc::clone(connection));
-            self.data.borrow_mut().owned_mut(partition).waiters.push_back((index, waiter));
+            self.data
+                .borrow_mut()
+                .owned_mut(partition)
+                .waiters
+                .push_back((index, waiter));
         }
     }
 
@@ -410,7 +396,9 @@ impl Core {
     pub(crate) fn drain(&self) {
         {
             let mut data = self.data.borrow_mut();
-            let Data { owned, clock, wal, .. } = &mut *data;
+            let Data {
+                owned, clock, wal, ..
+            } = &mut *data;
             for owned in owned.iter_mut().flatten() {
                 owned.partition.drain(wal, clock);
             }
@@ -451,7 +439,8 @@ impl Core {
                 expiring[usize::from(database)] += partition.memtable().expiring_of(database);
             }
         }
-        let set = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);
+        let set =
+            |counter: &std::sync::atomic::AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);
         set(&counters.used_bytes, used);
         for database in 0..16 {
             set(&counters.keys[database], keys[database]);

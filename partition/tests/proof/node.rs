@@ -423,6 +423,28 @@ impl Node {
         }
     }
 
+    /// Sweeps once while nothing is asked, and checks that nothing came of it but a shorter log.
+    pub(crate) fn check_sweep_at_rest(&mut self) {
+        self.quiesce();
+        let (before, cleaning) = (self.held(), self.cleaning);
+        let sweeps = self.sweeps;
+        self.cleaning = Cleaning::Above(0);
+        while self.sweeps == sweeps {
+            self.turn(|_| {});
+        }
+        self.cleaning = cleaning;
+        self.quiesce();
+        assert_eq!(
+            self.held(),
+            before,
+            "keeping a version changes nothing of it"
+        );
+    }
+
+    fn held(&mut self) -> Vec<Vec<Held>> {
+        self.life().partitions.iter().map(held).collect()
+    }
+
     pub(crate) fn wal(&mut self) -> &mut Wal {
         &mut self.life().wal
     }

@@ -197,5 +197,10 @@ fn cleaning_keeps_a_log_short_while_writes_go_on() {
         node.crash();
         assert!(node.start(TURNS_MAX));
         node.check_at_rest();
+        node.check_sweep_at_rest();
+        assert!(
+            node.wal().live_bytes() < long,
+            "the sweep let go of the log"
+        );
     }
 }

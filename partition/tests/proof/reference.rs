@@ -139,73 +139,44 @@ impl Reference {
         admission: Admission,
     ) -> Decision {
         if let Some(refusal) = refuse(request, admission) {
+            let response = Response::Refused(refusal);
             return Decision {
-                response: Response::Refused(refusal),
+                response,
                 change: None,
                 looked: false,
             };
         }
-        let here = self
-            .current
-            .get(key)
-            .filter(|(_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
-        let value = here.map(|(value, _)| value.as_slice());
-        let expiry = here.and_then(|(_, at_ms)| *at_ms);
-        let old = || {
-            here.map_or(Response::Missing, |(value, at)| {
-                Response::Value(Cow::Owned(value.clone()), *at)
-            })
+        let found = self.current.get(key);
+        let found = found.filter(|(_, at_ms)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        let value = found.map(|(value, _)| value.as_slice());
+        let expiry = found.and_then(|(_, at_ms)| *at_ms);
+        let here = Here {
+            key,
+            value,
+            expiry,
+            now_ms,
         };
-        let set = |value: &[u8], at_ms: Option<u64>| {
-            let passed = at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            match here {
-                None if passed => None,
-                Some(_) if passed => Some(Change::Remove(key.to_vec())),
-                _ => Some(Change::Set(key.to_vec(), value.to_vec(), at_ms)),
-            }
-        };
-        let remove = || here.map(|_| Change::Remove(key.to_vec()));
         let (response, change) = match *request {
-            Request::Get => (old(), None),
-            Request::Put(put) => {
-                let (holds, at_ms) = put_terms(put, value.is_some(), expiry);
-                let response = match put.returns {
-                    Return::Old => old(),
-                    Return::Outcome if holds => Response::Done,
-                    Return::Outcome => Response::Missing,
-                };
-                (response, if holds { set(put.value, at_ms) } else { None })
-            }
-            Request::Delete => (Response::Integer(i64::from(here.is_some())), remove()),
-            Request::Take => (old(), remove()),
+            Request::Get => (here.old(), None),
+            Request::Put(put) => here.put(put),
+            Request::Delete => (Response::Integer(i64::from(value.is_some())), here.remove()),
+            Request::Take => (here.old(), here.remove()),
             Request::Add(delta) => match add(value, delta) {
                 Ok(sum) => (
                     Response::Integer(sum),
-                    set(sum.to_string().as_bytes(), expiry),
+                    here.set(sum.to_string().as_bytes(), expiry),
                 ),
                 Err(refusal) => (Response::Refused(refusal), None),
             },
-            Request::Append(suffix) => {
-                let whole = [value.unwrap_or_default(), suffix].concat();
-                let unchanged = here.is_some() && suffix.is_empty();
-                if whole.len() > admission.value_bytes_max {
-                    (Response::Refused(Refusal::TooLong), None)
-                } else {
-                    let change = if unchanged { None } else { set(&whole, expiry) };
-                    (
-                        Response::Integer(i64::try_from(whole.len()).unwrap()),
-                        change,
-                    )
-                }
-            }
+            Request::Append(suffix) => here.append(suffix, admission.value_bytes_max),
             Request::Expire { at_ms, condition } => match value {
                 Some(value) if expires(at_ms, condition, expiry) => {
-                    (Response::Integer(1), set(value, Some(at_ms)))
+                    (Response::Integer(1), here.set(value, Some(at_ms)))
                 }
                 _ => (Response::Integer(0), None),
             },
             Request::Persist => match (value, expiry) {
-                (Some(value), Some(_)) => (Response::Integer(1), set(value, None)),
+                (Some(value), Some(_)) => (Response::Integer(1), here.set(value, None)),
                 _ => (Response::Integer(0), None),
             },
         };
@@ -214,6 +185,70 @@ impl Reference {
             change,
             looked: true,
         }
+    }
+}
+
+/// A key as a request meets it.
+struct Here<'a> {
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+    expiry: Option<u64>,
+    now_ms: u64,
+}
+
+type Decided = (Response<'static>, Option<Change>);
+
+impl Here<'_> {
+    fn old(&self) -> Response<'static> {
+        self.value.map_or(Response::Missing, |value| {
+            Response::Value(Cow::Owned(value.to_vec()), self.expiry)
+        })
+    }
+
+    fn remove(&self) -> Option<Change> {
+        self.value.map(|_| Change::Remove(self.key.to_vec()))
+    }
+
+    /// A key whose expiry has passed is gone as soon as it is set.
+    fn set(&self, value: &[u8], at_ms: Option<u64>) -> Option<Change> {
+        if at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            return self.remove();
+        }
+        Some(Change::Set(self.key.to_vec(), value.to_vec(), at_ms))
+    }
+
+    fn put(&self, put: Put<'_>) -> Decided {
+        let (holds, at_ms) = put_terms(put, self.value.is_some(), self.expiry);
+        let response = match put.returns {
+            Return::Old => self.old(),
+            Return::Outcome if holds => Response::Done,
+            Return::Outcome => Response::Missing,
+        };
+        (
+            response,
+            if holds {
+                self.set(put.value, at_ms)
+            } else {
+                None
+            },
+        )
+    }
+
+    fn append(&self, suffix: &[u8], value_bytes_max: usize) -> Decided {
+        let whole = [self.value.unwrap_or_default(), suffix].concat();
+        if whole.len() > value_bytes_max {
+            return (Response::Refused(Refusal::TooLong), None);
+        }
+        let length = i64::try_from(whole.len()).unwrap();
+        let unchanged = self.value == Some(&whole);
+        (
+            Response::Integer(length),
+            if unchanged {
+                None
+            } else {
+                self.set(&whole, self.expiry)
+            },
+        )
     }
 }
 

@@ -75,7 +75,9 @@ impl Client {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream: BufReader::with_capacity(64 << 10, stream) }
+        Self {
+            stream: BufReader::with_capacity(64 << 10, stream),
+        }
     }
 
     /// Returns a second handle of the connection, to send on while this one reads.
@@ -97,9 +99,14 @@ impl Client {
     pub(crate) fn read(&mut self) -> io::Result<Reply> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
-        let Some(line) = line.strip_suffix(b"\r\n") else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let Some(line) = line.strip_suffix(b"\r\n") else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
         let text = String::from_utf8_lossy(&line[1..]).into_owned();
-        let number = || text.parse::<i64>().map_err(|_| io::Error::other(format!("not a number: {text:?}")));
+        let number = || {
+            text.parse::<i64>()
+                .map_err(|_| io::Error::other(format!("not a number: {text:?}")))
+        };
         Ok(match line[0] {
             b'+' => Reply::Simple(text),
             b'-' => Reply::Error(text),
@@ -108,15 +115,25 @@ impl Client {
             b'_' => Reply::Bulk(None),
             b'*' => Reply::Array(self.many(number()?)?),
             b'%' => Reply::Map(self.many(number()? * 2)?),
-            other => return Err(io::Error::other(format!("a reply begins with byte {other}"))),
+            other => {
+                return Err(io::Error::other(format!(
+                    "a reply begins with byte {other}"
+                )));
+            }
         })
     }
 
     fn bytes(&mut self, length: i64) -> io::Result<Option<Vec<u8>>> {
-        let Ok(length) = usize::try_from(length) else { return Ok(None) };
+        let Ok(length) = usize::try_from(length) else {
+            return Ok(None);
+        };
         let mut bytes = vec![0; length + 2];
         self.stream.read_exact(&mut bytes)?;
-        assert_eq!(bytes.split_off(length), b"\r\n", "a bulk ends with its line");
+        assert_eq!(
+            bytes.split_off(length),
+            b"\r\n",
+            "a bulk ends with its line"
+        );
         Ok(Some(bytes))
     }
 
@@ -136,7 +153,9 @@ impl Client {
     pub(crate) fn call_bytes(&mut self, words: &[&[u8]]) -> Reply {
         let mut command = Vec::new();
         encode(&mut command, words);
-        self.send(&command).and_then(|()| self.read()).unwrap_or_else(|error| panic!("{:?}: {error}", words[0]))
+        self.send(&command)
+            .and_then(|()| self.read())
+            .unwrap_or_else(|error| panic!("{:?}: {error}", words[0]))
     }
 
     /// Reads until the node closes the connection; panics when it does not.
@@ -144,7 +163,9 @@ impl Client {
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self.stream.read_to_end(&mut bytes) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => panic!("it is not closed: {error}"),
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                panic!("it is not closed: {error}")
+            }
             _ => bytes,
         }
     }

@@ -44,7 +44,11 @@ impl Ended {
     pub(crate) fn refused(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert!(self.err.starts_with("ashlar: "), "{self:?}");
-        assert_eq!(self.err.lines().count(), 1, "an error is one line: {self:?}");
+        assert_eq!(
+            self.err.lines().count(),
+            1,
+            "an error is one line: {self:?}"
+        );
         for part in parts {
             assert!(self.err.contains(part), "{part:?} is missing: {}", self.err);
         }
@@ -55,7 +59,10 @@ impl Ended {
 #[track_caller]
 pub(crate) fn run(args: &[&str]) -> Ended {
     match Node::try_start_bare(args) {
-        Ok(node) => panic!("ashlar {args:?} should have ended, but it serves on {}", node.addr),
+        Ok(node) => panic!(
+            "ashlar {args:?} should have ended, but it serves on {}",
+            node.addr
+        ),
         Err(ended) => ended,
     }
 }
@@ -93,7 +100,10 @@ impl Node {
         let mut node = Self::spawn(args);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match node.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match node
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     node.out += &format!("{line}\n");
                     if let Some((_, addr)) = line.split_once(" listens on ") {
@@ -102,7 +112,9 @@ impl Node {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(node.ended()),
-                Err(RecvTimeoutError::Timeout) => panic!("neither served nor ended: {args:?}, {:?}", node.output()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("neither served nor ended: {args:?}, {:?}", node.output())
+                }
             }
         }
     }
@@ -119,8 +131,19 @@ impl Node {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().expect("piped above"));
         let (give, lines) = mpsc::channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| give.send(line)));
-        Self { child, lines, out: String::new(), err, addr: SocketAddr::from(([127, 0, 0, 1], 0)) }
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| give.send(line))
+        });
+        Self {
+            child,
+            lines,
+            out: String::new(),
+            err,
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
     }
 
     /// Makes a connection.
@@ -137,7 +160,14 @@ impl Node {
     /// Sends a signal by its name, without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.pid());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success(),
+            "{kill}"
+        );
     }
 
     /// Kills the process, as `kill -9` does, and waits until it is gone.
@@ -150,7 +180,9 @@ impl Node {
     #[track_caller]
     pub(crate) fn stop(mut self, signal: &str) -> Ended {
         self.signal(signal);
-        wait_until("the node has stopped", || self.child.try_wait().unwrap().is_some());
+        wait_until("the node has stopped", || {
+            self.child.try_wait().unwrap().is_some()
+        });
         self.ended()
     }
 
@@ -162,7 +194,10 @@ impl Node {
     /// Returns the resident memory of the process, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a live process has memory");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a live process has memory");
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib << 10
     }
@@ -172,7 +207,10 @@ impl Node {
         while let Ok(line) = self.lines.try_recv() {
             self.out += &format!("{line}\n");
         }
-        (self.out.clone(), std::fs::read_to_string(self.err.path()).unwrap())
+        (
+            self.out.clone(),
+            std::fs::read_to_string(self.err.path()).unwrap(),
+        )
     }
 
     fn ended(&mut self) -> Ended {
@@ -182,7 +220,11 @@ impl Node {
             self.out += &format!("{line}\n");
         }
         let (out, err) = self.output();
-        Ended { code: status.code(), out, err }
+        Ended {
+            code: status.code(),
+            out,
+            err,
+        }
     }
 }
 
@@ -214,8 +256,14 @@ impl Chance {
 
 /// Returns a seed: that of the variable `ASHLAR_SEED`, or a new one. Printed, so that a failure can be had again.
 pub(crate) fn seed() -> u64 {
-    let given = std::env::var("ASHLAR_SEED").ok().map(|seed| seed.parse().expect("ASHLAR_SEED is a number"));
-    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let given = std::env::var("ASHLAR_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("ASHLAR_SEED is a number"));
+    let now = || {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.subsec_nanos())
+    };
     let seed = given.unwrap_or_else(|| u64::from(now()));
     eprintln!("ASHLAR_SEED={seed}");
     seed
@@ -224,7 +272,10 @@ pub(crate) fn seed() -> u64 {
 /// Returns the log segments of a shard, in the order of their names.
 pub(crate) fn segments(data: &Path, shard: u32) -> Vec<PathBuf> {
     let dir = data.join("wal").join(format!("{shard:03}"));
-    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     paths
 }
