@@ -79,8 +79,16 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Measure::RingWorkers, Peer::Nobody, Some(AtMost(0.0))),
         row(Measure::IdleCpu, Peer::Nobody, Some(AtMost(1.0))),
         row(Measure::IdleMemory, Peer::Nobody, Some(AtMost(64.0))),
-        row(Measure::WriteP50(Pattern::Small), Peer::Device, Some(AtMost(1.15))),
+        row(
+            Measure::WriteP50(Pattern::Small),
+            Peer::Device,
+            Some(AtMost(1.15)),
+        ),
         row(Measure::WriteP99(Pattern::Small), Peer::Device, None),
-        row(Measure::WriteRate(Pattern::Large), Peer::Device, Some(AtLeast(0.9))),
+        row(
+            Measure::WriteRate(Pattern::Large),
+            Peer::Device,
+            Some(AtLeast(0.9)),
+        ),
     ]
 }

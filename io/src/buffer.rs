@@ -29,10 +29,13 @@ struct Region {
 impl Region {
     fn new(bytes: usize) -> Self {
         let bytes = bytes.max(1).next_multiple_of(ALIGN_BYTES);
-        let layout = Layout::from_size_align(bytes, ALIGN_BYTES).expect("sizes here are far below isize::MAX");
+        let layout = Layout::from_size_align(bytes, ALIGN_BYTES)
+            .expect("sizes here are far below isize::MAX");
         // SAFETY: the layout has a non-zero size, by the `max(1)` above.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(memory) else {
+            handle_alloc_error(layout)
+        };
         Self { start, layout }
     }
 }
@@ -55,7 +58,9 @@ pub(crate) struct Arena {
 
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arena").field("blocks", &self.blocks).finish_non_exhaustive()
+        f.debug_struct("Arena")
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,13 +95,20 @@ impl Arena {
     /// Returns a zero-or-stale buffer of `bytes`: a registered block when one is free and large
     /// enough, else heap memory.
     pub(crate) fn take(self: &Rc<Self>, bytes: usize) -> Buf {
-        let block = if bytes <= BLOCK_BYTES { self.free.borrow_mut().pop() } else { None };
+        let block = if bytes <= BLOCK_BYTES {
+            self.free.borrow_mut().pop()
+        } else {
+            None
+        };
         match block {
             Some(index) => Buf {
                 start: self.block_start(usize::from(index)),
                 len: bytes,
                 capacity: BLOCK_BYTES,
-                home: Home::Block { arena: Rc::clone(self), index },
+                home: Home::Block {
+                    arena: Rc::clone(self),
+                    index,
+                },
             },
             None => Buf::heap(bytes),
         }
@@ -121,7 +133,12 @@ impl Buf {
     #[must_use]
     pub fn heap(bytes: usize) -> Self {
         let region = Region::new(bytes);
-        Self { start: region.start, len: bytes, capacity: region.layout.size(), home: Home::Heap { _region: region } }
+        Self {
+            start: region.start,
+            len: bytes,
+            capacity: region.layout.size(),
+            home: Home::Heap { _region: region },
+        }
     }
 
     /// Returns the bytes in use.
@@ -147,7 +164,11 @@ impl Buf {
     /// # Panics
     /// When `len` is over the capacity.
     pub fn set_len(&mut self, len: usize) {
-        assert!(len <= self.capacity, "length {len} over capacity {}", self.capacity);
+        assert!(
+            len <= self.capacity,
+            "length {len} over capacity {}",
+            self.capacity
+        );
         self.len = len;
     }
 
@@ -198,7 +219,11 @@ pub struct Chunk(pub(crate) ChunkHome);
 
 pub(crate) enum ChunkHome {
     Heap(Vec<u8>),
-    Ring { ring: Rc<crate::uring::BufRing>, id: u16, len: usize },
+    Ring {
+        ring: Rc<crate::uring::BufRing>,
+        id: u16,
+        len: usize,
+    },
 }
 
 impl Chunk {

@@ -58,7 +58,8 @@ impl Driver {
         match self {
             Self::Uring(_) => {
                 let mut bytes = [0; 8];
-                crate::sys::random_bytes(&mut bytes).expect("the kernel gives randomness after boot");
+                crate::sys::random_bytes(&mut bytes)
+                    .expect("the kernel gives randomness after boot");
                 u64::from_le_bytes(bytes)
             }
             Self::Sim(driver) => driver.random(),

@@ -28,7 +28,9 @@ pub enum StartError {
         what: String,
     },
     /// Memory for the ring could not be locked.
-    #[error("not enough locked memory for io_uring: raise the limit (ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit)")]
+    #[error(
+        "not enough locked memory for io_uring: raise the limit (ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit)"
+    )]
     Memlock,
     /// Another call of ring set-up failed.
     #[error("{call} failed: {error}")]

@@ -41,7 +41,11 @@ impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             let ready = Arc::clone(&self.ready);
-            ready.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(self);
+            ready
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back(self);
         }
     }
 }
@@ -64,28 +68,47 @@ pub(crate) struct Executor {
 
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Executor").field("live", &self.live.get()).finish_non_exhaustive()
+        f.debug_struct("Executor")
+            .field("live", &self.live.get())
+            .finish_non_exhaustive()
     }
 }
 
 impl Executor {
     pub(crate) fn new(order: Order) -> Self {
-        let ready = Arc::new(Ready { queue: Mutex::new(VecDeque::new()) });
-        Self { slots: RefCell::default(), free: RefCell::default(), ready, order, live: Cell::new(0) }
+        let ready = Arc::new(Ready {
+            queue: Mutex::new(VecDeque::new()),
+        });
+        Self {
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            ready,
+            order,
+            live: Cell::new(0),
+        }
     }
 
     /// Takes a task in and makes it ready.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             let mut slots = self.slots.borrow_mut();
-            slots.push(Slot { generation: 0, task: None, waker: None });
+            slots.push(Slot {
+                generation: 0,
+                task: None,
+                waker: None,
+            });
             slots.len() - 1
         });
         let waker = {
             let slot = &mut self.slots.borrow_mut()[index];
             slot.task = Some(Box::pin(future));
             let (generation, ready) = (slot.generation, Arc::clone(&self.ready));
-            let waker = Arc::new(TaskWaker { index, generation, queued: AtomicBool::new(false), ready });
+            let waker = Arc::new(TaskWaker {
+                index,
+                generation,
+                queued: AtomicBool::new(false),
+                ready,
+            });
             slot.waker = Some(Arc::clone(&waker));
             waker
         };
@@ -95,7 +118,12 @@ impl Executor {
 
     /// Says whether a task waits to be run.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self
+            .ready
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// Returns how many tasks have not finished.
@@ -104,7 +132,11 @@ impl Executor {
     }
 
     fn next_ready(&self) -> Option<Arc<TaskWaker>> {
-        let mut queue = self.ready.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self
+            .ready
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match &self.order {
             Order::Fifo => queue.pop_front(),
             Order::Seeded(_) if queue.is_empty() => None,
@@ -119,7 +151,9 @@ impl Executor {
     pub(crate) fn run(&self, polls_max: usize) -> usize {
         let mut polls = 0;
         while polls < polls_max {
-            let Some(woken) = self.next_ready() else { break };
+            let Some(woken) = self.next_ready() else {
+                break;
+            };
             self.poll(woken);
             polls += 1;
         }
@@ -132,11 +166,19 @@ impl Executor {
         let (index, generation) = (woken.index, woken.generation);
         let task = {
             let slot = &mut self.slots.borrow_mut()[index];
-            if slot.generation == generation { slot.task.take() } else { None }
+            if slot.generation == generation {
+                slot.task.take()
+            } else {
+                None
+            }
         };
         let Some(mut task) = task else { return };
         let waker = Waker::from(woken);
-        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        if task
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+        {
             self.slots.borrow_mut()[index].task = Some(task);
             return;
         }
@@ -151,7 +193,11 @@ impl Executor {
     /// Drops every task. Called once, when the shard ends.
     pub(crate) fn clear(&self) {
         let slots = std::mem::take(&mut *self.slots.borrow_mut());
-        self.ready.queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.ready
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         drop(slots);
         self.live.set(0);
     }

@@ -29,22 +29,40 @@ impl DirLock {
         if let Err(error) = made
             && !dir.is_dir()
         {
-            return Err(StartError::File { what: "create directory", path: dir.to_owned(), error });
+            return Err(StartError::File {
+                what: "create directory",
+                path: dir.to_owned(),
+                error,
+            });
         }
         let lock = dir.join("LOCK");
-        let failed = |error| StartError::File { what: "open", path: lock.clone(), error };
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock).map_err(failed)?;
+        let failed = |error| StartError::File {
+            what: "open",
+            path: lock.clone(),
+            error,
+        };
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock)
+            .map_err(failed)?;
         for attempt in 0..TRIES {
             if crate::sys::try_lock(&file).map_err(failed)? {
                 // The number helps a person who looks; nothing reads it back.
-                let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| writeln!(file, "{}", std::process::id()));
                 return Ok(Self(file));
             }
             if attempt + 1 < TRIES {
                 std::thread::sleep(PAUSE);
             }
         }
-        Err(StartError::DirectoryInUse { path: dir.to_owned(), lock })
+        Err(StartError::DirectoryInUse {
+            path: dir.to_owned(),
+            lock,
+        })
     }
 }
 
@@ -59,7 +77,10 @@ mod tests {
         // flock belongs to the open file, so a second open in the same process conflicts as another
         // process would.
         let second = DirLock::acquire(dir.path()).unwrap_err();
-        assert!(second.to_string().contains("in use by another process"), "{second}");
+        assert!(
+            second.to_string().contains("in use by another process"),
+            "{second}"
+        );
         drop(first);
         DirLock::acquire(dir.path()).unwrap();
     }

@@ -1,5 +1,5 @@
-//! A file as a slice of bytes, for tools that look into it offline. Not for the node, whose files are written by direct
-//! IO and would stall a shard when a page is not there.
+//! A file as a slice of bytes, for tools that look into it offline. Not for the node, whose files
+//! are written by direct IO and would stall a shard when a page is not there.
 
 use std::fs::File;
 use std::io;
@@ -8,8 +8,8 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
-/// The bytes of a file, mapped for reading. The file must be left alone meanwhile: by whom it belongs to, whose lock on
-/// the directory the caller holds or who is not running.
+/// The bytes of a file, mapped for reading. The file must be left alone meanwhile: by whom it
+/// belongs to, whose lock on the directory the caller holds or who is not running.
 #[derive(Debug)]
 pub struct Mapped(Mmap);
 
@@ -33,10 +33,11 @@ pub fn map_read_only(path: &Path) -> io::Result<Mapped> {
             "not a regular file",
         ));
     }
-    // SAFETY: nothing in this process writes to or cuts a mapped file: this function is for offline tools, and segments
-    // are never shorter than when they were made. Another process that wrote meanwhile would change bytes under the
-    // readers, who treat them as untrusted: each number is bounds-checked where it is read, and no reference into the
-    // map is of a type for which some bytes are invalid.
+    // SAFETY: nothing in this process writes to or cuts a mapped file: this function is for offline
+    // tools, and segments are never shorter than when they were made. Another process that wrote
+    // meanwhile would change bytes under the readers, who treat them as untrusted: each number is
+    // bounds-checked where it is read, and no reference into the map is of a type for which some
+    // bytes are invalid.
     let map = unsafe { Mmap::map(&file) }?;
     Ok(Mapped(map))
 }

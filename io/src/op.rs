@@ -34,9 +34,15 @@ impl OpId {
     }
 
     /// The inverse of [`OpId::to_bits`].
-    #[expect(clippy::cast_possible_truncation, reason = "takes the two halves apart")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "takes the two halves apart"
+    )]
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+        Self {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        }
     }
 }
 
@@ -73,10 +79,21 @@ pub(crate) enum Op {
     Close { handle: Handle },
     /// Reads `buf.len() - done` bytes at `offset + done`; answers [`Value::Count`], less only at
     /// the end of the file.
-    ReadAt { file: Handle, buf: Buf, offset: u64, done: usize },
+    ReadAt {
+        file: Handle,
+        buf: Buf,
+        offset: u64,
+        done: usize,
+    },
     /// Writes `buf[done..]` at `offset + done`; answers [`Value::Count`]. With `durable`,
     /// completion means on stable storage (`RWF_DSYNC`).
-    WriteAt { file: Handle, buf: Buf, offset: u64, done: usize, durable: bool },
+    WriteAt {
+        file: Handle,
+        buf: Buf,
+        offset: u64,
+        done: usize,
+        durable: bool,
+    },
     /// Makes completed writes and the size durable (`fdatasync`).
     Sync { file: Handle },
     /// Reserves the bytes `0..bytes` and sets the size (`fallocate`).
@@ -101,7 +118,11 @@ pub(crate) enum Op {
     /// `more` is the end.
     Recv { socket: Handle },
     /// Sends `data[done..]`; answers [`Value::Count`], which may be less.
-    Send { socket: Handle, data: Vec<u8>, done: usize },
+    Send {
+        socket: Handle,
+        data: Vec<u8>,
+        done: usize,
+    },
     /// Shuts down both directions; a receive in flight ends.
     Shutdown { socket: Handle },
 }

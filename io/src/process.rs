@@ -25,7 +25,9 @@ impl ProcessFacts {
     pub fn gather() -> io::Result<Self> {
         let mut random = [0; 20];
         crate::sys::random_bytes(&mut random)?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Ok(Self {
             wall: Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
             process_id: std::process::id(),

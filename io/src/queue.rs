@@ -42,13 +42,18 @@ pub struct WakeCell {
 
 impl fmt::Debug for WakeCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WakeCell").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("WakeCell")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 
 impl WakeCell {
     pub(crate) fn new(target: WakeTarget) -> Self {
-        Self { state: AtomicU8::new(RUNNING), target }
+        Self {
+            state: AtomicU8::new(RUNNING),
+            target,
+        }
     }
 
     /// Makes a cell without a target, for the model checker.
@@ -120,7 +125,13 @@ mod bounded {
     #[must_use]
     pub fn inbox<T>(wake: Arc<WakeCell>, messages_max: usize) -> (Sender<T>, Inbox<T>) {
         let queue = Arc::new(ArrayQueue::new(messages_max));
-        (Sender { queue: Arc::clone(&queue), wake }, Inbox { queue })
+        (
+            Sender {
+                queue: Arc::clone(&queue),
+                wake,
+            },
+            Inbox { queue },
+        )
     }
 
     /// The end that other shards hold.
@@ -131,13 +142,18 @@ mod bounded {
 
     impl<T> Clone for Sender<T> {
         fn clone(&self) -> Self {
-            Self { queue: Arc::clone(&self.queue), wake: Arc::clone(&self.wake) }
+            Self {
+                queue: Arc::clone(&self.queue),
+                wake: Arc::clone(&self.wake),
+            }
         }
     }
 
     impl<T> fmt::Debug for Sender<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Sender").field("queued", &self.queue.len()).finish_non_exhaustive()
+            f.debug_struct("Sender")
+                .field("queued", &self.queue.len())
+                .finish_non_exhaustive()
         }
     }
 
@@ -164,7 +180,9 @@ mod bounded {
 
     impl<T> fmt::Debug for Inbox<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Inbox").field("queued", &self.queue.len()).finish_non_exhaustive()
+            f.debug_struct("Inbox")
+                .field("queued", &self.queue.len())
+                .finish_non_exhaustive()
         }
     }
 

@@ -1,10 +1,11 @@
-//! Seeded random numbers: xoshiro256** seeded by splitmix64. The simulator and the load tools draw from it.
-//! Not for secrets: whoever sees a few outputs knows the rest.
+//! Seeded random numbers: xoshiro256** seeded by splitmix64. The simulator and the load tools draw
+//! from it. Not for secrets: whoever sees a few outputs knows the rest.
 //!
 //! Invariants:
-//! 1. The same seed gives the same numbers on every machine, for all but [`Rng::exponential`], which depends on the
-//!    platform's logarithm.
-//! 2. A fork depends on the state of its origin and on its name alone, and forking changes nothing in the origin.
+//! 1. The same seed gives the same numbers on every machine, for all but [`Rng::exponential`],
+//!    which depends on the platform's logarithm.
+//! 2. A fork depends on the state of its origin and on its name alone, and forking changes nothing
+//!    in the origin.
 
 use std::ops::Range;
 
@@ -79,7 +80,8 @@ impl Rng {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Says yes with probability `p`. At 0 or below it draws nothing, so that a switched-off choice is free.
+    /// Says yes with probability `p`. At 0 or below it draws nothing, so that a switched-off choice
+    /// is free.
     pub fn chance(&mut self, p: f64) -> bool {
         p > 0.0 && self.unit() < p
     }

@@ -45,14 +45,22 @@ pub(crate) struct Stream {
 pub(crate) enum State {
     Free,
     /// In flight, waited for by a task or looked at each turn.
-    Single { op: Op, waiter: Option<Waker> },
+    Single {
+        op: Op,
+        waiter: Option<Waker>,
+    },
     /// Completed; the answer waits to be taken.
     Done(Finished),
     /// A send of a socket's queue.
-    Send { op: Op, socket: Rc<SendQueue> },
+    Send {
+        op: Op,
+        socket: Rc<SendQueue>,
+    },
     Stream(Box<Stream>),
     /// In flight, and nobody wants the answer.
-    Orphan { op: Op },
+    Orphan {
+        op: Op,
+    },
 }
 
 #[derive(Debug)]
@@ -72,24 +80,37 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn insert(&mut self, state: State) -> OpId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, state: State::Free });
+            self.slots.push(Slot {
+                generation: 0,
+                state: State::Free,
+            });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 ops in flight")
         });
         let slot = &mut self.slots[index as usize];
         slot.state = state;
-        OpId { index, generation: slot.generation }
+        OpId {
+            index,
+            generation: slot.generation,
+        }
     }
 
     /// Returns the state of a slot of this very generation.
     pub(crate) fn state_mut(&mut self, id: OpId) -> Option<&mut State> {
         let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.generation == id.generation { Some(&mut slot.state) } else { None }
+        if slot.generation == id.generation {
+            Some(&mut slot.state)
+        } else {
+            None
+        }
     }
 
     /// Frees a slot and returns what it held.
     pub(crate) fn free(&mut self, id: OpId) -> State {
         let slot = &mut self.slots[id.index as usize];
-        assert_eq!(slot.generation, id.generation, "a slot is freed by its own op only");
+        assert_eq!(
+            slot.generation, id.generation,
+            "a slot is freed by its own op only"
+        );
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         std::mem::replace(&mut slot.state, State::Free)

@@ -1,9 +1,11 @@
-//! Listeners and sockets of a shard. Received bytes come as chunks in the kernel's own buffers; sent bytes are queued
-//! and leave with the turn, one send in flight per socket.
+//! Listeners and sockets of a shard. Received bytes come as chunks in the kernel's own buffers;
+//! sent bytes are queued and leave with the turn, one send in flight per socket.
 //!
 //! Invariants:
-//! 1. At most one send is in flight per socket, so bytes leave in the order in which they were queued.
-//! 2. After a failed send nothing more is sent; the failure is told by [`Socket::is_broken`] and by the receive side.
+//! 1. At most one send is in flight per socket, so bytes leave in the order in which they were
+//!    queued.
+//! 2. After a failed send nothing more is sent; the failure is told by [`Socket::is_broken`] and by
+//!    the receive side.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -30,7 +32,11 @@ impl Listener {
     pub fn bind(reactor: &Reactor, addr: SocketAddr) -> io::Result<Self> {
         let handle = reactor.driver().listen(addr)?;
         let accepted = reactor.start_stream(Op::Accept { listener: handle });
-        Ok(Self { reactor: reactor.clone(), handle, accepted })
+        Ok(Self {
+            reactor: reactor.clone(),
+            handle,
+            accepted,
+        })
     }
 
     /// Returns the address that is listened on.
@@ -52,7 +58,11 @@ impl Listener {
                 Some(Ok(Value::Handle(handle))) => return Ok(Socket::new(&self.reactor, handle)),
                 Some(Ok(other)) => unreachable!("accept answered {other:?}"),
                 Some(Err(error)) => return Err(error),
-                None => self.accepted = self.reactor.start_stream(Op::Accept { listener: self.handle }),
+                None => {
+                    self.accepted = self.reactor.start_stream(Op::Accept {
+                        listener: self.handle,
+                    })
+                }
             }
         }
     }
@@ -60,7 +70,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.reactor.start_detached(Op::Close { handle: self.handle });
+        self.reactor.start_detached(Op::Close {
+            handle: self.handle,
+        });
     }
 }
 
@@ -88,14 +100,22 @@ impl SendQueue {
         if self.broken.get() || self.pending.borrow().is_empty() {
             return None;
         }
-        let data = self.pending.replace(std::mem::take(&mut *self.spare.borrow_mut()));
+        let data = self
+            .pending
+            .replace(std::mem::take(&mut *self.spare.borrow_mut()));
         self.in_flight_bytes.set(data.len());
-        Some(Op::Send { socket: self.handle, data, done: 0 })
+        Some(Op::Send {
+            socket: self.handle,
+            data,
+            done: 0,
+        })
     }
 
     /// Takes a finished send in, and schedules the next.
     pub(crate) fn sent(self: Rc<Self>, reactor: &Reactor, op: Op, result: io::Result<Value>) {
-        let Op::Send { mut data, .. } = op else { unreachable!("only sends end here") };
+        let Op::Send { mut data, .. } = op else {
+            unreachable!("only sends end here")
+        };
         self.in_flight_bytes.set(0);
         if data.capacity() <= SPARE_BYTES_MAX {
             data.clear();
@@ -106,10 +126,15 @@ impl SendQueue {
             self.pending.borrow_mut().clear();
             // The receive side ends too, which is where the owner looks.
             if !self.closing.get() {
-                reactor.start_detached(Op::Shutdown { socket: self.handle });
+                reactor.start_detached(Op::Shutdown {
+                    socket: self.handle,
+                });
             }
         }
-        self.waiter.take().into_iter().for_each(std::task::Waker::wake);
+        self.waiter
+            .take()
+            .into_iter()
+            .for_each(std::task::Waker::wake);
         if !self.pending.borrow().is_empty() {
             reactor.mark_dirty(self);
             return;
@@ -121,7 +146,9 @@ impl SendQueue {
     pub(crate) fn idle(&self, reactor: &Reactor) {
         self.scheduled.set(false);
         if self.closing.get() {
-            reactor.start_detached(Op::Close { handle: self.handle });
+            reactor.start_detached(Op::Close {
+                handle: self.handle,
+            });
         }
     }
 }
@@ -147,7 +174,11 @@ impl Socket {
             waiter: RefCell::default(),
         });
         let received = Some(reactor.start_stream(Op::Recv { socket: handle }));
-        Self { reactor: reactor.clone(), queue, received }
+        Self {
+            reactor: reactor.clone(),
+            queue,
+            received,
+        }
     }
 
     /// Connects to `addr`.
@@ -156,7 +187,9 @@ impl Socket {
     /// What the operating system said.
     pub async fn connect(reactor: &Reactor, addr: SocketAddr) -> io::Result<Self> {
         let answer = reactor.start(Op::Connect { addr }).await.result?;
-        let Value::Handle(handle) = answer else { unreachable!("a connect answers a handle") };
+        let Value::Handle(handle) = answer else {
+            unreachable!("a connect answers a handle")
+        };
         Ok(Self::new(reactor, handle))
     }
 
@@ -168,13 +201,16 @@ impl Socket {
         self.reactor.driver().peer_addr(self.queue.handle)
     }
 
-    /// Returns the next received bytes; an empty chunk is the end. Nothing is lost when the future is dropped.
+    /// Returns the next received bytes; an empty chunk is the end. Nothing is lost when the future
+    /// is dropped.
     ///
     /// # Errors
     /// What the operating system said, `ConnectionReset` above all.
     pub async fn receive(&mut self) -> io::Result<Chunk> {
         // Absent only within drop.
-        let Some(stream) = self.received.as_mut() else { return Ok(Chunk::heap(Vec::new())) };
+        let Some(stream) = self.received.as_mut() else {
+            return Ok(Chunk::heap(Vec::new()));
+        };
         match std::future::poll_fn(|context| stream.poll_next(context)).await {
             Some(Ok(Value::Chunk(chunk))) => Ok(chunk),
             Some(Ok(other)) => unreachable!("receive answered {other:?}"),
@@ -189,10 +225,14 @@ impl Socket {
         self.received.as_ref().is_some_and(OpStream::has_next)
     }
 
-    /// Returns the half of this socket that sends; it may be kept apart and outlives the socket harmlessly.
+    /// Returns the half of this socket that sends; it may be kept apart and outlives the socket
+    /// harmlessly.
     #[must_use]
     pub fn sender(&self) -> SocketSender {
-        SocketSender { reactor: self.reactor.clone(), queue: Rc::clone(&self.queue) }
+        SocketSender {
+            reactor: self.reactor.clone(),
+            queue: Rc::clone(&self.queue),
+        }
     }
 
     /// Queues bytes; they leave at the end of the turn.
@@ -213,7 +253,9 @@ impl Drop for Socket {
         self.received = None;
         self.queue.closing.set(true);
         if !self.queue.scheduled.get() {
-            self.reactor.start_detached(Op::Close { handle: self.queue.handle });
+            self.reactor.start_detached(Op::Close {
+                handle: self.queue.handle,
+            });
         }
     }
 }
@@ -226,7 +268,8 @@ pub struct SocketSender {
 }
 
 impl SocketSender {
-    /// Queues bytes; they leave at the end of the turn. On a broken or closed socket they are dropped.
+    /// Queues bytes; they leave at the end of the turn. On a broken or closed socket they are
+    /// dropped.
     pub fn send(&self, bytes: &[u8]) {
         if bytes.is_empty() || self.queue.broken.get() || self.queue.closing.get() {
             return;
@@ -235,7 +278,8 @@ impl SocketSender {
         self.schedule();
     }
 
-    /// Queues the bytes of a vector and leaves it empty; no byte is copied when nothing else is queued.
+    /// Queues the bytes of a vector and leaves it empty; no byte is copied when nothing else is
+    /// queued.
     pub fn send_vec(&self, bytes: &mut Vec<u8>) {
         if bytes.is_empty() || self.queue.broken.get() || self.queue.closing.get() {
             bytes.clear();
@@ -280,7 +324,9 @@ impl SocketSender {
     /// Ends both directions; the receive side then ends too.
     pub fn shut_down(&self) {
         if !self.queue.closing.get() {
-            self.reactor.start_detached(Op::Shutdown { socket: self.queue.handle });
+            self.reactor.start_detached(Op::Shutdown {
+                socket: self.queue.handle,
+            });
         }
     }
 }

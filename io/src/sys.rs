@@ -21,7 +21,8 @@ impl EventFd {
         Ok(Self(File::from(owned)))
     }
 
-    /// Adds one to the counter. It cannot block before 2^64 - 1 signals, and an error has no cure here.
+    /// Adds one to the counter. It cannot block before 2^64 - 1 signals, and an error has no cure
+    /// here.
     pub(crate) fn signal(&self) {
         let _ = (&self.0).write(&1_u64.to_le_bytes());
     }
@@ -43,13 +44,20 @@ pub(crate) fn yield_cpu() {
 pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
     // SAFETY: the pointer and length describe `bytes`, which is writable for the whole call.
     let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if usize::try_from(n).is_ok_and(|n| n == bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if usize::try_from(n).is_ok_and(|n| n == bytes.len()) {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Returns the kernel's release, as `uname -r` prints it.
 #[must_use]
 pub fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Takes an exclusive lock on an open file; `Ok(false)` when another process holds it.
@@ -60,7 +68,11 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
         return Ok(true);
     }
     let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+    if error.kind() == io::ErrorKind::WouldBlock {
+        Ok(false)
+    } else {
+        Err(error)
+    }
 }
 
 /// Signals that ask the process to stop.
@@ -68,8 +80,8 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 pub struct StopSignals(libc::sigset_t);
 
 impl StopSignals {
-    /// Blocks SIGINT and SIGTERM for this thread and those it starts, so that [`StopSignals::wait`] can take them.
-    /// Call it before any other thread exists.
+    /// Blocks SIGINT and SIGTERM for this thread and those it starts, so that [`StopSignals::wait`]
+    /// can take them. Call it before any other thread exists.
     #[must_use]
     pub fn block() -> Self {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -113,7 +125,10 @@ pub fn stop_self() {
 /// Raises the limit of open files to the most that this process may have; returns it.
 #[must_use]
 pub fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the pointer is to a live rlimit.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return 1024;

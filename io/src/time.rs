@@ -1,5 +1,5 @@
-//! Points in time, as the reactor tells them. Not a clock: a [`Monotonic`] or a [`Wall`] is only ever made by a
-//! driver, so that the simulator owns every one of them.
+//! Points in time, as the reactor tells them. Not a clock: a [`Monotonic`] or a [`Wall`] is only
+//! ever made by a driver, so that the simulator owns every one of them.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -20,7 +20,10 @@ impl Add<Duration> for Monotonic {
     type Output = Self;
 
     fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

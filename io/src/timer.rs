@@ -63,7 +63,12 @@ impl Wheel {
         let deadline_tick = deadline.0.div_ceil(TICK_NS).max(self.now_tick + 1);
         self.sequence += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry { generation: 0, deadline_tick: 0, sequence: 0, waker: None });
+            self.entries.push(Entry {
+                generation: 0,
+                deadline_tick: 0,
+                sequence: 0,
+                waker: None,
+            });
             u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 timers")
         });
         let entry = &mut self.entries[index as usize];
@@ -103,7 +108,11 @@ impl Wheel {
         let level = level.unwrap_or(LEVELS - 1);
         let reach = (1_u64 << (SLOT_BITS as usize * LEVELS)) - 1;
         let tick = self.now_tick + distance.min(reach - (1 << (SLOT_BITS as usize * (LEVELS - 1))));
-        let tick = if level == LEVELS - 1 { tick } else { deadline_tick };
+        let tick = if level == LEVELS - 1 {
+            tick
+        } else {
+            deadline_tick
+        };
         let slot = slot_of(tick, level);
         self.levels[level][slot].push(index);
         self.occupied[level] |= 1 << slot;
@@ -135,7 +144,11 @@ impl Wheel {
             let current = self.now_tick >> shift;
             let position = u32::try_from(current & (SLOTS as u64 - 1)).expect("below 64");
             // Distance to the next occupied slot after the current one, 1..=64.
-            let ahead = self.occupied[level].rotate_right(position).rotate_right(1).trailing_zeros() + 1;
+            let ahead = self.occupied[level]
+                .rotate_right(position)
+                .rotate_right(1)
+                .trailing_zeros()
+                + 1;
             next = next.min((current + u64::from(ahead)) << shift);
         }
         next
@@ -176,7 +189,11 @@ impl Wheel {
     /// Returns when the wheel wants to be advanced next; early when a far timer has to come down a
     /// level.
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
-        if self.live == 0 { None } else { Some(Monotonic(self.next_busy_tick() * TICK_NS)) }
+        if self.live == 0 {
+            None
+        } else {
+            Some(Monotonic(self.next_busy_tick() * TICK_NS))
+        }
     }
 }
 
@@ -216,22 +233,36 @@ mod tests {
         for _ in 0..20_000 {
             let after = [3, 70, 5_000, 400_000, 40_000_000][rng.index(5)];
             let deadline_ms = now_ms + 1 + rng.below(after);
-            let fired = Fired { deadline_ms, log: Arc::clone(&log), count: Arc::clone(&count) };
-            let id = wheel.set(Monotonic(deadline_ms * TICK_NS), Waker::from(Arc::new(fired)));
+            let fired = Fired {
+                deadline_ms,
+                log: Arc::clone(&log),
+                count: Arc::clone(&count),
+            };
+            let id = wheel.set(
+                Monotonic(deadline_ms * TICK_NS),
+                Waker::from(Arc::new(fired)),
+            );
             pending.push((deadline_ms, id));
             if rng.below(10) == 0 {
                 let (_, id) = pending.swap_remove(rng.index(pending.len()));
                 wheel.cancel(id);
             }
             let next = wheel.next_deadline().map(|d| d.0 / TICK_NS);
-            assert!(pending.is_empty() || next.unwrap() <= pending.iter().map(|p| p.0).min().unwrap());
+            assert!(
+                pending.is_empty() || next.unwrap() <= pending.iter().map(|p| p.0).min().unwrap()
+            );
             now_ms += [0, 1, 9, 700][rng.index(4)];
             wheel.advance(Monotonic(now_ms * TICK_NS));
             let due = pending.iter().filter(|p| p.0 <= now_ms).count() as u64;
             pending.retain(|p| p.0 > now_ms);
             expected += due;
             assert_eq!(count.load(Ordering::Relaxed), expected);
-            assert!(log.lock().unwrap().drain(..).all(|deadline| deadline <= now_ms));
+            assert!(
+                log.lock()
+                    .unwrap()
+                    .drain(..)
+                    .all(|deadline| deadline <= now_ms)
+            );
         }
         assert_eq!(wheel.live, pending.len());
     }

@@ -1,5 +1,6 @@
-//! What only the kernel's ring has: threads that wake it, spinning, set-up errors, and what it must not do behind one's
-//! back (worker threads on the write path). What both drivers share is in `conformance`.
+//! What only the kernel's ring has: threads that wake it, spinning, set-up errors, and what it must
+//! not do behind one's back (worker threads on the write path). What both drivers share is in
+//! `conformance`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -31,7 +32,8 @@ fn options(dir: &Path, durability: Durability, inflight_max: usize) -> Options {
     }
 }
 
-/// Opens an empty log and waits until its spare segments are there; nothing where there is no direct IO.
+/// Opens an empty log and waits until its spare segments are there; nothing where there is no
+/// direct IO.
 fn open_log(reactor: &Reactor, options: &Options) -> Option<Wal> {
     let (own, wanted) = (reactor.clone(), options.clone());
     let recovered =
@@ -58,7 +60,8 @@ fn turn(reactor: &Reactor) {
     reactor.park(Some(reactor.now() + Duration::from_millis(5)), || false);
 }
 
-/// Counts the kernel's worker threads of this process: an op that needs one is slow, and was not meant to.
+/// Counts the kernel's worker threads of this process: an op that needs one is slow, and was not
+/// meant to.
 fn worker_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
@@ -66,7 +69,8 @@ fn worker_threads() -> usize {
     names.filter(|name| name.starts_with("iou-wrk")).count()
 }
 
-/// Set for the child process that a test starts of itself, so that no other test's threads are counted.
+/// Set for the child process that a test starts of itself, so that no other test's threads are
+/// counted.
 const ALONE: &str = "ASHLAR_TEST_ALONE";
 
 /// Runs one test of this program in a process of its own; says whether this is that process.
@@ -93,7 +97,8 @@ fn durable_appends_need_no_worker_threads() {
     let Some(mut wal) = open_log(&reactor, &options(dir.path(), Durability::Dsync, 4)) else {
         return;
     };
-    // Making segments reserves and syncs, which may take workers; they end some seconds later, or are counted now.
+    // Making segments reserves and syncs, which may take workers; they end some seconds later, or
+    // are counted now.
     let before = worker_threads();
     let mut most = 0;
     for _ in 0..200 {
@@ -263,6 +268,9 @@ fn another_thread_wakes_a_shard_that_sleeps() {
                 }
             }
             let from = Instant::now();
+            if next == 3_000 {
+                break;
+            }
             reactor.park(None, || !inbox.is_empty());
             assert!(
                 from.elapsed() < Duration::from_secs(20),
@@ -300,6 +308,7 @@ fn a_half_closed_peer_still_gets_its_answer() {
         client.read_to_end(&mut answer).unwrap();
         answer
     });
+    let own = reactor.clone();
     reactor.block_on(async move {
         let mut server = listener.accept().await.unwrap();
         let mut question = Vec::new();
@@ -313,6 +322,8 @@ fn a_half_closed_peer_still_gets_its_answer() {
         assert_eq!(question, b"question");
         server.send(&[9; 300_000]);
         server.sender().drained(0).await;
+        drop(server);
+        own.sleep(Duration::from_millis(5)).await;
     });
     assert_eq!(client.join().unwrap(), [9; 300_000]);
     reactor.shut_down();
@@ -369,10 +380,8 @@ fn start_errors_name_the_cause_and_the_cure() {
             rlim_max: 3,
         };
         // SAFETY: the pointer is to a live rlimit.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-            0
-        );
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        assert_eq!(result, 0);
         let error = Reactor::new(&Settings::default()).unwrap_err();
         assert!(matches!(error, StartError::Ring { .. }));
         assert!(

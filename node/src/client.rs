@@ -9,7 +9,7 @@
 //! 1. Commands of a connection run in the order in which they arrived; the next one is not begun
 //!    before the last was admitted.
 //! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of
-//!    replies and one more.
+//!    replies and one more, and the answers of other shards that it may await.
 
 use std::rc::Rc;
 
@@ -28,8 +28,6 @@ use crate::shared::ShardCounters;
 
 /// Replies that have not left the node before a connection stops taking commands, in bytes.
 pub const PENDING_BYTES: usize = 1 << 20;
-/// Commands on other shards that one connection may have under way.
-const REMOTE_MAX: usize = 1024;
 /// Longest carried-over buffer that is kept when it is empty, in bytes.
 const CARRY_KEPT_BYTES: usize = 64 << 10;
 
@@ -171,7 +169,10 @@ impl Client {
         match pause {
             Pause::Room => self.core.next_turn(false).await,
             Pause::Turn => self.core.next_turn(true).await,
-            Pause::Remote => self.connection.settled(REMOTE_MAX / 2).await,
+            Pause::Remote => {
+                let remote_max = self.connection.replies.borrow().remote_max();
+                self.connection.settled(remote_max / 2).await;
+            }
             Pause::Replies => {
                 self.connection.settled(0).await;
                 self.connection.sender.drained(PENDING_BYTES / 2).await;
@@ -294,9 +295,11 @@ impl Client {
         };
         let context = (self.session.database, self.session.version);
         if self.core.routes.shard_of(partition) != self.core.shard {
-            if self.connection.replies.borrow().remote() >= REMOTE_MAX {
+            let replies = self.connection.replies.borrow();
+            if replies.remote() >= replies.remote_max() {
                 return Some(Stop::Pause(Pause::Remote));
             }
+            drop(replies);
             self.core
                 .forward(&self.connection, partition, command, words, context);
             return None;

@@ -124,7 +124,10 @@ impl Format {
                 format.version
             ));
         }
-        if format.shards == 0 || format.segment_bytes == 0 || format.segment_bytes % 4096 != 0 {
+        if format.shards == 0
+            || format.segment_bytes == 0
+            || !format.segment_bytes.is_multiple_of(4096)
+        {
             return Err("its shards or segment_bytes are out of range".to_owned());
         }
         if !["dsync", "fdatasync", "none"].contains(&format.durability.as_str()) {
@@ -258,7 +261,11 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
     Ok(format)
 }
 
-fn check_order(keys: &[Vec<u8>]) -> Result<(), FormatError> {
+/// Checks that split keys ascend.
+///
+/// # Errors
+/// They do not.
+pub fn check_order(keys: &[Vec<u8>]) -> Result<(), FormatError> {
     let mut before: &[u8] = &[];
     for key in keys {
         if key.as_slice() <= before {

@@ -18,6 +18,11 @@ use crate::message::Ticket;
 /// Largest buffer of a slot that is kept for the next one, in bytes.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 const SPARES_MAX: usize = 4;
+/// Answers of other shards that a connection may await, at most and at first.
+const REMOTE_MAX: usize = 1024;
+const REMOTE_FIRST: usize = 64;
+/// Bytes that those answers may have together, going by the last one.
+const REMOTE_BYTES: usize = 4 << 20;
 
 /// What holds a slot back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +42,29 @@ struct Slot {
 }
 
 /// The replies of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replies {
     slots: VecDeque<Slot>,
-    held_bytes: usize,
+    /// Bytes of all slots but the last, which still grows.
+    closed_bytes: usize,
+    /// Answers of other shards that are awaited.
     remote: usize,
+    /// How many may be: few at first and where they are large, so that a connection cannot ask for
+    /// more memory than it reads.
+    remote_max: usize,
     spares: Vec<Vec<u8>>,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self {
+            slots: VecDeque::new(),
+            closed_bytes: 0,
+            remote: 0,
+            remote_max: REMOTE_FIRST,
+            spares: Vec::new(),
+        }
+    }
 }
 
 impl Replies {
@@ -55,7 +77,7 @@ impl Replies {
     /// Returns the bytes held back.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.closed_bytes + self.slots.back().map_or(0, |slot| slot.bytes.len())
     }
 
     /// Returns how many answers of other shards are awaited.
@@ -64,8 +86,23 @@ impl Replies {
         self.remote
     }
 
+    /// Returns how many answers of other shards may be awaited at once, for replies as large as the
+    /// last ones were.
+    #[must_use]
+    pub fn remote_max(&self) -> usize {
+        self.remote_max
+    }
+
+    fn push(&mut self, gate: Gate, bytes: Vec<u8>) {
+        self.closed_bytes += self.slots.back().map_or(0, |slot| slot.bytes.len());
+        self.slots.push_back(Slot { gate, bytes });
+    }
+
     /// Returns the buffer that the next reply is to be appended to. Follow it with
     /// [`Replies::wait`] when the reply waits.
+    ///
+    /// # Panics
+    /// Never: a slot is there when it is asked for.
     pub fn out(&mut self) -> &mut Vec<u8> {
         let closed = self
             .slots
@@ -73,10 +110,7 @@ impl Replies {
             .is_none_or(|slot| matches!(slot.gate, Gate::Remote(_)));
         if closed {
             let bytes = self.spares.pop().unwrap_or_default();
-            self.slots.push_back(Slot {
-                gate: Gate::Open,
-                bytes,
-            });
+            self.push(Gate::Open, bytes);
         }
         &mut self.slots.back_mut().expect("pushed above").bytes
     }
@@ -98,48 +132,45 @@ impl Replies {
             // Another partition's replies: this one needs a slot of its own.
             Gate::Applied { .. } | Gate::Remote(_) => {
                 let bytes = slot.bytes.split_off(from);
-                self.slots.push_back(Slot {
-                    gate: Gate::Applied { partition, index },
-                    bytes,
-                });
+                self.push(Gate::Applied { partition, index }, bytes);
             }
         }
     }
 
     /// Adds the place of a reply that another shard will send.
     pub fn await_remote(&mut self, ticket: Ticket) {
-        // A slot that `out` made and nothing was written to would hold nothing back; it goes.
-        if self
-            .slots
-            .back()
-            .is_some_and(|slot| slot.bytes.is_empty() && slot.gate == Gate::Open)
-        {
-            self.slots.pop_back();
+        match self.slots.back_mut() {
+            // One that `out` made and nothing was written to.
+            Some(slot) if slot.bytes.is_empty() && slot.gate == Gate::Open => {
+                slot.gate = Gate::Remote(ticket);
+            }
+            _ => self.push(Gate::Remote(ticket), Vec::new()),
         }
-        self.slots.push_back(Slot {
-            gate: Gate::Remote(ticket),
-            bytes: Vec::new(),
-        });
         self.remote += 1;
     }
 
     /// Fills the place of a reply that another shard has sent.
     pub fn fill(&mut self, ticket: Ticket, bytes: Vec<u8>) {
-        if let Some(slot) = self
-            .slots
-            .iter_mut()
-            .find(|slot| slot.gate == Gate::Remote(ticket))
-        {
-            self.held_bytes += bytes.len();
-            *slot = Slot {
-                gate: Gate::Open,
-                bytes,
-            };
-            self.remote -= 1;
+        let gate = Gate::Remote(ticket);
+        let Some(at) = self.slots.iter().position(|slot| slot.gate == gate) else {
+            return;
+        };
+        if at + 1 < self.slots.len() {
+            self.closed_bytes += bytes.len();
         }
+        let fitting = (REMOTE_BYTES / bytes.len().max(1)).clamp(1, REMOTE_MAX);
+        self.remote_max = (self.remote_max + 1).min(fitting);
+        self.slots[at] = Slot {
+            gate: Gate::Open,
+            bytes,
+        };
+        self.remote -= 1;
     }
 
     /// Sends what may leave. `applied` tells the applied index of a partition of this shard.
+    ///
+    /// # Panics
+    /// Never: a slot that was looked at is there.
     pub fn release(&mut self, sender: &SocketSender, applied: impl Fn(usize) -> Index) {
         while let Some(slot) = self.slots.front() {
             let open = match slot.gate {
@@ -156,6 +187,42 @@ impl Replies {
                 self.spares.push(slot.bytes);
             }
         }
-        self.held_bytes = self.slots.iter().map(|slot| slot.bytes.len()).sum();
+        let closed = self.slots.iter().rev().skip(1);
+        self.closed_bytes = closed.map(|slot| slot.bytes.len()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_written_counts_as_held() {
+        let mut replies = Replies::default();
+        replies.out().extend_from_slice(b"+OK\r\n");
+        assert_eq!(replies.held_bytes(), 5);
+        replies.wait(0, Index(1), 0);
+        replies.out().extend_from_slice(b"+PONG\r\n");
+        replies.await_remote(Ticket(1));
+        replies.out().extend_from_slice(b":1\r\n");
+        assert_eq!(replies.held_bytes(), 16);
+        replies.fill(Ticket(1), b"$1\r\nx\r\n".to_vec());
+        assert_eq!(replies.held_bytes(), 23);
+        assert_eq!(replies.remote(), 0);
+    }
+
+    #[test]
+    fn large_answers_of_other_shards_leave_room_for_few() {
+        let mut replies = Replies::default();
+        let mut answer = |n: u64, bytes: usize| {
+            replies.await_remote(Ticket(n));
+            replies.fill(Ticket(n), vec![b'x'; bytes]);
+            replies.remote_max()
+        };
+        let small = (1..2000).map(|n| answer(n, 5)).last();
+        assert_eq!(small, Some(REMOTE_MAX));
+        assert_eq!(answer(2000, 1 << 20), 4);
+        assert_eq!(answer(2001, 64 << 20), 1);
+        assert_eq!(answer(2002, 5), 2);
     }
 }

@@ -15,6 +15,9 @@ pub struct Routes {
 impl Routes {
     /// Cuts all keys at `boundaries` (internal keys, ascending) and gives the partitions to
     /// `shards` shards in turn.
+    ///
+    /// # Panics
+    /// Without a shard.
     #[must_use]
     pub fn new(boundaries: &[Vec<u8>], shards: u32) -> Self {
         assert!(shards > 0, "a node has at least one shard");
@@ -48,6 +51,9 @@ impl Routes {
     }
 
     /// Returns the shard that owns a partition.
+    ///
+    /// # Panics
+    /// With more than 2^32 partitions.
     #[must_use]
     pub fn shard_of(&self, partition: usize) -> u32 {
         u32::try_from(partition).expect("partitions are counted in u32") % self.shards

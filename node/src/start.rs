@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
@@ -23,6 +24,9 @@ use crate::shared::{Facts, Shared};
 
 /// Messages that a shard's inbox has room for.
 pub const INBOX_MESSAGES: usize = 8192;
+/// How often a start tries for an address that is in use, and how long it pauses between two tries: a second in all.
+const ADDRESS_TRIES: u32 = 50;
+const ADDRESS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a node could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +115,8 @@ pub fn make_format(
     shards: Option<u32>,
     split_at: Vec<Vec<u8>>,
 ) -> Result<Format, NodeError> {
+    // What is refused leaves nothing behind, not even a lock file.
+    format::check_order(&split_at)?;
     read_format(&config.data)?;
     let _lock = DirLock::acquire(&config.data)?;
     make_locked(config, shards, split_at)
@@ -136,21 +142,40 @@ fn make_locked(
         },
         split_at,
     };
-    let reactor = Reactor::new(&Settings {
-        chunk_count: 16,
-        registered_blocks: 0,
-        ..Settings::default()
-    })?;
+    let reactor = small_reactor()?;
     let (machine, data) = (reactor.clone(), config.data.clone());
     Ok(reactor.block_on(async move { format::make(&machine, &data, &choice).await })?)
 }
 
-fn read_format(data: &Path) -> Result<Option<Format>, NodeError> {
-    let reactor = Reactor::new(&Settings {
+/// Makes a reactor for what is done before there are shards.
+fn small_reactor() -> Result<Reactor, NodeError> {
+    Ok(Reactor::new(&Settings {
         chunk_count: 16,
         registered_blocks: 0,
         ..Settings::default()
-    })?;
+    })?)
+}
+
+/// Returns the address to listen on once it is free. The kernel frees the sockets of a killed node a
+/// little after the process is gone, and who restarts it at once should not have to know.
+fn free_address(addr: SocketAddr) -> Result<SocketAddr, NodeError> {
+    let reactor = small_reactor()?;
+    let mut tries = ADDRESS_TRIES;
+    loop {
+        tries -= 1;
+        match ashlar_io::check_address(addr) {
+            Ok(listen) => return Ok(listen),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {
+                let machine = reactor.clone();
+                reactor.block_on(async move { machine.sleep(ADDRESS_PAUSE).await });
+            }
+            Err(error) => return Err(NodeError::Address { addr, error }),
+        }
+    }
+}
+
+fn read_format(data: &Path) -> Result<Option<Format>, NodeError> {
+    let reactor = small_reactor()?;
     let (machine, data) = (reactor.clone(), data.to_owned());
     Ok(reactor.block_on(async move { format::read(&machine, &data).await })?)
 }
@@ -175,10 +200,7 @@ fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
 /// Something is refused, in use, damaged, or misconfigured; nothing goes on running.
 pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
     let cpus = cpus(&config)?;
-    let listen = ashlar_io::check_address(config.listen).map_err(|error| NodeError::Address {
-        addr: config.listen,
-        error,
-    })?;
+    let listen = free_address(config.listen)?;
     // A directory that holds something else is refused before a lock file is put in it.
     read_format(&config.data)?;
     let lock = DirLock::acquire(&config.data)?;

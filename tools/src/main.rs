@@ -50,8 +50,18 @@ enum Inspect {
 
 fn main() -> ExitCode {
     let result = match Cli::parse() {
-        Cli { command: None, start } | Cli { command: Some(Command::Start(start)), .. } => node::start(start),
-        Cli { command: Some(command), .. } => run(command),
+        Cli {
+            command: None,
+            start,
+        }
+        | Cli {
+            command: Some(Command::Start(start)),
+            ..
+        } => node::start(start),
+        Cli {
+            command: Some(command),
+            ..
+        } => run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -48,14 +48,31 @@ impl StartArgs {
         let mut config = match &self.config {
             None => Config::defaults(),
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("cannot read configuration file {}: {error}", path.display()))?;
-                Config::parse(&text, &path.display().to_string()).map_err(|error| error.to_string())?
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    format!("cannot read configuration file {}: {error}", path.display())
+                })?;
+                Config::parse(&text, &path.display().to_string())
+                    .map_err(|error| error.to_string())?
             }
         };
-        let Self { data, listen, cpus, memory, set, .. } = self;
-        let overrides = Overrides { data, listen, cpus, memory, set };
-        config.override_with(&overrides).map_err(|error| error.to_string())?;
+        let Self {
+            data,
+            listen,
+            cpus,
+            memory,
+            set,
+            ..
+        } = self;
+        let overrides = Overrides {
+            data,
+            listen,
+            cpus,
+            memory,
+            set,
+        };
+        config
+            .override_with(&overrides)
+            .map_err(|error| error.to_string())?;
         Ok(config)
     }
 }
@@ -63,19 +80,28 @@ impl StartArgs {
 /// Starts a node and runs it until a signal stops it.
 pub(crate) fn start(args: StartArgs) -> Result<(), String> {
     let signals = StopSignals::block();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     let config = args.load()?;
     let warnings = config.warnings();
     let data = config.data.clone();
     let open_files = ashlar_io::raise_open_files();
     let clients_max = u64::from(config.client.clients_max);
     let (node, ready) = start::start(config).map_err(|error| error.to_string())?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings
+        .iter()
+        .for_each(|warning| eprintln!("warning: {warning}"));
     if open_files < clients_max + 64 {
-        eprintln!("warning: the limit of open files is {open_files}: fewer than client.clients_max = {clients_max} can connect (ulimit -n)");
+        eprintln!(
+            "warning: the limit of open files is {open_files}: fewer than client.clients_max = {clients_max} can connect (ulimit -n)"
+        );
     }
     greet(&ready, &data);
-    let stopped = node.run_until(signals, |name| println!("{name}: stopping; everything acknowledged is on disk"));
+    let stopped = node.run_until(signals, |name| {
+        println!("{name}: stopping; everything acknowledged is on disk")
+    });
     if let Err(error) = stopped {
         // What is acknowledged must not grow by another byte.
         eprintln!("ashlar: {error}");
@@ -86,30 +112,62 @@ pub(crate) fn start(args: StartArgs) -> Result<(), String> {
 }
 
 fn greet(ready: &Ready, data: &std::path::Path) {
-    let Ready { listen, format, cpus, memory_bytes, formatted, recovery } = ready;
+    let Ready {
+        listen,
+        format,
+        cpus,
+        memory_bytes,
+        formatted,
+        recovery,
+    } = ready;
     let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
     let made = if *formatted { ", formatted now" } else { "" };
     println!("ashlar {} listens on {listen}", env!("CARGO_PKG_VERSION"));
-    println!("  data     {} (durable by {:?}{made})", data.display(), format.durability());
+    println!(
+        "  data     {} (durable by {:?}{made})",
+        data.display(),
+        format.durability()
+    );
     let mut unique = cpus.clone();
     unique.sort_unstable();
     unique.dedup();
-    let shared = if unique.len() < cpus.len() { "; shards share CPUs, since the data directory was formatted for more" } else { "" };
+    let shared = if unique.len() < cpus.len() {
+        "; shards share CPUs, since the data directory was formatted for more"
+    } else {
+        ""
+    };
     println!("  shards   {} on CPUs {unique:?}{shared}", cpus.len());
     println!("  memory   {} MiB for data", memory_bytes >> 20);
     if recovery.entries > 0 {
-        let torn = if recovery.torn { "; a torn, unacknowledged tail was cut" } else { "" };
-        println!("  log      {} entries, {} MiB recovered{torn}", recovery.entries, recovery.bytes >> 20);
+        let torn = if recovery.torn {
+            "; a torn, unacknowledged tail was cut"
+        } else {
+            ""
+        };
+        println!(
+            "  log      {} entries, {} MiB recovered{torn}",
+            recovery.entries,
+            recovery.bytes >> 20
+        );
     }
-    println!("  try      redis-cli -h {} -p {}", listen.ip(), listen.port());
+    println!(
+        "  try      redis-cli -h {} -p {}",
+        listen.ip(),
+        listen.port()
+    );
 }
 
 /// Makes a data directory.
 pub(crate) fn format(args: FormatArgs) -> Result<(), String> {
-    let FormatArgs { start, shards, split_at } = args;
+    let FormatArgs {
+        start,
+        shards,
+        split_at,
+    } = args;
     let config = start.load()?;
     let boundaries = split_at.into_iter().map(String::into_bytes).collect();
-    let format = start::make_format(&config, shards, boundaries).map_err(|error| error.to_string())?;
+    let format =
+        start::make_format(&config, shards, boundaries).map_err(|error| error.to_string())?;
     println!(
         "formatted {}: {} shards, {} partitions, segments of {} MiB, durable by {:?}",
         config.data.display(),

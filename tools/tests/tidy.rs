@@ -1,8 +1,9 @@
 //! The habits of this repository, checked: `cargo test` is the whole gate.
 //!
-//! Each rule is a function from one file to its findings (`tidy/rules.rs`) and one test here that walks the repository.
-//! `tidy/plants.rs` plants a violation of every rule, so that none of them is unable to fail. This is not a parser of
-//! Rust: `tidy/source.rs` blanks comments and strings, and the rules look at words and braces.
+//! Each rule is a function from one file to its findings (`tidy/rules.rs`) and one test here that
+//! walks the repository. `tidy/plants.rs` plants a violation of every rule, so that none of them is
+//! unable to fail. This is not a parser of Rust: `tidy/source.rs` blanks comments and strings, and
+//! the rules look at words and braces.
 
 #[path = "tidy/plants.rs"]
 mod plants;
@@ -32,7 +33,8 @@ fn files() -> Vec<File> {
     files
 }
 
-/// Adds the files below `directory`; build output, data and hidden folders other than `.ci` are not ours.
+/// Adds the files below `directory`; build output, data and hidden folders other than `.ci` are not
+/// ours.
 fn collect(root: &Path, directory: &Path, files: &mut Vec<File>) {
     let entries = fs::read_dir(directory).expect("a directory of the repository can be listed");
     for entry in entries {

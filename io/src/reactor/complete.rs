@@ -1,5 +1,5 @@
-//! What completions do to the slots: answers for futures, streams that go on, pause or starve, sends that go on.
-//! Not how they are taken from the driver.
+//! What completions do to the slots: answers for futures, streams that go on, pause or starve,
+//! sends that go on. Not how they are taken from the driver.
 //!
 //! Invariant: a slot is freed here, or by the future that took the answer of a [`State::Done`].
 
@@ -27,7 +27,9 @@ impl Reactor {
             self.complete_stream(id, stream, result, more);
             return;
         }
-        let Some(result) = self.advance(id, state, result) else { return };
+        let Some(result) = self.advance(id, state, result) else {
+            return;
+        };
         if matches!(state, State::Orphan { .. }) {
             if !more {
                 drop(slots.free(id));
@@ -53,10 +55,18 @@ impl Reactor {
         }
     }
 
-    /// Moves a partly done read, write or send forward and starts the rest; returns the final answer once there is one.
-    fn advance(&self, id: OpId, state: &mut State, result: io::Result<Value>) -> Option<io::Result<Value>> {
-        // An orphan goes on too: what was begun of a write is not left half done because nobody waits for it.
-        let (State::Single { op, .. } | State::Send { op, .. } | State::Orphan { op }) = state else {
+    /// Moves a partly done read, write or send forward and starts the rest; returns the final
+    /// answer once there is one.
+    fn advance(
+        &self,
+        id: OpId,
+        state: &mut State,
+        result: io::Result<Value>,
+    ) -> Option<io::Result<Value>> {
+        // An orphan goes on too: what was begun of a write is not left half done because nobody
+        // waits for it.
+        let (State::Single { op, .. } | State::Send { op, .. } | State::Orphan { op }) = state
+        else {
             return Some(result);
         };
         let count = match &result {
@@ -64,7 +74,8 @@ impl Reactor {
             Err(error) if is_transient(error) => 0,
             _ => return Some(result),
         };
-        let (done, total) = if let Op::ReadAt { buf, done, .. } | Op::WriteAt { buf, done, .. } = op {
+        let (done, total) = if let Op::ReadAt { buf, done, .. } | Op::WriteAt { buf, done, .. } = op
+        {
             (done, buf.len())
         } else if let Op::Send { data, done, .. } = op {
             (done, data.len())
@@ -92,7 +103,13 @@ impl Reactor {
         }
     }
 
-    fn complete_stream(&self, id: OpId, stream: &mut Stream, result: io::Result<Value>, more: bool) {
+    fn complete_stream(
+        &self,
+        id: OpId,
+        stream: &mut Stream,
+        result: io::Result<Value>,
+        more: bool,
+    ) {
         let result = match (&stream.op, result) {
             (Op::Recv { .. }, Ok(Value::Count(_))) => Ok(Value::Chunk(Chunk::heap(Vec::new()))),
             // Streams that nobody reads must not hold the buffers that the others wait for.
@@ -105,7 +122,11 @@ impl Reactor {
         if let Err(error) = &result {
             if stream.pausing && error.raw_os_error() == Some(libc::ECANCELED) {
                 stream.pausing = false;
-                stream.waiter.take().into_iter().for_each(std::task::Waker::wake);
+                stream
+                    .waiter
+                    .take()
+                    .into_iter()
+                    .for_each(std::task::Waker::wake);
                 return;
             }
             let out_of_buffers = error.raw_os_error() == Some(libc::ENOBUFS);
@@ -113,7 +134,8 @@ impl Reactor {
                 self.count(|counters| counters.starved += 1);
             }
             if out_of_buffers || is_transient(error) && !more {
-                // With answers in its queue it is as good as paused: who takes the last one arms it again.
+                // With answers in its queue it is as good as paused: who takes the last one arms it
+                // again.
                 if stream.queue.is_empty() {
                     self.0.starved.borrow_mut().push(id);
                 }
@@ -131,7 +153,11 @@ impl Reactor {
             stream.pausing = true;
             self.0.driver.borrow_mut().cancel(id);
         }
-        stream.waiter.take().into_iter().for_each(std::task::Waker::wake);
+        stream
+            .waiter
+            .take()
+            .into_iter()
+            .for_each(std::task::Waker::wake);
     }
 
     pub(super) fn has_starved_work(&self) -> bool {
@@ -175,8 +201,8 @@ impl Reactor {
     }
 }
 
-/// Turns the number that the kernel answers an open or accept with into the handle that it is, also for nobody: an
-/// orphan's file must be closed.
+/// Turns the number that the kernel answers an open or accept with into the handle that it is, also
+/// for nobody: an orphan's file must be closed.
 fn handle_of(state: &State, result: io::Result<Value>) -> io::Result<Value> {
     let op = match state {
         State::Single { op, .. } | State::Orphan { op } => op,
@@ -184,9 +210,9 @@ fn handle_of(state: &State, result: io::Result<Value>) -> io::Result<Value> {
         State::Send { .. } | State::Free | State::Done(_) => return result,
     };
     match (op, result) {
-        (Op::Open { .. } | Op::Accept { .. }, Ok(Value::Count(fd))) => {
-            Ok(Value::Handle(Handle(i32::try_from(fd).expect("descriptors are ints"))))
-        }
+        (Op::Open { .. } | Op::Accept { .. }, Ok(Value::Count(fd))) => Ok(Value::Handle(Handle(
+            i32::try_from(fd).expect("descriptors are ints"),
+        ))),
         (_, result) => result,
     }
 }
@@ -199,7 +225,10 @@ fn is_transient(error: &io::Error) -> bool {
 fn is_durable(state: &State) -> bool {
     match state {
         State::Single { op, .. } | State::Orphan { op } => {
-            matches!(op, Op::WriteAt { durable: true, .. } | Op::Sync { .. } | Op::SyncDir { .. })
+            matches!(
+                op,
+                Op::WriteAt { durable: true, .. } | Op::Sync { .. } | Op::SyncDir { .. }
+            )
         }
         State::Free | State::Done(_) | State::Send { .. } | State::Stream(_) => false,
     }

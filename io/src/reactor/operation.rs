@@ -1,4 +1,5 @@
-//! The owner's end of one op in flight: a future, or something to look at each turn. Not its bytes, which its slot owns.
+//! The owner's end of one op in flight: a future, or something to look at each turn. Not its bytes,
+//! which its slot owns.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,7 +22,9 @@ impl Operation {
         let mut slots = self.reactor.0.slots.borrow_mut();
         match slots.state_mut(id) {
             Some(State::Done(_)) => {
-                let State::Done(finished) = slots.free(id) else { unreachable!("just matched") };
+                let State::Done(finished) = slots.free(id) else {
+                    unreachable!("just matched")
+                };
                 self.id = None;
                 Some(finished)
             }
@@ -51,7 +54,9 @@ impl Drop for Operation {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let mut slots = self.reactor.0.slots.borrow_mut();
-        let Some(state) = slots.state_mut(id) else { return };
+        let Some(state) = slots.state_mut(id) else {
+            return;
+        };
         match std::mem::replace(state, State::Free) {
             State::Done(finished) => {
                 drop(slots.free(id));

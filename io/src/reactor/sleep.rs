@@ -23,7 +23,9 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let mut timers = self.reactor.0.timers.borrow_mut();
-        let still_set = self.timer.is_some_and(|id| timers.rewake(id, context.waker()));
+        let still_set = self
+            .timer
+            .is_some_and(|id| timers.rewake(id, context.waker()));
         if !still_set {
             let id = timers.set(self.deadline, context.waker().clone());
             drop(timers);

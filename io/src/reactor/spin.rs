@@ -7,8 +7,9 @@ use crate::uring;
 
 /// Spins before sleeping when that has paid off lately.
 ///
-/// A shard that spins on the CPU that must finish its durable write delays that write by a scheduler tick (4 ms were
-/// measured at HZ=250), so there is no spin while one is in flight, and each round gives the CPU away.
+/// A shard that spins on the CPU that must finish its durable write delays that write by a
+/// scheduler tick (4 ms were measured at HZ=250), so there is no spin while one is in flight, and
+/// each round gives the CPU away.
 #[derive(Debug)]
 pub(super) struct Spin {
     max: Duration,

@@ -1,6 +1,7 @@
 //! The owner's end of a stream op: connections that come in, bytes that are received.
 //!
-//! Invariant: answers lie in the stream's slot until they are taken, so a dropped future loses none.
+//! Invariant: answers lie in the stream's slot until they are taken, so a dropped future loses
+//! none.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -18,9 +19,14 @@ pub(crate) struct OpStream {
 
 impl OpStream {
     /// Takes the next answer; `None` after the last.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Value>>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Value>>> {
         let mut slots = self.reactor.0.slots.borrow_mut();
-        let Some(State::Stream(stream)) = slots.state_mut(self.id) else { unreachable!("a stream owns its slot") };
+        let Some(State::Stream(stream)) = slots.state_mut(self.id) else {
+            unreachable!("a stream owns its slot")
+        };
         if let Some(answer) = stream.queue.pop_front() {
             return Poll::Ready(Some(answer));
         }
@@ -47,18 +53,24 @@ impl OpStream {
 impl Drop for OpStream {
     fn drop(&mut self) {
         let mut slots = self.reactor.0.slots.borrow_mut();
-        let Some(state) = slots.state_mut(self.id) else { return };
+        let Some(state) = slots.state_mut(self.id) else {
+            return;
+        };
         let State::Stream(stream) = std::mem::replace(state, State::Free) else {
             unreachable!("a stream owns its slot")
         };
-        let Stream { op, armed, queue, .. } = *stream;
+        let Stream {
+            op, armed, queue, ..
+        } = *stream;
         if armed {
             *state = State::Orphan { op };
         } else {
             drop(slots.free(self.id));
         }
         drop(slots);
-        queue.into_iter().for_each(|answer| self.reactor.close_orphan(answer));
+        queue
+            .into_iter()
+            .for_each(|answer| self.reactor.close_orphan(answer));
         if armed {
             self.reactor.0.driver.borrow_mut().cancel(self.id);
         }

@@ -1,9 +1,10 @@
-//! The clocks of one simulated node: a monotonic clock that drifts, and a wall clock that drifts, is off and jumps.
-//! Not virtual time itself, which belongs to the world.
+//! The clocks of one simulated node: a monotonic clock that drifts, and a wall clock that drifts,
+//! is off and jumps. Not virtual time itself, which belongs to the world.
 //!
 //! Invariants:
 //! 1. The monotonic clock never goes back, and its rate never changes.
-//! 2. A jump is drawn when the wall clock is read and its time has come, so an idle world has no events for it.
+//! 2. A jump is drawn when the wall clock is read and its time has come, so an idle world has no
+//!    events for it.
 
 use super::faults::ClockFaults;
 use crate::rng::Rng;

@@ -1,8 +1,8 @@
-//! Ways between nodes that are cut: what is on them waits, and after long enough its sender gives up.
-//! Not partitions of a cluster as such: each cut is one way between two nodes.
+//! Ways between nodes that are cut: what is on them waits, and after long enough its sender gives
+//! up. Not partitions of a cluster as such: each cut is one way between two nodes.
 //!
-//! Invariant: what was held arrives after the way is mended, in its order, unless its sender gave up; then a reset
-//! arrives.
+//! Invariant: what was held arrives after the way is mended, in its order, unless its sender gave
+//! up; then a reset arrives.
 
 use super::heap::{EndId, Kind};
 use super::state::State;

@@ -1,5 +1,5 @@
-//! How shards and nodes end: a driver that is dropped, a process that is killed, a machine without power.
-//! Not what a disk makes of it (`inode.rs`, `names.rs`).
+//! How shards and nodes end: a driver that is dropped, a process that is killed, a machine without
+//! power. Not what a disk makes of it (`inode.rs`, `names.rs`).
 
 use super::disk::Effect;
 use super::state::{Object, State};

@@ -1,8 +1,9 @@
-//! One simulated disk: its files by name, its space, and what it does when ops complete or power is lost.
-//! Not when ops complete nor which of them fail (`files.rs`); not how content and names survive (`inode.rs`,
-//! `names.rs`).
+//! One simulated disk: its files by name, its space, and what it does when ops complete or power is
+//! lost. Not when ops complete nor which of them fail (`files.rs`); not how content and names
+//! survive (`inode.rs`, `names.rs`).
 //!
-//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash, and no longer.
+//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash, and no
+//! longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,8 +1,8 @@
-//! The driver of one simulated shard: the same seam as the kernel's.
-//! Not a place for behaviour: every operation is done by the world's state.
+//! The driver of one simulated shard: the same seam as the kernel's. Not a place for behaviour:
+//! every operation is done by the world's state.
 //!
-//! Invariant: a driver belongs to one life of its shard. After the node has crashed it does nothing more, and
-//! answers nothing.
+//! Invariant: a driver belongs to one life of its shard. After the node has crashed it does nothing
+//! more, and answers nothing.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -99,7 +99,8 @@ impl Driver {
         }
     }
 
-    /// Asks for an op to end early; it still completes, with `ECANCELED` or with what came first. Disk ops ignore it.
+    /// Asks for an op to end early; it still completes, with `ECANCELED` or with what came first.
+    /// Disk ops ignore it.
     pub(crate) fn cancel(&mut self, id: OpId) {
         let mut world = self.state.borrow_mut();
         if self.is_alive(&world) {
@@ -113,7 +114,8 @@ impl Driver {
         out.append(&mut world.shards[self.index as usize].completed);
     }
 
-    /// Says when the shard wants its next turn if nothing happens; a deadline that has passed asks for one at once.
+    /// Says when the shard wants its next turn if nothing happens; a deadline that has passed asks
+    /// for one at once.
     pub(crate) fn park(&mut self, deadline: Option<Monotonic>) {
         let mut world = self.state.borrow_mut();
         if self.is_alive(&world) {

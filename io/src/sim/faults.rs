@@ -34,7 +34,8 @@ pub struct DiskFaults {
     pub read_error: f64,
     /// A write fails with `EIO`; any part of it may have been written.
     pub write_error: f64,
-    /// A sync fails with `EIO` once; what it should have made durable is clean from then on, and may be lost.
+    /// A sync fails with `EIO` once; what it should have made durable is clean from then on, and
+    /// may be lost.
     pub sync_error: f64,
     /// A growing write or a reservation fails with `ENOSPC`.
     pub no_space: f64,
@@ -46,7 +47,8 @@ pub struct DiskFaults {
     pub misdirect: f64,
     /// A write is acknowledged and not done. A node alone cannot repair this.
     pub lost_write: f64,
-    /// Nodes whose disks may rot, misdirect and lose (bit `n` for node `n`; nodes above 63 never do).
+    /// Nodes whose disks may rot, misdirect and lose (bit `n` for node `n`; nodes above 63 never
+    /// do).
     pub damaged_nodes: u64,
     /// What becomes of an un-synced sector in a crash.
     pub crash: CrashFates,
@@ -113,7 +115,8 @@ pub struct ScheduleFaults {
 }
 
 impl Faults {
-    /// Returns a world where nothing goes wrong. Latencies stay, and a crash still tears what was not synced.
+    /// Returns a world where nothing goes wrong. Latencies stay, and a crash still tears what was
+    /// not synced.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -132,8 +135,9 @@ impl Faults {
         }
     }
 
-    /// Switches each class on or off by coin and then picks rates. Faults that lose what a disk acknowledged
-    /// (misdirected and lost writes) stay off: only runs that have a healthy majority may switch them on.
+    /// Switches each class on or off by coin and then picks rates. Faults that lose what a disk
+    /// acknowledged (misdirected and lost writes) stay off: only runs that have a healthy majority
+    /// may switch them on.
     #[must_use]
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::none();

@@ -1,9 +1,9 @@
-//! What file operations do on a simulated disk, how long they take and how they fail.
-//! Not what the disk holds (`disk.rs`).
+//! What file operations do on a simulated disk, how long they take and how they fail. Not what the
+//! disk holds (`disk.rs`).
 //!
 //! Invariants:
-//! 1. A read shows the content as of its submission; a write is visible, and with `durable` durable, when it
-//!    completes; a sync covers what had completed when it was submitted.
+//! 1. A read shows the content as of its submission; a write is visible, and with `durable`
+//!    durable, when it completes; a sync covers what had completed when it was submitted.
 //! 2. Names, sizes and reservations change at submission, and are durable after a sync.
 //! 3. Every op on a `direct` file keeps to multiples of 4 KiB, or fails with `EINVAL`.
 
@@ -75,7 +75,8 @@ impl State {
         hit
     }
 
-    /// Like `disk_chance`, for faults that lose what a disk held: only on the nodes that may suffer them.
+    /// Like `disk_chance`, for faults that lose what a disk held: only on the nodes that may suffer
+    /// them.
     fn damage_chance(&mut self, shard: u32, p: f64, name: &'static str) -> bool {
         let node = self.shards[shard as usize].node;
         let allowed = 1_u64.checked_shl(node).unwrap_or(0) & self.faults.disk.damaged_nodes != 0;
@@ -184,7 +185,8 @@ impl State {
             at: offset + done as u64,
             len: buf.len() - done,
         };
-        // As in Linux, a read that begins at the end of the file answers before its alignment is looked at.
+        // As in Linux, a read that begins at the end of the file answers before its alignment is
+        // looked at.
         if span.at >= self.inode(shard, file).size() {
             return Ok(Value::Count(0));
         }
@@ -241,7 +243,8 @@ impl State {
         }
     }
 
-    /// Settles the fate of a write: what it will answer, where it will land and how many bytes of it.
+    /// Settles the fate of a write: what it will answer, where it will land and how many bytes of
+    /// it.
     fn write_now(
         &mut self,
         shard: u32,

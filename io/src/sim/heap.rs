@@ -1,5 +1,5 @@
-//! What will happen in a simulated world, in order of time, and the rolling hash of what has happened.
-//! Not the meaning of events (see `state.rs`).
+//! What will happen in a simulated world, in order of time, and the rolling hash of what has
+//! happened. Not the meaning of events (see `state.rs`).
 //!
 //! Invariant: of two events at the same time the one that was scheduled first comes first.
 

@@ -1,5 +1,6 @@
-//! The content of one simulated file: what is visible, what is durable, and what a crash makes of the difference.
-//! Not names (see `names.rs`) and not the timing or the errors of operations (see `files.rs`).
+//! The content of one simulated file: what is visible, what is durable, and what a crash makes of
+//! the difference. Not names (see `names.rs`) and not the timing or the errors of operations (see
+//! `files.rs`).
 //!
 //! ```text
 //!  read: newest first     dirty        written since the last sync was submitted
@@ -9,10 +10,10 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A sector that is in no layer reads as zeros; an all-zero sector over nothing is not stored, so pre-zeroed
-//!    files cost nothing.
-//! 2. Only `durable` and `durable_size` are left after a crash, and no byte at or past the size is stored other
-//!    than as zero.
+//! 1. A sector that is in no layer reads as zeros; an all-zero sector over nothing is not stored,
+//!    so pre-zeroed files cost nothing.
+//! 2. Only `durable` and `durable_size` are left after a crash, and no byte at or past the size is
+//!    stored other than as zero.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,8 @@ pub(super) struct Inode {
     pub(super) open: u32,
 }
 
-/// The sectors that `len` bytes at `offset` touch: index, range within the sector, range within the bytes.
+/// The sectors that `len` bytes at `offset` touch: index, range within the sector, range within the
+/// bytes.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -133,7 +135,8 @@ impl Inode {
             .map(|sector| &**sector)
     }
 
-    /// Reads what is visible at `offset`; returns the bytes read, fewer only at the end of the file.
+    /// Reads what is visible at `offset`; returns the bytes read, fewer only at the end of the
+    /// file.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> usize {
         let len = index(self.size.saturating_sub(offset).min(out.len() as u64));
         for (at, within, done, n) in pieces(offset, len) {
@@ -224,7 +227,8 @@ impl Inode {
         }
     }
 
-    /// A sync failed: all that `mark` covers is clean from now on, and each sector is durable or lost by coin.
+    /// A sync failed: all that `mark` covers is clean from now on, and each sector is durable or
+    /// lost by coin.
     pub(super) fn sync_failed(&mut self, mark: u64, rng: &mut Rng) {
         for layer in self.take_frozen(mark) {
             if rng.coin() {
@@ -240,7 +244,8 @@ impl Inode {
         }
     }
 
-    /// Loses power: each un-synced sector meets the fate that `fate` names, and only what is durable remains.
+    /// Loses power: each un-synced sector meets the fate that `fate` names, and only what is
+    /// durable remains.
     pub(super) fn crash(&mut self, rng: &mut Rng, mut fate: impl FnMut(&mut Rng, u64) -> Fate) {
         self.freeze();
         for layer in std::mem::take(&mut self.frozen) {
@@ -272,7 +277,8 @@ impl Inode {
         store_lowest(&mut self.durable, at, sector);
     }
 
-    /// Flips one bit of a random durable sector among `len` bytes at `offset`; says whether there was one.
+    /// Flips one bit of a random durable sector among `len` bytes at `offset`; says whether there
+    /// was one.
     pub(super) fn rot(&mut self, rng: &mut Rng, offset: u64, len: usize) -> bool {
         let end = (offset + len as u64)
             .min(self.size)

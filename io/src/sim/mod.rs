@@ -1,13 +1,16 @@
-//! A simulated world: nodes with disks, a network, clocks and crashes, all in one thread and all from one seed.
-//! Not a scheduler of tasks: each shard runs the same reactor as in production, above a simulated [`driver`].
+//! A simulated world: nodes with disks, a network, clocks and crashes, all in one thread and all
+//! from one seed. Not a scheduler of tasks: each shard runs the same reactor as in production,
+//! above a simulated [`driver`].
 //!
-//! A harness makes a [`World`], makes a reactor for each shard, and then repeats: [`World::step`] says whose turn
-//! it is, and that shard's reactor makes one turn. Between turns the harness may crash, pause, cut and damage.
+//! A harness makes a [`World`], makes a reactor for each shard, and then repeats: [`World::step`]
+//! says whose turn it is, and that shard's reactor makes one turn. Between turns the harness may
+//! crash, pause, cut and damage.
 //!
 //! Invariants:
 //! 1. One seed, one history: the same seed, faults and calls give the same [`World::hash`].
 //! 2. Virtual time moves only in [`World::step`], from event to event.
-//! 3. What was not synced may be lost in a crash, and what was synced is not, unless a fault says so.
+//! 3. What was not synced may be lost in a crash, and what was synced is not, unless a fault says
+//!    so.
 
 mod clock;
 mod cuts;
@@ -91,7 +94,8 @@ impl World {
         Self(Rc::new(RefCell::new(State::new(seed, faults))))
     }
 
-    /// Returns the address of a node, for listening and connecting: 10.x.y.z, where x.y.z is its number plus one.
+    /// Returns the address of a node, for listening and connecting: 10.x.y.z, where x.y.z is its
+    /// number plus one.
     #[must_use]
     pub fn ip(node: u32) -> IpAddr {
         sockets::node_ip(node)
@@ -117,14 +121,17 @@ impl World {
         Wall(clock::EPOCH_US + self.0.borrow().now() / 1_000)
     }
 
-    /// Goes on to the next turn; returns the node and the shard whose turn it is, or nothing when no event is left.
+    /// Goes on to the next turn; returns the node and the shard whose turn it is, or nothing when
+    /// no event is left.
     ///
-    /// Virtual time advances to the next event when no shard is ready; of several ready shards the seed picks one.
+    /// Virtual time advances to the next event when no shard is ready; of several ready shards the
+    /// seed picks one.
     pub fn step(&self) -> Option<(u32, u32)> {
         self.0.borrow_mut().step(u64::MAX)
     }
 
-    /// As [`World::step`], but time stops at `limit`: nothing is returned when no turn comes before it.
+    /// As [`World::step`], but time stops at `limit`: nothing is returned when no turn comes before
+    /// it.
     pub fn step_until(&self, limit: Monotonic) -> Option<(u32, u32)> {
         let mut state = self.0.borrow_mut();
         let turn = state.step(limit.0);
@@ -134,15 +141,17 @@ impl World {
         turn
     }
 
-    /// Cuts the power of a node: its ops in flight vanish, its handles die, its peers see resets, and its disk keeps,
-    /// drops or tears what was not synced. Its reactors must be dropped, and made anew for its next life.
+    /// Cuts the power of a node: its ops in flight vanish, its handles die, its peers see resets,
+    /// and its disk keeps, drops or tears what was not synced. Its reactors must be dropped, and
+    /// made anew for its next life.
     pub fn crash(&self, node: u32) {
         let mut state = self.0.borrow_mut();
         let in_flight = state.end_node(node);
         state.lose_power(node, in_flight);
     }
 
-    /// Kills a node's process: as [`World::crash`], but the disk finishes what was submitted and loses nothing.
+    /// Kills a node's process: as [`World::crash`], but the disk finishes what was submitted and
+    /// loses nothing.
     pub fn kill(&self, node: u32) {
         let mut state = self.0.borrow_mut();
         let in_flight = state.end_node(node);
@@ -200,8 +209,8 @@ impl World {
         self.0.borrow_mut().faults = faults;
     }
 
-    /// Switches every class of fault off, mends the network, ends stalls and makes room on disks. Data that is lost stays
-    /// lost, and pauses run their time.
+    /// Switches every class of fault off, mends the network, ends stalls and makes room on disks.
+    /// Data that is lost stays lost, and pauses run their time.
     pub fn heal(&self) {
         let mut state = self.0.borrow_mut();
         state.faults = state.faults.calm();

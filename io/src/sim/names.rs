@@ -1,8 +1,9 @@
-//! The directory tree of one simulated disk: what is visible, and what of it survives a crash.
-//! Not content (see `inode.rs`).
+//! The directory tree of one simulated disk: what is visible, and what of it survives a crash. Not
+//! content (see `inode.rs`).
 //!
 //! Invariants:
-//! 1. Every change is visible at once and durable when a sync of its directory that began later has completed.
+//! 1. Every change is visible at once and durable when a sync of its directory that began later has
+//!    completed.
 //! 2. A crash keeps or drops each other change on its own; a rename is kept or dropped whole.
 //! 3. After a crash every entry's directory is there.
 
@@ -80,7 +81,8 @@ impl Change {
     }
 }
 
-/// Removes `path` if it still stands for `entry`: a dropped change must not take a later file with it.
+/// Removes `path` if it still stands for `entry`: a dropped change must not take a later file with
+/// it.
 fn remove(tree: &mut Tree, path: &Path, entry: Entry) {
     if tree.get(path) == Some(&entry) {
         tree.remove(path);

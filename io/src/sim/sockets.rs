@@ -1,9 +1,11 @@
-//! What socket operations do in a simulated world: listen, connect, accept, receive, send, close, cancel.
-//! Not how bytes travel (`net.rs`).
+//! What socket operations do in a simulated world: listen, connect, accept, receive, send, close,
+//! cancel. Not how bytes travel (`net.rs`).
 //!
 //! Invariants:
-//! 1. A node's addresses are its own: the unspecified and the loopback address stand for the node's address.
-//! 2. Every receive or accept stream ends with exactly one completion without `more`, unless its shard dies.
+//! 1. A node's addresses are its own: the unspecified and the loopback address stand for the node's
+//!    address.
+//! 2. Every receive or accept stream ends with exactly one completion without `more`, unless its
+//!    shard dies.
 
 use std::collections::VecDeque;
 use std::io;

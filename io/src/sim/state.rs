@@ -1,9 +1,11 @@
 //! The state of a simulated world: its nodes, its shards, and how ops in flight become completions.
-//! Not whose turn it is (`turns.rs`), nor what files do (`files.rs`) and connections do (`net.rs`, `sockets.rs`).
+//! Not whose turn it is (`turns.rs`), nor what files do (`files.rs`) and connections do (`net.rs`,
+//! `sockets.rs`).
 //!
 //! Invariants:
 //! 1. Nothing here depends on an address, on real time or on the order of a hash table.
-//! 2. A shard that died is never used again: its next life has another index, so late events find it dead.
+//! 2. A shard that died is never used again: its next life has another index, so late events find
+//!    it dead.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,8 @@ pub(super) fn os(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-/// One independent stream of random numbers per domain, so that a draw in one does not reshuffle the others.
+/// One independent stream of random numbers per domain, so that a draw in one does not reshuffle
+/// the others.
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) schedule: Rng,

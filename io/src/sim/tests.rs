@@ -1,5 +1,5 @@
-//! Tests of the simulated world as a reactor sees it: ops in, completions out. The rig here is the smallest
-//! reactor there can be.
+//! Tests of the simulated world as a reactor sees it: ops in, completions out. The rig here is the
+//! smallest reactor there can be.
 
 mod disk;
 mod network;

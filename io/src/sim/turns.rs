@@ -1,10 +1,11 @@
-//! Whose turn it is: readiness, timers, wakes, pauses, and the loop from event to event.
-//! Not what events do to files and connections.
+//! Whose turn it is: readiness, timers, wakes, pauses, and the loop from event to event. Not what
+//! events do to files and connections.
 //!
 //! Invariants:
-//! 1. A shard that can do something is in `ready`, or an event that puts it there is scheduled, or its node is paused.
-//! 2. Each shard's `timers` are strictly earlier the later they were pushed, and one of them comes no later than
-//!    `wanted`.
+//! 1. A shard that can do something is in `ready`, or an event that puts it there is scheduled, or
+//!    its node is paused.
+//! 2. Each shard's `timers` are strictly earlier the later they were pushed, and one of them comes
+//!    no later than `wanted`.
 
 use std::sync::atomic::Ordering;
 
@@ -68,7 +69,8 @@ impl State {
         self.pump_all(node);
     }
 
-    /// Remembers when a shard wants its next turn, and schedules a timer unless one is due early enough.
+    /// Remembers when a shard wants its next turn, and schedules a timer unless one is due early
+    /// enough.
     pub(super) fn park(&mut self, index: u32, deadline: Option<Monotonic>) {
         let shard = &self.shards[index as usize];
         let wanted = deadline.map(|local| self.nodes[&shard.node].clock.virtual_at(local));

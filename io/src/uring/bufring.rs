@@ -35,7 +35,10 @@ pub(crate) struct BufRing {
 
 impl fmt::Debug for BufRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BufRing").field("count", &self.count).field("held", &self.held.get()).finish_non_exhaustive()
+        f.debug_struct("BufRing")
+            .field("count", &self.count)
+            .field("held", &self.held.get())
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,13 +50,25 @@ impl BufRing {
         count: u16,
         chunk_bytes: usize,
     ) -> io::Result<Rc<Self>> {
-        assert!(count.is_power_of_two(), "the kernel takes powers of two only");
+        assert!(
+            count.is_power_of_two(),
+            "the kernel takes powers of two only"
+        );
         let entries = Buf::heap(usize::from(count) * size_of::<BufRingEntry>());
         let memory = Buf::heap(usize::from(count) * chunk_bytes);
-        let ring = Rc::new(Self { entries, memory, count, chunk_bytes, tail: Cell::new(0), held: Cell::new(0) });
+        let ring = Rc::new(Self {
+            entries,
+            memory,
+            count,
+            chunk_bytes,
+            tail: Cell::new(0),
+            held: Cell::new(0),
+        });
         // SAFETY: `entries` is page-aligned, has room for `count` entries, is zeroed, and lives as
         // long as `ring`, which the driver keeps until after the io_uring is closed (invariant 3).
-        unsafe { submitter.register_buf_ring_with_flags(ring.entries.as_ptr() as u64, count, GROUP, 0) }?;
+        unsafe {
+            submitter.register_buf_ring_with_flags(ring.entries.as_ptr() as u64, count, GROUP, 0)
+        }?;
         for id in 0..count {
             ring.offer(id);
         }

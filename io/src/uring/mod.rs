@@ -1,20 +1,20 @@
-//! The driver of production: one io_uring per shard. Turns [`Op`]s into submissions and completions into values; it
-//! decides nothing.
+//! The driver of production: one io_uring per shard. Turns [`Op`]s into submissions and completions
+//! into values; it decides nothing.
 //!
 //! Invariants:
 //! 1. The ring is made and used by one thread (`SINGLE_ISSUER`, `DEFER_TASKRUN`).
-//! 2. What a submission points to (buffers, paths, addresses) lives in the op's slot or in `side`, at a stable address,
-//!    until the op's last completion.
+//! 2. What a submission points to (buffers, paths, addresses) lives in the op's slot or in `side`,
+//!    at a stable address, until the op's last completion.
 //! 3. Disk writes are never cancelled.
 
 mod bufring;
+mod entry;
 mod setup;
 
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 pub(crate) use bufring::BufRing;
 
 use crate::buffer::{Arena, Chunk, ChunkHome};
-use crate::op::{Completion, DirEntry, Handle, Op, OpId, OpenOptions, Value};
+use crate::op::{Completion, Handle, Op, OpId, Value};
 use crate::queue::WakeTarget;
 use crate::reactor::Settings;
 use crate::sys::EventFd;
@@ -34,8 +34,6 @@ use crate::time::{Monotonic, Wall};
 /// User data of the read on the wake event, and of cancellations, whose results nobody waits for.
 const WAKE: u64 = u64::MAX;
 const IGNORED: u64 = u64::MAX - 1;
-/// `RWF_DSYNC` of `pwritev2(2)`: this write is on stable storage when it completes.
-const RWF_DSYNC: u32 = 0x2;
 
 /// What a submission points to beside the op's own buffers.
 #[derive(Debug)]
@@ -43,7 +41,10 @@ enum Side {
     None,
     Path(CString),
     Paths(CString, CString),
-    Addr(#[expect(dead_code, reason = "read by the kernel")] Box<SockAddr>, OwnedFd),
+    Addr(
+        #[expect(dead_code, reason = "read by the kernel")] Box<SockAddr>,
+        OwnedFd,
+    ),
     Dir(#[expect(dead_code, reason = "kept open while the kernel syncs it")] OwnedFd),
 }
 
@@ -63,7 +64,9 @@ pub(crate) struct Driver {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("uring::Driver").field("in_flight", &self.in_flight).finish_non_exhaustive()
+        f.debug_struct("uring::Driver")
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,10 +78,19 @@ impl Driver {
     pub(crate) fn new(settings: &Settings, arena: &Arena) -> Result<Self, crate::StartError> {
         let ring = setup::ring(settings)?;
         setup::register_arena(&ring, arena);
-        let chunks = BufRing::register(&ring.submitter(), settings.chunk_count, settings.chunk_bytes)
-            .map_err(|error| crate::StartError::Ring { call: "register receive buffers", error })?;
-        let event =
-            EventFd::new().map_err(|error| crate::StartError::Ring { call: "eventfd", error })?;
+        let chunks = BufRing::register(
+            &ring.submitter(),
+            settings.chunk_count,
+            settings.chunk_bytes,
+        )
+        .map_err(|error| crate::StartError::Ring {
+            call: "register receive buffers",
+            error,
+        })?;
+        let event = EventFd::new().map_err(|error| crate::StartError::Ring {
+            call: "eventfd",
+            error,
+        })?;
         let mut driver = Self {
             ring,
             chunks,
@@ -105,22 +117,29 @@ impl Driver {
         Monotonic(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    #[expect(clippy::unused_self, reason = "the simulated driver's wall clock belongs to its node")]
+    #[expect(
+        clippy::unused_self,
+        reason = "the simulated driver's wall clock belongs to its node"
+    )]
     pub(crate) fn wall(&self) -> Wall {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
     fn arm_wake(&mut self) {
         let pointer = self.event_value.as_mut_ptr();
-        let entry = opcode::Read::new(types::Fd(self.event.fd()), pointer, 8).build().user_data(WAKE);
+        let entry = opcode::Read::new(types::Fd(self.event.fd()), pointer, 8)
+            .build()
+            .user_data(WAKE);
         self.push(&entry);
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
         loop {
-            // SAFETY: everything the entry points to is owned by the op's slot, by `side`, or by `self` at a stable
-            // address until the completion (invariant 2).
+            // SAFETY: everything the entry points to is owned by the op's slot, by `side`, or by
+            // `self` at a stable address until the completion (invariant 2).
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
@@ -132,7 +151,11 @@ impl Driver {
         match self.ring.submit() {
             Ok(_) => {}
             // EBUSY: completions must be reaped first; EAGAIN and EINTR: the same call works later.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)) => {}
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)
+                ) => {}
             Err(error) => panic!("io_uring_enter failed: {error}"),
         }
     }
@@ -146,7 +169,11 @@ impl Driver {
     }
 
     fn answer(&mut self, id: OpId, result: io::Result<Value>) {
-        self.ready.push(Completion { id, result, more: false });
+        self.ready.push(Completion {
+            id,
+            result,
+            more: false,
+        });
     }
 
     /// Starts an op. It completes through [`Driver::reap`], also when it could not be started.
@@ -161,91 +188,11 @@ impl Driver {
         }
     }
 
-    /// Makes the submission of an op, or answers it at once (`None`).
-    fn entry(&mut self, id: OpId, op: &mut Op) -> io::Result<Option<squeue::Entry>> {
-        Ok(Some(match op {
-            Op::Open { path, options } => {
-                *self.side_mut(id) = Side::Path(c_path(path)?);
-                let Side::Path(path) = self.side_mut(id) else { unreachable!("set above") };
-                opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr())
-                    .flags(open_flags(*options))
-                    .mode(0o600)
-                    .build()
-            }
-            Op::Close { handle } => opcode::Close::new(types::Fd(handle.0)).build(),
-            Op::ReadAt { file, buf, offset, done } => read_entry(*file, buf, *offset, *done),
-            Op::WriteAt { file, buf, offset, done, durable } => {
-                self.durable_in_flight += usize::from(*durable);
-                write_entry(*file, buf, *offset, *done, *durable)
-            }
-            Op::Sync { file } => {
-                self.durable_in_flight += 1;
-                opcode::Fsync::new(types::Fd(file.0)).flags(types::FsyncFlags::DATASYNC).build()
-            }
-            Op::Preallocate { file, bytes } => opcode::Fallocate::new(types::Fd(file.0), *bytes).build(),
-            Op::Rename { from, to } => {
-                *self.side_mut(id) = Side::Paths(c_path(from)?, c_path(to)?);
-                let Side::Paths(from, to) = self.side_mut(id) else { unreachable!("set above") };
-                let here = types::Fd(libc::AT_FDCWD);
-                opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
-            }
-            Op::Unlink { path } => {
-                *self.side_mut(id) = Side::Path(c_path(path)?);
-                let Side::Path(path) = self.side_mut(id) else { unreachable!("set above") };
-                opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build()
-            }
-            Op::SyncDir { path } => {
-                // Counted before anything can fail: every completion of a sync is counted off.
-                self.durable_in_flight += 1;
-                let dir = OwnedFd::from(std::fs::File::open(path)?);
-                let fd = dir.as_raw_fd();
-                *self.side_mut(id) = Side::Dir(dir);
-                opcode::Fsync::new(types::Fd(fd)).build()
-            }
-            Op::Size { file } => return self.answer_now(id, file_bytes(*file).map(Value::Size)),
-            Op::CreateDir { path } => return self.answer_now(id, create_dir(path)),
-            Op::List { path } => return self.answer_now(id, list(path).map(Value::Entries)),
-            Op::Accept { .. } | Op::Connect { .. } | Op::Recv { .. } | Op::Send { .. } | Op::Shutdown { .. } => {
-                return self.socket_entry(id, op).map(Some);
-            }
-        }))
-    }
-
-    fn answer_now(&mut self, id: OpId, result: io::Result<Value>) -> io::Result<Option<squeue::Entry>> {
-        self.answer(id, result);
-        Ok(None)
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only the ops on sockets are handed on to here")]
-    fn socket_entry(&mut self, id: OpId, op: &mut Op) -> io::Result<squeue::Entry> {
-        Ok(match op {
-            Op::Accept { listener } => {
-                opcode::AcceptMulti::new(types::Fd(listener.0)).flags(libc::SOCK_CLOEXEC).build()
-            }
-            Op::Connect { addr } => {
-                let socket = Socket2::new(Domain::for_address(*addr), Type::STREAM, Some(Protocol::TCP))?;
-                socket.set_tcp_nodelay(true)?;
-                let (fd, addr) = (socket.as_raw_fd(), Box::new(SockAddr::from(*addr)));
-                let entry = opcode::Connect::new(types::Fd(fd), addr.as_ptr().cast(), addr.len()).build();
-                *self.side_mut(id) = Side::Addr(addr, OwnedFd::from(socket));
-                entry
-            }
-            Op::Recv { socket } => opcode::RecvMulti::new(types::Fd(socket.0), bufring::GROUP).build(),
-            Op::Send { socket, data, done } => {
-                let rest = &data[*done..];
-                let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-                opcode::Send::new(types::Fd(socket.0), rest.as_ptr(), len)
-                    .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-                    .build()
-            }
-            Op::Shutdown { socket } => opcode::Shutdown::new(types::Fd(socket.0), libc::SHUT_RDWR).build(),
-            other => unreachable!("not a socket op: {other:?}"),
-        })
-    }
-
     /// Asks for the end of a stream or a connect. Its last completion still comes.
     pub(crate) fn cancel(&mut self, id: OpId) {
-        let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(IGNORED);
+        let entry = opcode::AsyncCancel::new(id.to_bits())
+            .build()
+            .user_data(IGNORED);
         self.push(&entry);
     }
 
@@ -256,7 +203,8 @@ impl Driver {
         let mut arrived: Vec<(u64, i32, u32)> = Vec::with_capacity(64);
         let mut queue = self.ring.completion();
         queue.sync();
-        arrived.extend((&mut queue).map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        arrived
+            .extend((&mut queue).map(|entry| (entry.user_data(), entry.result(), entry.flags())));
         drop(queue);
         for (data, result, flags) in arrived {
             match data {
@@ -283,7 +231,11 @@ impl Driver {
                 Some(buffer) => {
                     self.chunks.take(buffer);
                     let ring = Rc::clone(&self.chunks);
-                    Value::Chunk(Chunk(ChunkHome::Ring { ring, id: buffer, len: count }))
+                    Value::Chunk(Chunk(ChunkHome::Ring {
+                        ring,
+                        id: buffer,
+                        len: count,
+                    }))
                 }
                 None => Value::Count(count),
             }),
@@ -313,7 +265,9 @@ impl Driver {
 
     /// Says whether something has completed or could be made to complete by a flush.
     pub(crate) fn has_completions(&mut self) -> bool {
-        !self.ready.is_empty() || self.ring.submission().taskrun() || !self.ring.completion().is_empty()
+        !self.ready.is_empty()
+            || self.ring.submission().taskrun()
+            || !self.ring.completion().is_empty()
     }
 
     /// Submits what is queued and sleeps until a completion or for `timeout`.
@@ -331,12 +285,16 @@ impl Driver {
         }
     }
 
-    /// Cancels all that can be cancelled and waits up to `patience` until nothing is in flight; says whether it is so.
-    /// Buffers may be freed only then: closing a ring does not wait for its IO.
+    /// Cancels all that can be cancelled and waits up to `patience` until nothing is in flight;
+    /// says whether it is so. Buffers may be freed only then: closing a ring does not wait for its
+    /// IO.
     pub(crate) fn drain(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let all = types::CancelBuilder::any().all();
-        let _ = self.ring.submitter().register_sync_cancel(Some(types::Timespec::from(patience)), all);
+        let _ = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(types::Timespec::from(patience)), all);
         let mut out = Vec::new();
         while self.in_flight > 0 && Instant::now() < deadline {
             self.wait(Duration::from_millis(10));
@@ -359,14 +317,26 @@ impl Driver {
         Ok(Handle(socket.into_raw_fd()))
     }
 
-    #[expect(clippy::unused_self, reason = "the simulated driver looks it up in its world")]
+    #[expect(
+        clippy::unused_self,
+        reason = "the simulated driver looks it up in its world"
+    )]
     pub(crate) fn local_addr(&self, handle: Handle) -> io::Result<SocketAddr> {
-        borrow_socket(handle).local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+        borrow_socket(handle)
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    #[expect(clippy::unused_self, reason = "the simulated driver looks it up in its world")]
+    #[expect(
+        clippy::unused_self,
+        reason = "the simulated driver looks it up in its world"
+    )]
     pub(crate) fn peer_addr(&self, handle: Handle) -> io::Result<SocketAddr> {
-        borrow_socket(handle).peer_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+        borrow_socket(handle)
+            .peer_addr()?
+            .as_socket()
+            .ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
     /// Keeps the receive buffers alive for ever: the kernel may still write into them.
@@ -386,74 +356,7 @@ impl Driver {
 }
 
 fn borrow_socket(handle: Handle) -> std::mem::ManuallyDrop<Socket2> {
-    // SAFETY: the handle is an open socket of this process; ManuallyDrop leaves its ownership where it was.
+    // SAFETY: the handle is an open socket of this process; ManuallyDrop leaves its ownership where
+    // it was.
     std::mem::ManuallyDrop::new(unsafe { Socket2::from_raw_fd(handle.0) })
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt;
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-fn open_flags(options: OpenOptions) -> i32 {
-    let flag = |on: bool, bit: i32| if on { bit } else { 0 };
-    flag(options.write, libc::O_RDWR)
-        | flag(options.create || options.create_new, libc::O_CREAT)
-        | flag(options.create_new, libc::O_EXCL)
-        | flag(options.direct, libc::O_DIRECT)
-        | libc::O_CLOEXEC
-}
-
-fn rest_of(buf: &crate::buffer::Buf, done: usize) -> (*mut u8, u32) {
-    let len = u32::try_from(buf.len() - done).expect("file buffers are below 4 GiB");
-    // SAFETY: done <= len, checked by the subtraction above (overflow checks are on), so it points inside the buffer.
-    (unsafe { buf.as_ptr().add(done) }, len)
-}
-
-fn read_entry(file: Handle, buf: &crate::buffer::Buf, offset: u64, done: usize) -> squeue::Entry {
-    let (pointer, len) = rest_of(buf, done);
-    let at = offset + done as u64;
-    match buf.registered_index() {
-        Some(index) => opcode::ReadFixed::new(types::Fd(file.0), pointer, len, index).offset(at).build(),
-        None => opcode::Read::new(types::Fd(file.0), pointer, len).offset(at).build(),
-    }
-}
-
-fn write_entry(file: Handle, buf: &crate::buffer::Buf, offset: u64, done: usize, durable: bool) -> squeue::Entry {
-    let (pointer, len) = rest_of(buf, done);
-    let at = offset + done as u64;
-    let flags = if durable { RWF_DSYNC } else { 0 }.cast_signed();
-    match buf.registered_index() {
-        Some(index) => {
-            opcode::WriteFixed::new(types::Fd(file.0), pointer, len, index).offset(at).rw_flags(flags).build()
-        }
-        None => opcode::Write::new(types::Fd(file.0), pointer, len).offset(at).rw_flags(flags).build(),
-    }
-}
-
-fn file_bytes(file: Handle) -> io::Result<u64> {
-    // SAFETY: the handle is an open file of this process; ManuallyDrop leaves its ownership where it was.
-    let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(file.0) });
-    file.metadata().map(|m| m.len())
-}
-
-fn create_dir(path: &Path) -> io::Result<Value> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(Value::Nothing),
-        other => other.map(|()| Value::Nothing),
-    }
-}
-
-fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        let bytes = if meta.is_dir() { 0 } else { meta.len() };
-        let name = entry.file_name().to_string_lossy().into_owned();
-        entries.push(DirEntry { name, bytes, is_dir: meta.is_dir() });
-    }
-    entries.sort();
-    Ok(entries)
 }

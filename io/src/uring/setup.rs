@@ -40,7 +40,12 @@ pub(super) fn ring(settings: &Settings) -> Result<IoUring, StartError> {
         return Err(too_old("its io_uring lacks NODROP or EXT_ARG"));
     }
     let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(|error| StartError::Ring { call: "probe", error })?;
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| StartError::Ring {
+            call: "probe",
+            error,
+        })?;
     match OPCODES.iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(too_old(&format!("its io_uring lacks {name}"))),
         None => Ok(ring),
@@ -70,23 +75,35 @@ fn build(settings: &Settings, array: SqArray) -> io::Result<IoUring> {
 
 fn setup_error(error: io::Error) -> StartError {
     match error.raw_os_error() {
-        Some(libc::EPERM) => StartError::RingForbidden { sysctl: disabled_sysctl() },
+        Some(libc::EPERM) => StartError::RingForbidden {
+            sysctl: disabled_sysctl(),
+        },
         Some(libc::ENOSYS) => StartError::RingForbidden { sysctl: None },
         Some(libc::EINVAL) => too_old("it refuses SINGLE_ISSUER | DEFER_TASKRUN"),
         Some(libc::ENOMEM) => StartError::Memlock,
-        _ => StartError::Ring { call: "io_uring_setup", error },
+        _ => StartError::Ring {
+            call: "io_uring_setup",
+            error,
+        },
     }
 }
 
 fn too_old(what: &str) -> StartError {
-    StartError::KernelTooOld { release: crate::sys::kernel_release(), what: what.to_owned() }
+    StartError::KernelTooOld {
+        release: crate::sys::kernel_release(),
+        what: what.to_owned(),
+    }
 }
 
 /// Returns `kernel.io_uring_disabled` when it is what forbids rings.
 fn disabled_sysctl() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     let value = text.trim();
-    if value == "0" { None } else { Some(value.to_owned()) }
+    if value == "0" {
+        None
+    } else {
+        Some(value.to_owned())
+    }
 }
 
 /// Tells the kernel the arena's blocks, so that it need not map them for every write. Without it
@@ -94,7 +111,10 @@ fn disabled_sysctl() -> Option<String> {
 pub(super) fn register_arena(ring: &IoUring, arena: &Arena) {
     let blocks: Vec<libc::iovec> = arena
         .blocks()
-        .map(|(start, bytes)| libc::iovec { iov_base: start.cast(), iov_len: bytes })
+        .map(|(start, bytes)| libc::iovec {
+            iov_base: start.cast(),
+            iov_len: bytes,
+        })
         .collect();
     if blocks.is_empty() {
         return;

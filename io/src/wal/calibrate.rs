@@ -1,5 +1,6 @@
-//! Which way of making a write durable is the faster one on this device: a flag on each write, or a sync after it.
-//! Drives with power-loss protection take the flag for nothing; consumer drives may be faster with the sync.
+//! Which way of making a write durable is the faster one on this device: a flag on each write, or a
+//! sync after it. Drives with power-loss protection take the flag for nothing; consumer drives may
+//! be faster with the sync.
 
 use std::io;
 use std::path::Path;
@@ -20,14 +21,21 @@ const FILE_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// The scratch file cannot be made or written: no room, no permission, or no direct IO.
-pub async fn calibrate(reactor: &Reactor, dir: &Path) -> io::Result<(Durability, Duration, Duration)> {
+pub async fn calibrate(
+    reactor: &Reactor,
+    dir: &Path,
+) -> io::Result<(Durability, Duration, Duration)> {
     let scratch = segment::make_scratch(reactor, dir, FILE_BYTES).await?;
     let dsync = median(reactor, &scratch, Durability::Dsync).await?;
     let fdatasync = median(reactor, &scratch, Durability::Fdatasync).await?;
     let path = scratch.path().to_owned();
     drop(scratch);
     file::unlink(reactor, &path).await?;
-    let faster = if dsync <= fdatasync { Durability::Dsync } else { Durability::Fdatasync };
+    let faster = if dsync <= fdatasync {
+        Durability::Dsync
+    } else {
+        Durability::Fdatasync
+    };
     Ok((faster, dsync, fdatasync))
 }
 
@@ -36,7 +44,11 @@ async fn median(reactor: &Reactor, scratch: &File, method: Durability) -> io::Re
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS as u64 {
         let from = reactor.read_clock();
-        let durable = if method == Durability::Dsync { Durable::Yes } else { Durable::No };
+        let durable = if method == Durability::Dsync {
+            Durable::Yes
+        } else {
+            Durable::No
+        };
         let offset = round * super::format::BLOCK_BYTES as u64 % FILE_BYTES;
         let (result, back) = scratch.write_at(buf, offset, durable).await;
         result?;

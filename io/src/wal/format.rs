@@ -1,7 +1,8 @@
 //! The bytes of the log on disk. Not their order in time: that is the writer's and the reader's.
 //!
-//! A segment is a file of fixed size, filled from its start with batches. A batch begins at a multiple of 4 KiB, takes a
-//! whole number of 4 KiB blocks, and never crosses the end of its segment. All numbers are little-endian.
+//! A segment is a file of fixed size, filled from its start with batches. A batch begins at a
+//! multiple of 4 KiB, takes a whole number of 4 KiB blocks, and never crosses the end of its
+//! segment. All numbers are little-endian.
 //!
 //! ```text
 //! batch    0  magic         u32   "ALOG"
@@ -35,7 +36,8 @@ const VERSION: u16 = 1;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && HEADER_BYTES < BLOCK_BYTES);
 
-/// A place in the log: bytes since its beginning. Positions only grow, over the whole life of the log.
+/// A place in the log: bytes since its beginning. Positions only grow, over the whole life of the
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
@@ -129,11 +131,16 @@ impl Header {
         })
     }
 
-    /// Returns the payload of the batch that begins at `batch[0]`, if all of it is there and its checksum holds.
+    /// Returns the payload of the batch that begins at `batch[0]`, if all of it is there and its
+    /// checksum holds.
     #[must_use]
     pub fn payload<'a>(&self, batch: &'a [u8]) -> Option<&'a [u8]> {
         let payload = batch.get(HEADER_BYTES..HEADER_BYTES + self.length as usize)?;
-        if crc32c(payload) == self.payload_crc { Some(payload) } else { None }
+        if crc32c(payload) == self.payload_crc {
+            Some(payload)
+        } else {
+            None
+        }
     }
 }
 
@@ -197,8 +204,8 @@ pub fn encode_frame(kind: Kind, length: u32, out: &mut [u8]) {
     out[4..FRAME_BYTES].copy_from_slice(&[kind.to_byte(), 0, 0, 0]);
 }
 
-/// Walks the frames of a payload. A payload whose checksum held but whose frames do not add up ends early; the count in
-/// the header tells.
+/// Walks the frames of a payload. A payload whose checksum held but whose frames do not add up ends
+/// early; the count in the header tells.
 #[derive(Clone, Debug)]
 pub struct Frames<'a>(pub &'a [u8]);
 
@@ -217,7 +224,10 @@ impl<'a> Iterator for Frames<'a> {
 
 /// Computes CRC-32C (Castagnoli, as in iSCSI, RFC 3720).
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "a 32-bit checksum in a 64-bit word")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a 32-bit checksum in a 64-bit word"
+)]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
@@ -238,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_checksum_is_castagnolis() {
-        // The check value of CRC-32C for "123456789" (RFC 3720, appendix B.4 uses the same polynomial).
+        // The check value of CRC-32C for "123456789" (RFC 3720, appendix B.4 uses the same
+        // polynomial).
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
     }
 

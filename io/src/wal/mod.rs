@@ -1,19 +1,21 @@
-//! The write-ahead log of one shard: the only log, and the only thing that makes a write durable. Payloads are opaque
-//! records; which of them are needed is told by the owner through [`Wal::release`].
+//! The write-ahead log of one shard: the only log, and the only thing that makes a write durable.
+//! Payloads are opaque records; which of them are needed is told by the owner through
+//! [`Wal::release`].
 //!
-//! Write path: [`Wal::append`] copies a record into the batch being filled; [`Wal::flush`], at the end of the turn, seals
-//! it and starts its write when fewer than `inflight_max` are in flight; [`Wal::poll`], in a later turn, takes completed
-//! writes and moves the durable mark up to the first one that is missing. What arrives during a write is the next batch:
-//! no timer, no delay.
+//! Write path: [`Wal::append`] copies a record into the batch being filled; [`Wal::flush`], at the
+//! end of the turn, seals it and starts its write when fewer than `inflight_max` are in flight;
+//! [`Wal::poll`], in a later turn, takes completed writes and moves the durable mark up to the
+//! first one that is missing. What arrives during a write is the next batch: no timer, no delay.
 //!
-//! Recovery: [`recover`] opens and syncs every segment, walks the chain of batches from the log's start, hands each record
-//! on, and tells a torn tail (cut) from damage (refused).
+//! Recovery: [`recover`] opens and syncs every segment, walks the chain of batches from the log's
+//! start, hands each record on, and tells a torn tail (cut) from damage (refused).
 //!
 //! Invariants:
 //! 1. A record is durable when its [`Mark`] is below the durable mark, and not known to be before.
 //! 2. Marks become durable in order, whatever order the writes complete in.
-//! 3. After a failed write or sync nothing is written any more, and nothing further becomes durable. Source: Rebello et
-//!    al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+//! 3. After a failed write or sync nothing is written any more, and nothing further becomes
+//!    durable. Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC
+//!    2020.
 //! 4. A segment is reused only after a batch whose `start` excludes it is durable.
 
 mod calibrate;
@@ -83,7 +85,14 @@ pub struct Failed {
 impl Failed {
     /// Says the same once more.
     fn again(&self) -> Self {
-        let error = self.error.raw_os_error().map_or_else(|| self.error.kind().into(), io::Error::from_raw_os_error);
-        Self { path: self.path.clone(), offset: self.offset, error }
+        let error = self
+            .error
+            .raw_os_error()
+            .map_or_else(|| self.error.kind().into(), io::Error::from_raw_os_error);
+        Self {
+            path: self.path.clone(),
+            offset: self.offset,
+            error,
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Recovery: reads the log back, from its start to its end, and decides what its end is.
 //!
 //! The decision, for the first batch that is not there or not whole, at position `p`:
-//! - some whole batch header further on says that a position above `p` was durable when it was sealed: acknowledged bytes
-//!   are damaged. Refused, with file and offset; nothing is cut.
+//! - some whole batch header further on says that a position above `p` was durable when it was
+//!   sealed: acknowledged bytes are damaged. Refused, with file and offset; nothing is cut.
 //! - otherwise the bytes at `p` were never acknowledged: a torn tail. The log ends at `p`.
 //!
-//! What lies behind a cut tail stays on disk, so the log goes on in a generation above every one that was seen anywhere.
+//! What lies behind a cut tail stays on disk, so the log goes on in a generation above every one
+//! that was seen anywhere.
 //!
 //! Invariants:
 //! 1. Every file is synced before it is read: what recovery hands on survives the next power cut.
@@ -101,11 +102,12 @@ pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |error| RecoverError::Io { what, path, error }
 }
 
-/// Recovers the log in `options.dir`: hands every record to `take`, with a position at or before which it begins, in
-/// order. `take` may refuse a record with a reason.
+/// Recovers the log in `options.dir`: hands every record to `take`, with a position at or before
+/// which it begins, in order. `take` may refuse a record with a reason.
 ///
 /// # Errors
-/// [`RecoverError`]: a file cannot be read, acknowledged bytes are damaged, or `take` refused a record.
+/// [`RecoverError`]: a file cannot be read, acknowledged bytes are damaged, or `take` refused a
+/// record.
 pub async fn recover(
     reactor: &Reactor,
     options: &Options,
@@ -123,7 +125,8 @@ pub async fn recover(
     if durable > end {
         return Err(walk.damaged(&numbered, end, durable));
     }
-    // An end at the very beginning of a segment lies in the one before, as far as files are concerned.
+    // An end at the very beginning of a segment lies in the one before, as far as files are
+    // concerned.
     let past = end.0.div_ceil(options.segment_bytes);
     let mut segments = BTreeMap::new();
     while let Some((number, (header, file))) = numbered.pop_first() {
@@ -146,13 +149,18 @@ pub async fn recover(
     })
 }
 
-/// Wipes the first block of those segments that begin at or behind the end: their numbers will be given again, and until
-/// the new segment's first batch is on disk, nothing else may pass for it.
-async fn abandon(spares: Vec<(Option<Header>, File)>, end: Position) -> Result<Vec<File>, RecoverError> {
+/// Wipes the first block of those segments that begin at or behind the end: their numbers will be
+/// given again, and until the new segment's first batch is on disk, nothing else may pass for it.
+async fn abandon(
+    spares: Vec<(Option<Header>, File)>,
+    end: Position,
+) -> Result<Vec<File>, RecoverError> {
     let mut wiped = Vec::new();
     for (header, file) in spares {
         if header.is_some_and(|header| header.position >= end) {
-            let (result, _) = file.write_at(Buf::heap(format::BLOCK_BYTES), 0, Durable::Yes).await;
+            let (result, _) = file
+                .write_at(Buf::heap(format::BLOCK_BYTES), 0, Durable::Yes)
+                .await;
             result.map_err(io_error("wipe", file.path()))?;
         }
         wiped.push(file);
@@ -168,36 +176,61 @@ struct Files {
 /// Opens and syncs every segment and reads its first header; removes what was being made.
 async fn open_all(reactor: &Reactor, options: &Options) -> Result<Files, RecoverError> {
     let dir = &options.dir;
-    let mut found = Files { files: Vec::new(), next_name: 0 };
-    let entries = file::list(reactor, dir).await.map_err(io_error("list", dir))?;
+    let mut found = Files {
+        files: Vec::new(),
+        next_name: 0,
+    };
+    let entries = file::list(reactor, dir)
+        .await
+        .map_err(io_error("list", dir))?;
     for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
         let path = dir.join(&entry.name);
         if entry.name.ends_with(segment::UNFINISHED) {
-            file::unlink(reactor, &path).await.map_err(io_error("remove", &path))?;
+            file::unlink(reactor, &path)
+                .await
+                .map_err(io_error("remove", &path))?;
             continue;
         }
-        let Some(name) = entry.name.strip_suffix(segment::SUFFIX).and_then(|n| n.parse::<u64>().ok()) else { continue };
+        let Some(name) = entry
+            .name
+            .strip_suffix(segment::SUFFIX)
+            .and_then(|n| n.parse::<u64>().ok())
+        else {
+            continue;
+        };
         found.next_name = found.next_name.max(name + 1);
-        let segment = File::open(reactor, &path, segment::OPEN).await.map_err(io_error("open", &path))?;
+        let segment = File::open(reactor, &path, segment::OPEN)
+            .await
+            .map_err(io_error("open", &path))?;
         let bytes = segment.bytes().await.map_err(io_error("measure", &path))?;
         if bytes != options.segment_bytes {
-            return Err(RecoverError::WrongSize { path, found: bytes, expected: options.segment_bytes });
+            return Err(RecoverError::WrongSize {
+                path,
+                found: bytes,
+                expected: options.segment_bytes,
+            });
         }
         segment.sync().await.map_err(io_error("sync", &path))?;
         let (result, block) = segment.read_at(Buf::heap(format::BLOCK_BYTES), 0).await;
         result.map_err(io_error("read", &path))?;
-        let header = Header::decode(block.as_slice())
-            .filter(|h| h.log_id == options.log_id && h.position.0.is_multiple_of(options.segment_bytes));
+        let header = Header::decode(block.as_slice()).filter(|h| {
+            h.log_id == options.log_id && h.position.0.is_multiple_of(options.segment_bytes)
+        });
         found.files.push((header, segment));
     }
-    file::sync_dir(reactor, dir).await.map_err(io_error("sync", dir))?;
+    file::sync_dir(reactor, dir)
+        .await
+        .map_err(io_error("sync", dir))?;
     Ok(found)
 }
 
 pub(super) type Numbered = BTreeMap<u64, (Header, File)>;
 
 /// Sorts segments by their number in the log; of two with one number the newer generation counts.
-fn by_number(files: Vec<(Option<Header>, File)>, options: &Options) -> (Numbered, Vec<(Option<Header>, File)>) {
+fn by_number(
+    files: Vec<(Option<Header>, File)>,
+    options: &Options,
+) -> (Numbered, Vec<(Option<Header>, File)>) {
     let (mut numbered, mut spares) = (Numbered::new(), Vec::new());
     for (header, file) in files {
         let Some(header) = header else {
@@ -222,11 +255,16 @@ fn by_number(files: Vec<(Option<Header>, File)>, options: &Options) -> (Numbered
 
 /// Returns where the log starts: what its newest batch says, since `start` only grows.
 ///
-/// Segments are reused and removed once a durable batch says that they are not needed, so that batch must not be missed;
-/// and a batch that is cut with the tail must not count, since nothing would tell the start once it is overwritten. So the
-/// last part of the chain is walked: from the last segment that certainly belongs to it, because all before that segment
-/// is said to be durable.
-async fn log_start(reactor: &Reactor, options: &Options, numbered: &Numbered) -> Result<Position, RecoverError> {
+/// Segments are reused and removed once a durable batch says that they are not needed, so that
+/// batch must not be missed; and a batch that is cut with the tail must not count, since nothing
+/// would tell the start once it is overwritten. So the last part of the chain is walked: from the
+/// last segment that certainly belongs to it, because all before that segment is said to be
+/// durable.
+async fn log_start(
+    reactor: &Reactor,
+    options: &Options,
+    numbered: &Numbered,
+) -> Result<Position, RecoverError> {
     for (number, (first, _)) in numbered.iter().rev() {
         let mut walk = Walk::new(reactor, options, *number, Position(u64::MAX));
         walk.run(numbered, &mut |_, _| Ok(())).await?;
@@ -234,7 +272,11 @@ async fn log_start(reactor: &Reactor, options: &Options, numbered: &Numbered) ->
             return Ok(walk.newest_start);
         }
     }
-    Ok(numbered.values().map(|(first, _)| first.start).max().unwrap_or_default())
+    Ok(numbered
+        .values()
+        .map(|(first, _)| first.start)
+        .max()
+        .unwrap_or_default())
 }
 
 /// The walk along the chain of batches.
@@ -244,7 +286,8 @@ struct Walk<'a> {
     at: Position,
     /// Every batch has at least this generation; it only grows.
     generation: u32,
-    /// End of the last batch: the link that the next one must carry. Nothing is known of the first one's.
+    /// End of the last batch: the link that the next one must carry. Nothing is known of the first
+    /// one's.
     previous: Option<Position>,
     /// Records in batches before this are not handed on.
     start: Position,
@@ -259,8 +302,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk from the beginning of a segment, also when the log starts within it: so that what lies at the start itself
-    /// has a link and a generation to keep to.
+    /// A walk from the beginning of a segment, also when the log starts within it: so that what
+    /// lies at the start itself has a link and a generation to keep to.
     fn new(reactor: &'a Reactor, options: &'a Options, segment: u64, start: Position) -> Self {
         Self {
             reactor,
@@ -287,10 +330,15 @@ impl<'a> Walk<'a> {
     ) -> Result<Position, RecoverError> {
         loop {
             let number = self.at.0 / self.options.segment_bytes;
-            let Some((_, file)) = numbered.get(&number) else { return Ok(self.previous.unwrap_or(self.at)) };
+            let Some((_, file)) = numbered.get(&number) else {
+                return Ok(self.previous.unwrap_or(self.at));
+            };
             self.segment(file, take).await?;
-            let Some(end) = self.previous else { return Ok(self.at) };
-            // The rest of a segment may have been skipped: the first batch of the next one tells, by its link.
+            let Some(end) = self.previous else {
+                return Ok(self.at);
+            };
+            // The rest of a segment may have been skipped: the first batch of the next one tells,
+            // by its link.
             let next = numbered.get(&(number + 1)).map(|(header, _)| header);
             match next.filter(|header| self.continues(header)) {
                 Some(header) => self.at = header.position,
@@ -300,7 +348,8 @@ impl<'a> Walk<'a> {
     }
 
     fn continues(&self, header: &Header) -> bool {
-        header.generation >= self.generation && self.previous.is_none_or(|end| header.previous == end)
+        header.generation >= self.generation
+            && self.previous.is_none_or(|end| header.previous == end)
     }
 
     /// Walks the batches of one segment.
@@ -310,9 +359,16 @@ impl<'a> Walk<'a> {
         take: &mut impl FnMut(Position, &[u8]) -> Result<(), String>,
     ) -> Result<(), RecoverError> {
         let base = self.at.0 - self.at.0 % self.options.segment_bytes;
-        let mut stream = Stream::new(file, self.at.0 - base, self.options.segment_bytes, self.reactor);
+        let mut stream = Stream::new(
+            file,
+            self.at.0 - base,
+            self.options.segment_bytes,
+            self.reactor,
+        );
         loop {
-            let Some(header) = Header::decode(stream.at_least(format::HEADER_BYTES).await?) else { return Ok(()) };
+            let Some(header) = Header::decode(stream.at_least(format::HEADER_BYTES).await?) else {
+                return Ok(());
+            };
             let in_place = header.log_id == self.options.log_id && header.position == self.at;
             let fits = header.end().0 <= base + self.options.segment_bytes;
             if !in_place || !fits || !self.continues(&header) {
@@ -320,12 +376,15 @@ impl<'a> Walk<'a> {
             }
             let bytes = usize::try_from(header.batch_bytes()).expect("fits a segment");
             let batch = stream.at_least(bytes).await?;
-            let Some(payload) = header.payload(batch) else { return Ok(()) };
-            self.batch(&header, payload, take).map_err(|what| RecoverError::BadRecord {
-                path: file.path().to_owned(),
-                offset: self.at.0 - base,
-                what,
-            })?;
+            let Some(payload) = header.payload(batch) else {
+                return Ok(());
+            };
+            self.batch(&header, payload, take)
+                .map_err(|what| RecoverError::BadRecord {
+                    path: file.path().to_owned(),
+                    offset: self.at.0 - base,
+                    what,
+                })?;
             stream.consume(bytes);
             self.at = header.end();
             self.previous = Some(self.at);
@@ -357,7 +416,10 @@ impl<'a> Walk<'a> {
         if count == header.frames {
             Ok(())
         } else {
-            Err(format!("{count} frames where the header says {}", header.frames))
+            Err(format!(
+                "{count} frames where the header says {}",
+                header.frames
+            ))
         }
     }
 
@@ -374,7 +436,8 @@ impl<'a> Walk<'a> {
                 self.record_start = self.at;
                 self.assembling = true;
             }
-            // The beginning lies before the log's start, or in an earlier life: never acknowledged, or not needed.
+            // The beginning lies before the log's start, or in an earlier life: never acknowledged,
+            // or not needed.
             Kind::Middle | Kind::Last if !self.assembling => return Ok(()),
             Kind::Middle | Kind::Last => {}
         }
@@ -400,8 +463,16 @@ impl<'a> Walk<'a> {
 
     fn damaged(&self, numbered: &Numbered, end: Position, durable: Position) -> RecoverError {
         let number = end.0 / self.options.segment_bytes;
-        let path = numbered.get(&number).map_or(self.options.dir.as_path(), |(_, file)| file.path()).to_owned();
+        let path = numbered
+            .get(&number)
+            .map_or(self.options.dir.as_path(), |(_, file)| file.path())
+            .to_owned();
         let offset = end.0 % self.options.segment_bytes;
-        RecoverError::Damaged { path, offset, position: end.0, durable: durable.0 }
+        RecoverError::Damaged {
+            path,
+            offset,
+            position: end.0,
+            durable: durable.0,
+        }
     }
 }

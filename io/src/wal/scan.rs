@@ -1,8 +1,8 @@
-//! Reading segments from front to back, and looking through them for batch headers that the walk does not meet.
-//! Not the decision what they mean: that is the reader's.
+//! Reading segments from front to back, and looking through them for batch headers that the walk
+//! does not meet. Not the decision what they mean: that is the reader's.
 //!
-//! Invariant: what a whole header says of `durable` was true when it was sealed, whatever has become of its batch, so the
-//! largest that is found anywhere counts.
+//! Invariant: what a whole header says of `durable` was true when it was sealed, whatever has
+//! become of its batch, so the largest that is found anywhere counts.
 
 use super::Options;
 use super::format::{self, Header, Position};
@@ -28,7 +28,15 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(file: &'a File, offset: u64, end: u64, reactor: &'a Reactor) -> Self {
-        let mut stream = Self { file, reactor, bytes: Vec::new(), consumed: 0, next_offset: offset, end, ahead: None };
+        let mut stream = Self {
+            file,
+            reactor,
+            bytes: Vec::new(),
+            consumed: 0,
+            next_offset: offset,
+            end,
+            ahead: None,
+        };
         stream.read_ahead();
         stream
     }
@@ -46,7 +54,9 @@ impl<'a> Stream<'a> {
     /// Returns the unconsumed bytes, at least `count` of them unless the segment ends before.
     pub(super) async fn at_least(&mut self, count: usize) -> Result<&[u8], RecoverError> {
         while self.bytes.len() - self.consumed < count {
-            let Some(ahead) = self.ahead.take() else { break };
+            let Some(ahead) = self.ahead.take() else {
+                break;
+            };
             let (result, buf) = file::split(ahead.await);
             let read = result.map_err(io_error("read", self.file.path()))?;
             self.bytes.drain(..self.consumed);
@@ -85,7 +95,9 @@ async fn headers(
         for block in bytes.chunks(format::BLOCK_BYTES) {
             // A header at a place that is not its own is content of a record.
             let here = |header: &Header| header.position.0 % options.segment_bytes == offset;
-            if let Some(header) = Header::decode(block).filter(|h| h.log_id == options.log_id && here(h)) {
+            if let Some(header) =
+                Header::decode(block).filter(|h| h.log_id == options.log_id && here(h))
+            {
                 take(&header);
             }
             offset += block.len() as u64;
@@ -115,8 +127,15 @@ impl Later {
         let end_number = end.0 / options.segment_bytes;
         for (number, (_, file)) in numbered {
             if !(first..end_number).contains(number) {
-                let from = if *number == end_number { end.0 % options.segment_bytes } else { 0 };
-                headers(reactor, options, file, from, |header| later.note(header, end)).await?;
+                let from = if *number == end_number {
+                    end.0 % options.segment_bytes
+                } else {
+                    0
+                };
+                headers(reactor, options, file, from, |header| {
+                    later.note(header, end)
+                })
+                .await?;
             }
         }
         for (_, file) in spares {

@@ -1,10 +1,12 @@
 //! Segments: the files of the log, and the pool of those that are ready to be written.
 //!
-//! A segment is made in the background: reserved, filled with zeros, synced, renamed into place, and its directory
-//! synced. So writing a batch never changes metadata of the file system, which is what makes a durable write one IO.
+//! A segment is made in the background: reserved, filled with zeros, synced, renamed into place,
+//! and its directory synced. So writing a batch never changes metadata of the file system, which is
+//! what makes a durable write one IO.
 //!
 //! Invariants:
-//! 1. A file with a segment's name has its full size and is zeroed or was once written: it is never extended.
+//! 1. A file with a segment's name has its full size and is zeroed or was once written: it is never
+//!    extended.
 //! 2. A pooled segment holds nothing that the log needs.
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +30,12 @@ const ZERO_BYTES: usize = 1 << 20;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How segments are opened for the log.
-pub(super) const OPEN: OpenOptions = OpenOptions { write: true, create: false, create_new: false, direct: true };
+pub(super) const OPEN: OpenOptions = OpenOptions {
+    write: true,
+    create: false,
+    create_new: false,
+    direct: true,
+};
 
 /// Segments ready to be written, and the task that makes them.
 #[derive(Debug)]
@@ -47,7 +54,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(reactor: &Reactor, dir: &Path, segment_bytes: u64, wanted: usize, next_name: u64) -> Rc<Self> {
+    pub(super) fn new(
+        reactor: &Reactor,
+        dir: &Path,
+        segment_bytes: u64,
+        wanted: usize,
+        next_name: u64,
+    ) -> Rc<Self> {
         Rc::new(Self {
             reactor: reactor.clone(),
             dir: dir.to_owned(),
@@ -132,7 +145,10 @@ impl Pool {
             }
             Err(error) => {
                 if self.failure().is_none() {
-                    tracing::warn!("cannot make a log segment in {}: {error}", self.dir.display());
+                    tracing::warn!(
+                        "cannot make a log segment in {}: {error}",
+                        self.dir.display()
+                    );
                 }
                 *self.failure.borrow_mut() = Some(error);
                 self.reactor.sleep(RETRY).await;
@@ -179,7 +195,10 @@ pub(super) async fn make_scratch(reactor: &Reactor, dir: &Path, bytes: u64) -> i
 }
 
 async fn fill(reactor: &Reactor, path: &Path, bytes: u64) -> io::Result<()> {
-    let options = OpenOptions { create: true, ..OPEN };
+    let options = OpenOptions {
+        create: true,
+        ..OPEN
+    };
     let segment = File::open(reactor, path, options).await?;
     segment.preallocate(bytes).await?;
     let mut zeros = crate::buffer::Buf::heap(ZERO_BYTES);

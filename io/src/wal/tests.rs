@@ -1,7 +1,10 @@
-//! Tests of the log in simulated worlds, against a plain model: the list of records that were appended.
-//! The rig here owns one node with one log, and drives it turn by turn as a shard does.
+//! Tests of the log in simulated worlds, against a plain model: the list of records that were
+//! appended. The rig here owns one node with one log, and drives it turn by turn as a shard does.
 
-#![expect(clippy::cast_possible_truncation, reason = "what a test counts is small")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "what a test counts is small"
+)]
 
 mod crash;
 mod damage;
@@ -47,7 +50,11 @@ struct Life {
 
 impl Life {
     fn new(world: &World) -> Self {
-        Self { reactor: Reactor::simulated(world, 0, 0), wal: None, turns: 0 }
+        Self {
+            reactor: Reactor::simulated(world, 0, 0),
+            wal: None,
+            turns: 0,
+        }
     }
 
     fn wal(&mut self) -> &mut Wal {
@@ -64,7 +71,10 @@ impl Life {
         self.reactor.run_ready();
         work(self);
         // A shard looks at its log again before long, as a node's clock makes it do.
-        self.reactor.park(Some(self.reactor.now() + Duration::from_millis(1)), || false);
+        self.reactor
+            .park(Some(self.reactor.now() + Duration::from_millis(1)), || {
+                false
+            });
         true
     }
 
@@ -151,7 +161,8 @@ struct Rig {
     options: Options,
     rng: Rng,
     life: Option<Life>,
-    /// Every record from the log's beginning, in order: what recovery found, and what was appended since.
+    /// Every record from the log's beginning, in order: what recovery found, and what was appended
+    /// since.
     records: Vec<Vec<u8>>,
     /// A position at or before each record.
     positions: Vec<Position>,
@@ -238,7 +249,10 @@ impl Rig {
     /// Makes a turn: polls, works, flushes.
     fn turn(&mut self, work: impl FnOnce(&mut Self)) {
         let world = self.world.clone();
-        assert!(world.step().is_some(), "a shard with a timer always has a next turn");
+        assert!(
+            world.step().is_some(),
+            "a shard with a timer always has a next turn"
+        );
         self.life().reactor.reap();
         self.life().reactor.run_ready();
         let mark = self.wal().poll().unwrap();
@@ -294,7 +308,8 @@ impl Rig {
         self.life = None;
     }
 
-    /// Recovers, and checks what was found against the model; what was not found and not durable is forgotten.
+    /// Recovers, and checks what was found against the model; what was not found and not durable is
+    /// forgotten.
     fn restart(&mut self) -> bool {
         match self.restart_within(TURNS_MAX) {
             Some(Ok(torn)) => torn,
@@ -303,7 +318,8 @@ impl Rig {
         }
     }
 
-    /// As `restart`; nothing when recovery did not end within `turns_max` turns. Says whether the tail was torn.
+    /// As `restart`; nothing when recovery did not end within `turns_max` turns. Says whether the
+    /// tail was torn.
     fn restart_within(&mut self, turns_max: usize) -> Option<Result<bool, RecoverError>> {
         self.lives += 1;
         let mut life = Life::new(&self.world);
@@ -323,7 +339,8 @@ impl Rig {
         Some(Ok(torn))
     }
 
-    /// Recovers; when that takes more than `turns_max` turns, crashes in the middle of it and recovers at leisure.
+    /// Recovers; when that takes more than `turns_max` turns, crashes in the middle of it and
+    /// recovers at leisure.
     fn restart_or_crash(&mut self, turns_max: usize) {
         self.crash();
         match self.restart_within(turns_max) {
@@ -338,18 +355,35 @@ impl Rig {
 
     fn check(&mut self, recovered: &Recovered, found: Vec<Found>) {
         assert_eq!(recovered.records, found.len() as u64);
-        assert_eq!(recovered.record_bytes, found.iter().map(|(_, r)| r.len() as u64).sum::<u64>());
+        assert_eq!(
+            recovered.record_bytes,
+            found.iter().map(|(_, r)| r.len() as u64).sum::<u64>()
+        );
         assert!(found.is_sorted_by_key(|(position, _)| *position));
         let first = match found.first() {
             Some((_, record)) => u64::from_le_bytes(record[..8].try_into().unwrap()) as usize,
             None => self.released.max(self.durable),
         };
         let end = first + found.len();
-        assert!(first <= self.released, "record {} is gone, {first} is the first", self.released);
-        assert!(end >= self.durable, "{} records were durable, {end} are there", self.durable);
-        assert!(end <= self.records.len().max(self.durable), "records that nobody appended");
+        assert!(
+            first <= self.released,
+            "record {} is gone, {first} is the first",
+            self.released
+        );
+        assert!(
+            end >= self.durable,
+            "{} records were durable, {end} are there",
+            self.durable
+        );
+        assert!(
+            end <= self.records.len().max(self.durable),
+            "records that nobody appended"
+        );
         for (index, (position, record)) in (first..).zip(found) {
-            assert!(record == self.records[index], "record {index} is not what was appended");
+            assert!(
+                record == self.records[index],
+                "record {index} is not what was appended"
+            );
             assert!(position < recovered.end && position >= Position(0));
             self.positions[index] = position;
         }
@@ -395,7 +429,11 @@ fn some_options(rng: &mut Rng) -> Options {
         segments_spare: 1 + rng.index(4),
         inflight_max: 1 + rng.index(4),
         batch_bytes,
-        durability: if rng.coin() { Durability::Dsync } else { Durability::Fdatasync },
+        durability: if rng.coin() {
+            Durability::Dsync
+        } else {
+            Durability::Fdatasync
+        },
         ..options()
     }
 }

@@ -1,5 +1,7 @@
 //! The writing end of the log: fill, seal, write, note what is durable.
 
+mod release;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
@@ -76,20 +78,43 @@ impl Wal {
     /// Opens the log for appending where [`recover`](super::recover) found its end.
     ///
     /// # Panics
-    /// When the options contradict each other: a batch is not a number of blocks, or does not fit a segment.
+    /// When the options contradict each other: a batch is not a number of blocks, or does not fit a
+    /// segment.
     #[must_use]
     pub fn open(reactor: &Reactor, options: Options, recovered: Recovered) -> Self {
-        assert!(options.batch_bytes.is_multiple_of(format::BLOCK_BYTES) && options.inflight_max > 0);
-        assert!(options.segment_bytes >= options.batch_bytes as u64, "a batch fits a segment");
-        let Recovered { segments, spares, next_name, end, start, generation, .. } = recovered;
-        let pool = Pool::new(reactor, &options.dir, options.segment_bytes, options.segments_spare, next_name);
+        assert!(
+            options.batch_bytes.is_multiple_of(format::BLOCK_BYTES) && options.inflight_max > 0
+        );
+        assert!(
+            options.segment_bytes >= options.batch_bytes as u64,
+            "a batch fits a segment"
+        );
+        let Recovered {
+            segments,
+            spares,
+            next_name,
+            end,
+            start,
+            generation,
+            ..
+        } = recovered;
+        let pool = Pool::new(
+            reactor,
+            &options.dir,
+            options.segment_bytes,
+            options.segments_spare,
+            next_name,
+        );
         spares.into_iter().for_each(|spare| pool.put(spare));
         pool.refill();
         Self {
             reactor: reactor.clone(),
             options,
             generation,
-            segments: segments.into_iter().map(|(number, file)| (number, Rc::new(file))).collect(),
+            segments: segments
+                .into_iter()
+                .map(|(number, file)| (number, Rc::new(file)))
+                .collect(),
             pool,
             next: end,
             previous: end,
@@ -114,7 +139,11 @@ impl Wal {
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         let batch = self.options.batch_bytes as u64;
-        let here = if self.segments.is_empty() { 0 } else { self.segment_end().saturating_sub(self.next.0) };
+        let here = if self.segments.is_empty() {
+            0
+        } else {
+            self.segment_end().saturating_sub(self.next.0)
+        };
         // The end of each segment may be skipped, when the next batch does not fit it.
         let whole = self.options.segment_bytes - batch.min(self.options.segment_bytes / 2);
         let spare = self.pool.ready() as u64 * whole;
@@ -127,10 +156,12 @@ impl Wal {
     pub fn want(&self, bytes: u64) {
         let queued = (self.sealed.len() as u64 + 3) * self.options.batch_bytes as u64;
         let needed = (bytes / 60 * 64 + queued) / (self.options.segment_bytes / 2) + 1;
-        self.pool.want(usize::try_from(needed).unwrap_or(usize::MAX));
+        self.pool
+            .want(usize::try_from(needed).unwrap_or(usize::MAX));
     }
 
-    /// Returns what keeps new segments from being made, if anything does: a full disk above all. It clears by itself.
+    /// Returns what keeps new segments from being made, if anything does: a full disk above all. It
+    /// clears by itself.
     #[must_use]
     pub fn failure(&self) -> Option<io::ErrorKind> {
         self.pool.failure()
@@ -153,7 +184,11 @@ impl Wal {
             let kind = Kind::of_part(begins, length == left);
             let at = batch.used;
             let out = &mut batch.buf.as_mut_slice()[at..at + FRAME_BYTES + length];
-            format::encode_frame(kind, u32::try_from(length).expect("a batch is below 4 GiB"), out);
+            format::encode_frame(
+                kind,
+                u32::try_from(length).expect("a batch is below 4 GiB"),
+                out,
+            );
             let mut filled = FRAME_BYTES;
             while filled < out.len() {
                 if part.is_empty() {
@@ -183,20 +218,36 @@ impl Wal {
             self.mark.0 += 1;
         }
         let (reactor, bytes, mark) = (&self.reactor, self.options.batch_bytes, self.mark);
-        self.filling.get_or_insert_with(|| Batch { mark, buf: reactor.buffer(bytes), used: HEADER_BYTES, frames: 0 })
+        self.filling.get_or_insert_with(|| Batch {
+            mark,
+            buf: reactor.buffer(bytes),
+            used: HEADER_BYTES,
+            frames: 0,
+        })
     }
 
-    /// Starts the writes that may start: full batches first, then the one being filled if a place in flight is free.
-    /// Called at the end of each turn.
+    /// Starts the writes that may start: full batches first, then the one being filled if a place
+    /// in flight is free. Called at the end of each turn.
     pub fn flush(&mut self) {
         while self.in_flight_writes() < self.options.inflight_max && self.failed.is_none() {
             let from_sealed = !self.sealed.is_empty();
-            let next = if from_sealed { self.sealed.front() } else { self.filling.as_ref() };
-            let Some(bytes) = next.map(|batch| batch.used.next_multiple_of(format::BLOCK_BYTES)) else { return };
+            let next = if from_sealed {
+                self.sealed.front()
+            } else {
+                self.filling.as_ref()
+            };
+            let Some(bytes) = next.map(|batch| batch.used.next_multiple_of(format::BLOCK_BYTES))
+            else {
+                return;
+            };
             if !self.make_place(bytes as u64) {
                 return;
             }
-            let batch = if from_sealed { self.sealed.pop_front() } else { self.filling.take() };
+            let batch = if from_sealed {
+                self.sealed.pop_front()
+            } else {
+                self.filling.take()
+            };
             let Some(batch) = batch else { return };
             self.write(batch);
             if !from_sealed {
@@ -206,21 +257,31 @@ impl Wal {
     }
 
     fn in_flight_writes(&self) -> usize {
-        self.in_flight.iter().filter(|flight| flight.write.is_some()).count()
+        self.in_flight
+            .iter()
+            .filter(|flight| flight.write.is_some())
+            .count()
     }
 
     fn segment_end(&self) -> u64 {
-        let number = self.segments.last_key_value().map_or(0, |(number, _)| *number);
+        let number = self
+            .segments
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         (number + 1) * self.options.segment_bytes
     }
 
-    /// Makes sure that a batch of `bytes` fits at `next`, rolling to a new segment if it must; says whether it does.
+    /// Makes sure that a batch of `bytes` fits at `next`, rolling to a new segment if it must; says
+    /// whether it does.
     fn make_place(&mut self, bytes: u64) -> bool {
         if !self.segments.is_empty() && self.next.0 + bytes <= self.segment_end() {
             return true;
         }
         let number = self.next.0.div_ceil(self.options.segment_bytes);
-        let number = self.segments.last_key_value().map_or(number, |(last, _)| last + 1);
+        let number = self
+            .segments
+            .last_key_value()
+            .map_or(number, |(last, _)| last + 1);
         let Some(file) = self.pool.take() else {
             self.pool.refill();
             return false;
@@ -232,7 +293,12 @@ impl Wal {
 
     /// Seals a batch and starts its write.
     fn write(&mut self, batch: Batch) {
-        let Batch { mark, mut buf, used, frames } = batch;
+        let Batch {
+            mark,
+            mut buf,
+            used,
+            frames,
+        } = batch;
         let bytes = used.next_multiple_of(format::BLOCK_BYTES);
         buf.set_len(bytes);
         buf.as_mut_slice()[used..].fill(0);
@@ -251,18 +317,29 @@ impl Wal {
         header.encode(buf.as_mut_slice());
         let segment = self.next.0 / self.options.segment_bytes;
         let offset = self.next.0 % self.options.segment_bytes;
-        let durable = if self.options.durability == Durability::Dsync { Durable::Yes } else { Durable::No };
+        let durable = if self.options.durability == Durability::Dsync {
+            Durable::Yes
+        } else {
+            Durable::No
+        };
         let write = self.segments[&segment].start_write(buf, offset, durable);
         let end = header.end();
-        self.in_flight.push_back(InFlight { mark, segment, position: self.next, end, write: Some(write) });
+        self.in_flight.push_back(InFlight {
+            mark,
+            segment,
+            position: self.next,
+            end,
+            write: Some(write),
+        });
         (self.previous, self.next) = (end, end);
         self.batches += 1;
         self.batch_bytes += bytes as u64;
     }
 
-    /// Writes an empty batch when the last record is durable but nothing on disk says so yet: from then on its damage is
-    /// told from a torn tail. Does so too when segments wait to be reused, which takes a batch with the new start. Called
-    /// when the shard has been idle for a while, and before a clean stop.
+    /// Writes an empty batch when the last record is durable but nothing on disk says so yet: from
+    /// then on its damage is told from a torn tail. Does so too when segments wait to be reused,
+    /// which takes a batch with the new start. Called when the shard has been idle for a while, and
+    /// before a clean stop.
     pub fn attest(&mut self) {
         let wanted = self.attested < self.durable_position || !self.releasing.is_empty();
         if wanted && self.is_idle() && self.failed.is_none() {
@@ -273,18 +350,22 @@ impl Wal {
         }
     }
 
-    /// Takes completed writes and returns the durable mark: every record whose mark is below it is durable.
+    /// Takes completed writes and returns the durable mark: every record whose mark is below it is
+    /// durable.
     ///
     /// # Errors
-    /// A write or sync failed, now or in an earlier call. The node must stop: whether the bytes are on disk is not known,
-    /// and the kernel may have dropped them from its cache, so trying again would prove nothing.
+    /// A write or sync failed, now or in an earlier call. The node must stop: whether the bytes are
+    /// on disk is not known, and the kernel may have dropped them from its cache, so trying again
+    /// would prove nothing.
     pub fn poll(&mut self) -> Result<Mark, Failed> {
         if let Some(failed) = &self.failed {
             return Err(failed.again());
         }
         let mut failure = None;
         for flight in &mut self.in_flight {
-            let Some(finished) = flight.write.as_mut().and_then(Operation::take) else { continue };
+            let Some(finished) = flight.write.as_mut().and_then(Operation::take) else {
+                continue;
+            };
             flight.write = None;
             if let Err(error) = finished.result {
                 failure.get_or_insert((flight.segment, flight.position, error));
@@ -304,7 +385,11 @@ impl Wal {
     fn fail(&mut self, segment: u64, position: Position, error: io::Error) -> Failed {
         self.pool.stop();
         let path = self.segments[&segment].path().to_owned();
-        let failed = Failed { path, offset: position.0 % self.options.segment_bytes, error };
+        let failed = Failed {
+            path,
+            offset: position.0 % self.options.segment_bytes,
+            error,
+        };
         self.failed = Some(failed.again());
         failed
     }
@@ -321,7 +406,8 @@ impl Wal {
         }
     }
 
-    /// The fdatasync method: a sync covers the writes that completed before it began, in one segment.
+    /// The fdatasync method: a sync covers the writes that completed before it began, in one
+    /// segment.
     fn poll_sync(&mut self) -> Result<(), Failed> {
         if let Some(syncing) = &mut self.syncing
             && let Some(finished) = syncing.sync.take()
@@ -329,92 +415,33 @@ impl Wal {
             let (segment, upto) = (syncing.segment, syncing.upto);
             self.syncing = None;
             if let Err(error) = finished.result {
-                let position = self.in_flight.front().map_or(self.next, |flight| flight.position);
+                let position = self
+                    .in_flight
+                    .front()
+                    .map_or(self.next, |flight| flight.position);
                 return Err(self.fail(segment, position, error));
             }
             self.advance(upto);
         }
-        let Some(first) = self.in_flight.front() else { return Ok(()) };
+        let Some(first) = self.in_flight.front() else {
+            return Ok(());
+        };
         if self.syncing.is_some() || first.write.is_some() {
             return Ok(());
         }
         let segment = first.segment;
-        let written = self.in_flight.iter().take_while(|f| f.write.is_none() && f.segment == segment);
+        let written = self
+            .in_flight
+            .iter()
+            .take_while(|f| f.write.is_none() && f.segment == segment);
         let upto = Mark(written.last().expect("the first one is").mark.0 + 1);
         let sync = self.segments[&segment].start_sync();
-        self.syncing = Some(Syncing { sync, segment, upto });
+        self.syncing = Some(Syncing {
+            sync,
+            segment,
+            upto,
+        });
         Ok(())
-    }
-
-    /// Says that nothing before `below` is needed, as far as it is durable. Whole segments before it are reused, later.
-    pub fn release(&mut self, below: Position) {
-        self.start = self.start.max(below.min(self.durable_position));
-        self.let_go();
-    }
-
-    /// Takes the segments before the start out of the log; those that are still written to wait for a later turn.
-    fn let_go(&mut self) {
-        let last = self.segments.last_key_value().map_or(0, |(number, _)| *number);
-        let keep = (self.start.0 / self.options.segment_bytes).min(last);
-        while let Some(entry) = self.segments.first_entry() {
-            let number = *entry.key();
-            if number >= keep || self.in_flight.iter().any(|flight| flight.segment == number) {
-                return;
-            }
-            let file = Rc::into_inner(entry.remove()).expect("writes of this segment have ended");
-            // The batch being filled is sealed after this, so it carries the new start.
-            self.releasing.push_back((self.mark, file));
-        }
-    }
-
-    fn reuse_released(&mut self) {
-        self.let_go();
-        while self.releasing.front().is_some_and(|(mark, _)| *mark < self.durable) {
-            let (_, file) = self.releasing.pop_front().expect("looked at above");
-            self.pool.put(file);
-        }
-    }
-
-    /// Returns the mark below which every record is durable, as of the last [`Wal::poll`].
-    #[must_use]
-    pub fn durable(&self) -> Mark {
-        self.durable
-    }
-
-    /// Returns a position at or before which the next record will begin.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        self.next
-    }
-
-    /// Returns the first position that is still needed.
-    #[must_use]
-    pub fn start(&self) -> Position {
-        self.start
-    }
-
-    /// Returns the bytes between the first needed position and the end.
-    #[must_use]
-    pub fn live_bytes(&self) -> u64 {
-        self.next.0.saturating_sub(self.start.0)
-    }
-
-    /// Says whether every record appended is durable.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.filling.is_none() && self.sealed.is_empty() && self.in_flight.is_empty()
-    }
-
-    /// Returns batches written, the bytes they took on disk, and the bytes of records in them.
-    #[must_use]
-    pub fn written(&self) -> (u64, u64, u64) {
-        (self.batches, self.batch_bytes, self.payload_bytes)
-    }
-
-    /// Returns the segments ready to be written.
-    #[must_use]
-    pub fn segments_ready(&self) -> usize {
-        self.pool.ready()
     }
 }
 

@@ -13,12 +13,13 @@ use ashlar_io::reactor::yield_now;
 use ashlar_io::sim::{Faults, World};
 use ashlar_io::{Buf, File, Listener, OpenOptions, Reactor, Settings, Socket};
 
-/// Simulated runs of each body: the first is calm, the others have the faults that no caller may notice.
+/// Simulated runs of each body: the first is calm, the others have the faults that no caller may
+/// notice.
 const SEEDS: u64 = 12;
 /// Turns after which a simulated body is taken for hung.
 const TURNS_MAX: usize = 2_000_000;
 /// Time after which a body on the kernel is taken for hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which driver a body runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

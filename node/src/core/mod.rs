@@ -22,16 +22,16 @@ use ashlar_consensus::{Clock, Index};
 use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
-use ashlar_partition::key::KeyBuf;
 use ashlar_partition::Partition;
+use ashlar_partition::key::KeyBuf;
 
+pub use self::admission::Admitted;
 use crate::command::spread::Answer;
 use crate::command::{Command, DataCall, Run};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::message::{Message, Ticket};
 use crate::resp::{Version, Words};
-pub use self::admission::Admitted;
 use crate::route::Routes;
 use crate::shared::{ShardCounters, Shared};
 
@@ -331,6 +331,9 @@ impl Core {
 
     /// Runs a command on a partition of this shard; its reply goes to `out`. Returns the index that
     /// the reply waits for.
+    ///
+    /// # Panics
+    /// When the partition is another shard's, or the command touches no key: routing keeps both away.
     pub fn run(
         &self,
         partition: usize,

@@ -70,15 +70,26 @@ pub(super) async fn run(crowd: Rc<Crowd>, number: u32, mut rng: Rng) {
 /// Asks over one connection until it breaks, or the run is healed.
 async fn talk(crowd: &Crowd, number: u32, rng: &mut Rng, socket: &mut Socket) {
     while !crowd.healed.get() {
-        let commands = if rng.chance(0.7) { 1 } else { 1 + rng.below(PIPELINE_MAX) };
+        let commands = if rng.chance(0.7) {
+            1
+        } else {
+            1 + rng.below(PIPELINE_MAX)
+        };
         let mut bytes = Vec::new();
-        let asked: Vec<_> = (0..commands).map(|_| ask(crowd, number, rng, &mut bytes)).collect();
+        let asked: Vec<_> = (0..commands)
+            .map(|_| ask(crowd, number, rng, &mut bytes))
+            .collect();
         socket.send(&bytes);
         if !hear_all(crowd, socket, asked).await {
             return;
         }
-        let mean = u64::try_from(crowd.pause.as_nanos()).unwrap_or(u64::MAX).saturating_mul(commands);
-        crowd.reactor.sleep(Duration::from_nanos(rng.exponential(mean))).await;
+        let mean = u64::try_from(crowd.pause.as_nanos())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(commands);
+        crowd
+            .reactor
+            .sleep(Duration::from_nanos(rng.exponential(mean)))
+            .await;
         if rng.chance(0.002) {
             return;
         }
@@ -94,7 +105,9 @@ async fn hear_all(crowd: &Crowd, socket: &mut Socket, asked: Vec<Asked>) -> bool
             Some(reply) => judge(&mut crowd.model.borrow_mut(), next, reply),
             None => {
                 let mut model = crowd.model.borrow_mut();
-                std::iter::once(next).chain(asked).for_each(|lost| unknown(&mut model, lost));
+                std::iter::once(next)
+                    .chain(asked)
+                    .for_each(|lost| unknown(&mut model, lost));
                 return false;
             }
         }
@@ -140,8 +153,18 @@ fn ask(crowd: &Crowd, number: u32, rng: &mut Rng, bytes: &mut Vec<u8>) -> Asked 
     match rng.below(100) {
         0..45 => {
             let write = model.keys.entry(key.clone()).or_default().begin(false);
-            let padding = "x".repeat(usize::try_from(if rng.chance(0.01) { rng.below(20_000) } else { rng.below(120) }).expect("small"));
-            command(bytes, &["SET", &key, &format!("{} {padding}", write.number)]);
+            let padding = "x".repeat(
+                usize::try_from(if rng.chance(0.01) {
+                    rng.below(20_000)
+                } else {
+                    rng.below(120)
+                })
+                .expect("small"),
+            );
+            command(
+                bytes,
+                &["SET", &key, &format!("{} {padding}", write.number)],
+            );
             Asked::Write(key, write)
         }
         45..53 => {
@@ -184,14 +207,21 @@ fn unknown(model: &mut Model, asked: Asked) {
 
 fn number_of(value: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(value);
-    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+    text.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 fn judge(model: &mut Model, asked: Asked, reply: Reply) {
     match (&asked, &reply) {
         (Asked::Write(..) | Asked::Increment(_), Reply::Error(text)) => {
             let refusal = text.starts_with("OOM") || text.starts_with("DISKFULL");
-            let result = if refusal { Ok(()) } else { Err(format!("unexpected error {text:?}")) };
+            let result = if refusal {
+                Ok(())
+            } else {
+                Err(format!("unexpected error {text:?}"))
+            };
             model.check("write", result);
             model.refused += 1;
             if let Asked::Write(key, write) = asked {
@@ -206,7 +236,11 @@ fn judge(model: &mut Model, asked: Asked, reply: Reply) {
             model.keys.entry(key).or_default().acknowledged(write);
         }
         (Asked::Read(key), Reply::Bulk(found)) => {
-            let result = model.keys.entry(key.clone()).or_default().read_by_owner(found.as_deref().map(number_of));
+            let result = model
+                .keys
+                .entry(key.clone())
+                .or_default()
+                .read_by_owner(found.as_deref().map(number_of));
             model.check(&key, result);
         }
         (Asked::ReadOther(key, horizon), Reply::Bulk(found)) => {
@@ -214,7 +248,11 @@ fn judge(model: &mut Model, asked: Asked, reply: Reply) {
             model.check(&key, result);
         }
         (Asked::Increment(key), Reply::Integer(sum)) => {
-            let result = model.counters.entry(key.clone()).or_default().increased(sum.unsigned_abs());
+            let result = model
+                .counters
+                .entry(key.clone())
+                .or_default()
+                .increased(sum.unsigned_abs());
             model.check(&key, result);
         }
         (Asked::ReadCounter(key), Reply::Bulk(found)) => {
@@ -253,9 +291,15 @@ fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
             Err(_) => (Reply::Bulk(None), used),
             Ok(length) => {
                 let body = bytes.get(used..used + length + 2)?;
-                (Reply::Bulk(Some(body[..length].to_vec())), used + length + 2)
+                (
+                    Reply::Bulk(Some(body[..length].to_vec())),
+                    used + length + 2,
+                )
             }
         },
-        other => (Reply::Error(format!("a reply of type {:?}", char::from(other))), used),
+        other => (
+            Reply::Error(format!("a reply of type {:?}", char::from(other))),
+            used,
+        ),
     })
 }

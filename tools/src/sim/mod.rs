@@ -61,7 +61,10 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         if args.repeat > 0 && seed.is_multiple_of(args.repeat) {
             let again = run_seed(&plan).map_err(|what| args.failed(seed, &what))?;
             if again.hash != outcome.hash {
-                let what = format!("a second run has hash {:016x} instead of {:016x}", again.hash, outcome.hash);
+                let what = format!(
+                    "a second run has hash {:016x} instead of {:016x}",
+                    again.hash, outcome.hash
+                );
                 return Err(args.failed(seed, &what));
             }
         }
@@ -76,7 +79,10 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
 
 fn run_seed(plan: &Plan) -> Result<Outcome, String> {
     std::panic::catch_unwind(|| run::run(plan)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied());
         Err(format!("panic: {}", text.unwrap_or("without a message")))
     })
 }
@@ -92,7 +98,11 @@ impl Args {
         // One node alone cannot repair what its disk forgets after it has acknowledged it; the
         // log's own tests show that such damage is refused. Here every acknowledged byte must come
         // back.
-        (faults.disk.rot, faults.disk.misdirect, faults.disk.lost_write) = (0.0, 0.0, 0.0);
+        (
+            faults.disk.rot,
+            faults.disk.misdirect,
+            faults.disk.lost_write,
+        ) = (0.0, 0.0, 0.0);
         Plan {
             seed,
             faults,
@@ -171,9 +181,18 @@ impl Totals {
         let speed = self.virtual_s / took.as_secs_f64();
         println!(
             "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged, {} of unknown outcome, {} lives of the node, {} turns",
-            self.virtual_s, took.as_secs_f64(), self.acknowledged, self.unknown, self.lives, self.events
+            self.virtual_s,
+            took.as_secs_f64(),
+            self.acknowledged,
+            self.unknown,
+            self.lives,
+            self.events
         );
-        let marks: Vec<_> = self.marks.iter().map(|(mark, count)| format!("{mark} {count}")).collect();
+        let marks: Vec<_> = self
+            .marks
+            .iter()
+            .map(|(mark, count)| format!("{mark} {count}"))
+            .collect();
         println!("faults that happened: {}", marks.join(", "));
     }
 }

@@ -31,7 +31,10 @@ impl Known {
     /// Begins a write; returns its number.
     pub(super) fn begin(&mut self, deletes: bool) -> Write {
         self.last += 1;
-        let write = Write { number: self.last, deletes };
+        let write = Write {
+            number: self.last,
+            deletes,
+        };
         self.floating.push(write);
         write
     }
@@ -50,7 +53,10 @@ impl Known {
     /// The node died: what floats is in its log or nowhere.
     pub(super) fn crashed(&mut self) {
         if self.candidates.is_empty() && !self.floating.is_empty() {
-            self.candidates.push(Write { number: 0, deletes: true });
+            self.candidates.push(Write {
+                number: 0,
+                deletes: true,
+            });
         }
         self.candidates.append(&mut self.floating);
     }
@@ -71,7 +77,9 @@ impl Known {
                 self.floating.retain(|other| *other != write);
                 write
             }
-            (None, None, false) => return Err(format!("read {found:?}, but the key is one of {self:?}")),
+            (None, None, false) => {
+                return Err(format!("read {found:?}, but the key is one of {self:?}"));
+            }
         };
         self.candidates = vec![now];
         Ok(())
@@ -80,16 +88,35 @@ impl Known {
     /// Returns what a read by another client may find from now on: numbers from the first on, or
     /// one that floats.
     pub(super) fn horizon(&self) -> Horizon {
-        let definite = self.candidates.iter().map(|write| write.number).min().unwrap_or(0);
-        Horizon { definite, floating: self.floating.iter().map(|write| write.number).collect() }
+        let definite = self
+            .candidates
+            .iter()
+            .map(|write| write.number)
+            .min()
+            .unwrap_or(0);
+        Horizon {
+            definite,
+            floating: self.floating.iter().map(|write| write.number).collect(),
+        }
     }
 
     /// Checks what another client read, having begun when `horizon` was taken.
-    pub(super) fn read_by_other(&self, horizon: &Horizon, found: Option<u64>) -> Result<(), String> {
+    pub(super) fn read_by_other(
+        &self,
+        horizon: &Horizon,
+        found: Option<u64>,
+    ) -> Result<(), String> {
         // A missing key carries no number; only the owner can check it.
         let Some(number) = found else { return Ok(()) };
-        let allowed = (number >= horizon.definite && number <= self.last) || horizon.floating.contains(&number);
-        if allowed { Ok(()) } else { Err(format!("another client read {number}, outside {horizon:?} of {self:?}")) }
+        let allowed = (number >= horizon.definite && number <= self.last)
+            || horizon.floating.contains(&number);
+        if allowed {
+            Ok(())
+        } else {
+            Err(format!(
+                "another client read {number}, outside {horizon:?} of {self:?}"
+            ))
+        }
     }
 }
 
@@ -118,14 +145,22 @@ impl Counter {
         self.certain += 1;
         let allowed = self.certain.max(self.seen + 1)..=self.certain + self.perhaps;
         self.seen = sum;
-        if allowed.contains(&sum) { Ok(()) } else { Err(format!("an increment answered {sum}, outside {allowed:?}")) }
+        if allowed.contains(&sum) {
+            Ok(())
+        } else {
+            Err(format!("an increment answered {sum}, outside {allowed:?}"))
+        }
     }
 
     /// Checks what the counter is.
     pub(super) fn read(&mut self, sum: u64) -> Result<(), String> {
         let allowed = self.seen.max(self.certain)..=self.certain + self.perhaps;
         self.seen = sum;
-        if allowed.contains(&sum) { Ok(()) } else { Err(format!("the counter is {sum}, outside {allowed:?}")) }
+        if allowed.contains(&sum) {
+            Ok(())
+        } else {
+            Err(format!("the counter is {sum}, outside {allowed:?}"))
+        }
     }
 }
 
@@ -166,9 +201,15 @@ mod tests {
         let first = key.begin(false);
         key.acknowledged(first);
         let second = key.begin(false);
-        assert!(key.clone().read_by_owner(Some(1)).is_ok(), "the second is not acknowledged yet");
+        assert!(
+            key.clone().read_by_owner(Some(1)).is_ok(),
+            "the second is not acknowledged yet"
+        );
         key.acknowledged(second);
-        assert!(key.clone().read_by_owner(Some(1)).is_err(), "the second is acknowledged");
+        assert!(
+            key.clone().read_by_owner(Some(1)).is_err(),
+            "the second is acknowledged"
+        );
         assert!(key.clone().read_by_owner(None).is_err());
         assert!(key.read_by_owner(Some(2)).is_ok());
     }
@@ -191,7 +232,10 @@ mod tests {
         key.crashed();
         assert!(key.clone().read_by_owner(None).is_ok());
         assert!(key.read_by_owner(Some(1)).is_ok());
-        assert!(key.read_by_owner(None).is_err(), "it was there after the crash, so the deletion never happened");
+        assert!(
+            key.read_by_owner(None).is_err(),
+            "it was there after the crash, so the deletion never happened"
+        );
     }
 
     #[test]

@@ -81,9 +81,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     run.heal();
     let clients = plan.clients;
     let crowd = Rc::clone(&run.crowd);
-    run.until(end + HEALED, false, move |_| crowd.model.borrow().finished == clients)?;
+    run.until(end + HEALED, false, move |_| {
+        crowd.model.borrow().finished == clients
+    })?;
     if run.crowd.model.borrow().finished < clients {
-        return Err(format!("not every client could check its keys within {HEALED:?} after everything was healed"));
+        return Err(format!(
+            "not every client could check its keys within {HEALED:?} after everything was healed"
+        ));
     }
     Ok(run.outcome())
 }
@@ -98,7 +102,9 @@ impl Run {
         let format = loop {
             match server::make_format(&world, &config, &choice) {
                 Ok(format) => break format,
-                Err(error) if tries == 1000 => return Err(format!("the data directory was never made: {error}")),
+                Err(error) if tries == 1000 => {
+                    return Err(format!("the data directory was never made: {error}"));
+                }
                 Err(_) => {
                     world.crash(NODE);
                     tries += 1;
@@ -117,21 +123,48 @@ impl Run {
             pause,
         });
         for number in 0..plan.clients {
-            clients.spawn(client::run(Rc::clone(&crowd), number, rng.fork(&format!("client {number}"))));
+            clients.spawn(client::run(
+                Rc::clone(&crowd),
+                number,
+                rng.fork(&format!("client {number}")),
+            ));
         }
         clients.park(Some(clients.now()), || false);
-        let server = Server { config, format, listen };
+        let server = Server {
+            config,
+            format,
+            listen,
+        };
         let next_fate = world.now();
-        Ok(Self { world, rng, server, life: None, lives: 0, turns: 0, next_fate, clients, crowd })
+        Ok(Self {
+            world,
+            rng,
+            server,
+            life: None,
+            lives: 0,
+            turns: 0,
+            next_fate,
+            clients,
+            crowd,
+        })
     }
 
     /// Steps the world until `end`, or until `done`. With `deaths` the node dies at random.
-    fn until(&mut self, end: Monotonic, deaths: bool, done: impl Fn(&Self) -> bool) -> Result<(), String> {
+    fn until(
+        &mut self,
+        end: Monotonic,
+        deaths: bool,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
         while self.world.now() < end && !done(self) {
             if self.world.now() >= self.next_fate {
                 self.fate(deaths);
             }
-            let limit = if deaths || self.life.is_none() { self.next_fate.min(end) } else { end };
+            let limit = if deaths || self.life.is_none() {
+                self.next_fate.min(end)
+            } else {
+                end
+            };
             let Some((node, shard)) = self.world.step_until(limit) else {
                 if self.world.now() < limit {
                     return Err("nothing is going to happen any more".to_owned());
@@ -146,7 +179,10 @@ impl Run {
                 self.server_turn(shard);
             }
             if let Some(violation) = self.crowd.model.borrow_mut().violation.take() {
-                return Err(format!("at {:.6} s: {violation}", self.world.now().0 as f64 / 1e9));
+                return Err(format!(
+                    "at {:.6} s: {violation}",
+                    self.world.now().0 as f64 / 1e9
+                ));
             }
         }
         Ok(())
@@ -165,7 +201,8 @@ impl Run {
         if self.life.is_none() {
             self.life = Some(self.server.boot(&self.world));
             self.lives += 1;
-            self.next_fate = self.world.now() + Duration::from_nanos(self.rng.exponential(LIFE_MEAN_NS));
+            self.next_fate =
+                self.world.now() + Duration::from_nanos(self.rng.exponential(LIFE_MEAN_NS));
         } else if deaths {
             let power_cut = self.rng.chance(0.7);
             self.die(power_cut);
@@ -181,7 +218,8 @@ impl Run {
         }
         life.end();
         self.crowd.model.borrow_mut().crashed();
-        self.next_fate = self.world.now() + Duration::from_nanos(1_000_000 + self.rng.exponential(100_000_000));
+        self.next_fate =
+            self.world.now() + Duration::from_nanos(1_000_000 + self.rng.exponential(100_000_000));
     }
 
     /// Ends all faults, after one last power cut: what the clients then find is what the disk

@@ -55,16 +55,32 @@ pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
     Choice {
         shards,
         segment_bytes: [256 << 10, 512 << 10, 1 << 20][rng.index(3)],
-        durability: Some(if rng.coin() { Durability::Dsync } else { Durability::Fdatasync }),
-        split_at: splits[rng.index(3)].iter().map(|key| key.as_bytes().to_vec()).collect(),
+        durability: Some(if rng.coin() {
+            Durability::Dsync
+        } else {
+            Durability::Fdatasync
+        }),
+        split_at: splits[rng.index(3)]
+            .iter()
+            .map(|key| key.as_bytes().to_vec())
+            .collect(),
     }
 }
 
 /// Formats the node's data directory, in a life of its own that may crash like any other.
-pub(super) fn make_format(world: &World, config: &Config, choice: &Choice) -> Result<Format, FormatError> {
+pub(super) fn make_format(
+    world: &World,
+    config: &Config,
+    choice: &Choice,
+) -> Result<Format, FormatError> {
     let reactor = Reactor::simulated(world, NODE, 0);
     let result = std::rc::Rc::new(std::cell::RefCell::new(None));
-    let (machine, data, choice, slot) = (reactor.clone(), config.data.clone(), choice.clone(), result.clone());
+    let (machine, data, choice, slot) = (
+        reactor.clone(),
+        config.data.clone(),
+        choice.clone(),
+        result.clone(),
+    );
     reactor.spawn(async move {
         let made = match format::read(&machine, &data).await {
             Ok(Some(format)) => Ok(format),
@@ -89,7 +105,9 @@ impl Server {
     /// Begins a life: every shard starts to recover.
     pub(super) fn boot(&self, world: &World) -> Life {
         let shards = self.format.shards;
-        let reactors: Vec<_> = (0..shards).map(|shard| Reactor::simulated(world, NODE, shard)).collect();
+        let reactors: Vec<_> = (0..shards)
+            .map(|shard| Reactor::simulated(world, NODE, shard))
+            .collect();
         let shared = Arc::new(Shared::new(Facts {
             format: self.format.clone(),
             config: self.config.clone(),
@@ -99,8 +117,10 @@ impl Server {
             memory_bytes: 1 << 30,
             process_id: 1,
         }));
-        let (peers, inboxes): (Vec<_>, Vec<_>) =
-            reactors.iter().map(|reactor| inbox::<Message>(reactor.wake_cell(), 16)).unzip();
+        let (peers, inboxes): (Vec<_>, Vec<_>) = reactors
+            .iter()
+            .map(|reactor| inbox::<Message>(reactor.wake_cell(), 16))
+            .unzip();
         let started = reactors.iter().zip(inboxes).zip(0..);
         let shards = started
             .map(|((reactor, inbox), shard)| {
@@ -117,7 +137,11 @@ impl Server {
                 shard
             })
             .collect();
-        Life { reactors, shards, stopped: 0 }
+        Life {
+            reactors,
+            shards,
+            stopped: 0,
+        }
     }
 }
 
@@ -135,7 +159,9 @@ impl Life {
 
     /// Ends the life; the world has been told how.
     pub(super) fn end(self) {
-        let Self { reactors, shards, .. } = self;
+        let Self {
+            reactors, shards, ..
+        } = self;
         reactors.iter().for_each(Reactor::shut_down);
         drop(shards);
     }

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use super::PATIENCE;
+use super::{PATIENCE, encode};
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) enum Reply {
     /// `$`, or the null of either version.
     Bulk(Option<Vec<u8>>),
     /// `*`
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
     /// `%`, keys and values in turn.
-    Map(Vec<Reply>),
+    Map(Vec<Self>),
 }
 
 impl Reply {
@@ -56,16 +56,6 @@ impl Reply {
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
-}
-
-/// Appends a command, as clients send it, to `out`.
-pub(crate) fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
-    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 impl Client {

@@ -1,7 +1,9 @@
-//! Real nodes and real connections for the tests of the `ashlar` command: a process started in a temporary directory, and
-//! a client that speaks RESP2 over a `TcpStream`. Only the standard library; nothing here knows what a test wants.
+//! Real nodes and real connections for the tests of the `ashlar` command: a process started in a
+//! temporary directory, and a client that speaks RESP2 over a `TcpStream`. Only the standard
+//! library; nothing here knows what a test wants.
 //!
-//! Invariant: a node that a test started is dead when its [`Node`] is dropped, whatever became of the test.
+//! Invariant: a node that a test started is dead when its [`Node`] is dropped, whatever became of
+//! the test.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 mod client;
@@ -13,18 +15,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, Reply, encode};
+pub(crate) use client::{Client, Reply};
 
 /// How long anything may take that should be quick, on a machine with much else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `done` says so, looking every millisecond; panics with `what` when it takes longer than [`PATIENCE`].
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+/// Waits until `done` says so, looking every millisecond; panics with `what` when it takes longer
+/// than [`PATIENCE`].
+#[track_caller]
+pub(crate) fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    assert!(eventually(done), "waited too long until {what}");
+}
+
+/// Waits until `done` says so, looking every millisecond; says whether it did within [`PATIENCE`].
+pub(crate) fn eventually(mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
-        assert!(Instant::now() < deadline, "waited too long until {what}");
+        if Instant::now() > deadline {
+            return false;
+        }
         std::thread::park_timeout(Duration::from_millis(1));
     }
+    true
 }
 
 /// What a process of `ashlar` said and how it ended.
@@ -39,7 +51,8 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Panics unless the process ended with `code` and one line of errors that holds all of `parts`.
+    /// Panics unless the process ended with `code` and one line of errors that holds all of
+    /// `parts`.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -79,7 +92,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on `data` and a free port, with further flags; panics when it does not come to serve.
+    /// Starts a node on `data` and a free port, with further flags; panics when it does not come to
+    /// serve.
     #[track_caller]
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Self {
         match Self::try_start(data, flags) {
@@ -88,7 +102,8 @@ impl Node {
         }
     }
 
-    /// Starts a node on `data` and a free port; gives back how it ended when it does not come to serve.
+    /// Starts a node on `data` and a free port; gives back how it ended when it does not come to
+    /// serve.
     pub(crate) fn try_start(data: &Path, flags: &[&str]) -> Result<Self, Ended> {
         let data = data.to_str().expect("temporary paths are UTF-8");
         let mut args = vec!["start", "--data", data, "--listen", "127.0.0.1:0"];
@@ -96,7 +111,8 @@ impl Node {
         Self::try_start_bare(&args)
     }
 
-    fn try_start_bare(args: &[&str]) -> Result<Self, Ended> {
+    /// Starts a process with `args` alone; gives back how it ended when it does not come to serve.
+    pub(crate) fn try_start_bare(args: &[&str]) -> Result<Self, Ended> {
         let mut node = Self::spawn(args);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -235,6 +251,16 @@ impl Drop for Node {
     }
 }
 
+/// Appends a command, as clients send it, to `out`.
+pub(crate) fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
+    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// A source of chance for tests, xorshift64*: the same numbers for the same seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(u64);
@@ -254,7 +280,8 @@ impl Chance {
     }
 }
 
-/// Returns a seed: that of the variable `ASHLAR_SEED`, or a new one. Printed, so that a failure can be had again.
+/// Returns a seed: that of the variable `ASHLAR_SEED`, or a new one. Printed, so that a failure can
+/// be had again.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("ASHLAR_SEED")
         .ok()

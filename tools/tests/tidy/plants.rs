@@ -1,5 +1,5 @@
-//! Plants a violation of every rule and something innocent that looks like one: no rule is unable to fail, and none
-//! fires at comments and literals.
+//! Plants a violation of every rule and something innocent that looks like one: no rule is unable
+//! to fail, and none fires at comments and literals.
 
 use crate::rules;
 use crate::source::{File, Finding, blanked};

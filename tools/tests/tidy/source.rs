@@ -137,7 +137,8 @@ fn literal_end(chars: &[char], at: usize) -> usize {
     }
 }
 
-/// Tells whether the character at `at` is inside a name; the `b` and `c` before a raw string are no name.
+/// Tells whether the character at `at` is inside a name; the `b` and `c` before a raw string are no
+/// name.
 fn continues_name(chars: &[char], at: usize) -> bool {
     let before = |distance: usize| at.checked_sub(distance).map(|index| chars[index]);
     match before(1) {

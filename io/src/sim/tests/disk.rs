@@ -194,6 +194,7 @@ fn direct_files_refuse_what_is_not_aligned() {
             libc::EINVAL
         );
     }
+    assert_eq!(count(rig.write(ME, file, 4096, filled(4096, 1))), 4096);
     let read = Op::ReadAt {
         file,
         buf: Buf::heap(8192),
@@ -201,7 +202,6 @@ fn direct_files_refuse_what_is_not_aligned() {
         done: 100,
     };
     assert_eq!(errno(rig.run(ME, read)), libc::EINVAL);
-    assert_eq!(count(rig.write(ME, file, 4096, filled(4096, 1))), 4096);
 }
 
 #[test]

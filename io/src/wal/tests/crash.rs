@@ -3,7 +3,8 @@
 use super::*;
 use crate::sim::CrashFates;
 
-/// Does the same few things each time: records in bursts, some larger than a batch, a release, a rest.
+/// Does the same few things each time: records in bursts, some larger than a batch, a release, a
+/// rest.
 fn small_run(rig: &mut Rig, turn: usize) {
     let sizes: &[usize] = match turn % 6 {
         0 => &[100],
@@ -122,7 +123,13 @@ fn long_run(seed: u64) {
             }
             _ => rig.crash(),
         }
-        rig.restart_or_crash(1 + rng.index(400));
+        if rng.coin() {
+            // A process that ended, on a machine that goes on.
+            rig.life = None;
+            rig.restart();
+        } else {
+            rig.restart_or_crash(1 + rng.index(400));
+        }
     }
 }
 
@@ -147,5 +154,25 @@ fn long_lives_of_crashes_and_releases_lose_nothing_acknowledged() {
     for seed in 0..250 {
         let outcome = std::panic::catch_unwind(|| long_run(seed));
         assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_recovery_hands_on_survives_the_next_power_cut() {
+    for seed in 0..40 {
+        let options = small_options(Durability::Fdatasync, 2);
+        let mut rig = Rig::new(seed, options, only(1));
+        rig.restart();
+        rig.append_durably(100);
+        // Written and not synced when the process ends.
+        rig.turn(|rig| {
+            rig.append(3_000);
+        });
+        rig.kill();
+        rig.restart();
+        assert_eq!(rig.records.len(), 2);
+        rig.crash();
+        rig.restart();
+        assert_eq!(rig.records.len(), 2, "seed {seed}");
     }
 }

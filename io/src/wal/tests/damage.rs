@@ -5,7 +5,8 @@ use crate::wal::format::{BLOCK_BYTES, HEADER_BYTES, Header};
 
 const SECTOR: u64 = BLOCK_BYTES as u64;
 
-/// A log of durable records of one batch each, over several segments, whose end is attested; then the process ends.
+/// A log of durable records of one batch each, over several segments, whose end is attested; then
+/// the process ends.
 fn acknowledged(seed: u64, records: usize) -> Rig {
     let mut rig = Rig::calm(seed, options());
     for n in 0..records {

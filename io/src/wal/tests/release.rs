@@ -1,4 +1,5 @@
-//! Releasing, recycling and rolling: segments are used again, and nothing of their earlier lives comes back.
+//! Releasing, recycling and rolling: segments are used again, and nothing of their earlier lives
+//! comes back.
 
 use super::*;
 
@@ -136,7 +137,8 @@ fn batches_that_do_not_fit_skip_the_end_of_a_segment() {
     rig.crash();
     rig.restart();
     assert_eq!(rig.records.len(), 7);
-    // The position that recovery gives for the record behind a skipped end is one that the log may start at.
+    // The position that recovery gives for the record behind a skipped end is one that the log may
+    // start at.
     rig.release(1);
     rig.append_durably(10);
     rig.crash();

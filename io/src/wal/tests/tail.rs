@@ -1,12 +1,13 @@
-//! Torn tails: every subset of the sectors of what was in flight, and what a cut tail leaves behind.
+//! Torn tails: every subset of the sectors of what was in flight, and what a cut tail leaves
+//! behind.
 
 use super::*;
 use crate::wal::format::BLOCK_BYTES;
 
 const SECTOR: u64 = BLOCK_BYTES as u64;
 
-/// A log with three durable records, and two batches in flight behind them: one of three sectors, one of two.
-/// The process ends after both were written, and before it saw that they were.
+/// A log with three durable records, and two batches in flight behind them: one of three sectors,
+/// one of two. The process ends after both were written, and before it saw that they were.
 fn with_two_in_flight(seed: u64) -> (Rig, PathBuf, u64) {
     let mut rig = Rig::calm(seed, options());
     for bytes in [10, 5_000, 20] {
@@ -93,8 +94,8 @@ enum Generation {
     Same,
 }
 
-/// Cuts a tail whose second batch is whole, writes one batch as long as the first in its place, and recovers: says how
-/// many records there are.
+/// Cuts a tail whose second batch is whole, writes one batch as long as the first in its place, and
+/// recovers: says how many records there are.
 fn records_after_a_cut(generation: Generation) -> usize {
     let (rig, path, tail) = with_two_in_flight(5);
     rig.damage(&path, &Damage::ZeroSector { offset: tail });
@@ -154,4 +155,56 @@ fn an_unfinished_record_ends_with_its_life() {
     rig.crash();
     rig.restart();
     assert_eq!(rig.records.len(), 3);
+}
+
+#[test]
+fn an_abandoned_segment_never_passes_for_the_one_that_takes_its_number() {
+    let options = Options {
+        segment_bytes: 8 << 10,
+        batch_bytes: 4 << 10,
+        segments_spare: 1,
+        ..options()
+    };
+    let mut rig = Rig::calm(1, options);
+    rig.append_durably(10);
+    let world = rig.world.clone();
+    rig.life().until(&world, |wal| wal.segments_ready() >= 1);
+    rig.turn(|rig| {
+        rig.append(10);
+        rig.wal().flush();
+        rig.append(20);
+    });
+    rig.kill();
+    // The second batch is torn; the third, whole and alone in the second segment, is abandoned.
+    let (first, second) = (rig.segment(0), rig.segment(1));
+    rig.damage(&first, &Damage::ZeroSector { offset: SECTOR });
+    let abandoned = rig.world.read_file(0, &second).unwrap()[..BLOCK_BYTES].to_vec();
+    rig.restart();
+    assert_eq!(rig.records.len(), 1);
+    let left = rig.world.read_file(0, &second).unwrap()[..BLOCK_BYTES].to_vec();
+    assert!(
+        left != abandoned,
+        "recovery makes sure that it never passes for a segment"
+    );
+    rig.append_durably(30);
+    rig.release(2);
+    // The file is used for the same number again. Of two batches in flight the power cut keeps the
+    // second.
+    rig.turn(|rig| {
+        rig.append(20);
+        rig.wal().flush();
+        rig.append(40);
+    });
+    rig.kill();
+    let again = rig.segment(1);
+    rig.damage(
+        &again,
+        &Damage::Overwrite {
+            offset: 0,
+            bytes: left,
+        },
+    );
+    rig.restart();
+    assert_eq!(rig.records.len(), 2);
+    rig.append_durably(10);
 }

@@ -1,0 +1,210 @@
+//! A node on a disk that fills up: reads and deletions go on, writes are refused with a reason and
+//! are taken again by themselves once there is room, and what was acknowledged outlives a kill.
+//! Needs root and loop devices; says so when it has neither.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Client, Node, Reply, eventually, wait_until};
+
+const SMALL: [&str; 6] = [
+    "--set",
+    "wal.segment_bytes=1 MiB",
+    "--set",
+    "wal.log_bytes_min=1 MiB",
+    "--cpus",
+    "0",
+];
+
+/// An ext4 file system of 64 MiB in a file; unmounted and gone when dropped.
+struct Disk {
+    place: tempfile::TempDir,
+    device: String,
+}
+
+impl Disk {
+    /// Makes and mounts one; `None`, with a message, where that is not allowed.
+    fn mount() -> Option<Self> {
+        if !support::is_root() {
+            eprintln!("skipped: only root may mount a disk to fill");
+            return None;
+        }
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("mounted")).unwrap();
+        let image = std::fs::File::create(place.path().join("image")).unwrap();
+        image.set_len(64 << 20).unwrap();
+        let image = place.path().join("image");
+        let image = image.to_str().unwrap();
+        let Some(device) = output("losetup", &["--find", "--show", image]) else {
+            eprintln!("skipped: loop devices do not work here");
+            return None;
+        };
+        let disk = Self { place, device };
+        let mounted = disk.path();
+        let mounted = output("mkfs.ext4", &["-q", &disk.device])
+            .and_then(|_| output("mount", &[&disk.device, mounted.to_str().unwrap()]));
+        if mounted.is_none() {
+            eprintln!("skipped: ext4 cannot be made and mounted here");
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.place.path().join("mounted")
+    }
+
+    /// Takes all space that is left with one file; returns its path.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("ballast");
+        let (block, mut at) = (vec![0xAB; 64 << 10], 0);
+        let file = std::fs::File::create(&path).unwrap();
+        while let Ok(written) = std::os::unix::fs::FileExt::write_at(&file, &block, at) {
+            at += written as u64;
+        }
+        // What a page cache has taken, the disk must take too.
+        drop(file.sync_all());
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The kernel lets go of a killed node's files a little after the process is gone.
+        let unmounted = || output("umount", &[self.path().to_str().unwrap()]).is_some();
+        if !eventually(unmounted) {
+            eprintln!("cannot unmount {}", self.path().display());
+        }
+        output("losetup", &["-d", &self.device]);
+    }
+}
+
+/// Runs a program; returns what it printed, if it worked.
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// Keys and values that were acknowledged.
+struct Written {
+    next: u64,
+    keys: Vec<u64>,
+}
+
+impl Written {
+    /// Sets one more key; returns the error if the node refuses.
+    fn set(&mut self, client: &mut Client) -> Option<String> {
+        self.next += 1;
+        match client.call(&["SET", &format!("key:{}", self.next), &value(self.next)]) {
+            Reply::Error(text) => Some(text),
+            reply => {
+                assert_eq!(reply, Reply::ok());
+                self.keys.push(self.next);
+                None
+            }
+        }
+    }
+
+    fn check(&self, client: &mut Client) {
+        for n in &self.keys {
+            let found = client.call(&["GET", &format!("key:{n}")]);
+            assert!(found == Reply::bulk(value(*n)), "key:{n} is lost");
+        }
+        let keys = i64::try_from(self.keys.len()).unwrap();
+        assert_eq!(client.call(&["DBSIZE"]), Reply::Integer(keys));
+    }
+}
+
+fn value(n: u64) -> String {
+    format!("{n}:{}", "v".repeat(usize::try_from(n % 7 * 1000).unwrap()))
+}
+
+/// Writes until the node refuses.
+fn write_until_full(written: &mut Written, client: &mut Client) {
+    for _ in 0..100_000 {
+        if let Some(error) = written.set(client) {
+            assert!(error.starts_with("DISKFULL "), "{error}");
+            return;
+        }
+    }
+    panic!("the disk never fills");
+}
+
+fn fill_free_and_go_on(data: &Path, disk: &Disk, written: &mut Written) {
+    let node = Node::start(data, &SMALL);
+    let mut client = node.connect();
+    written.check(&mut client);
+    (0..300).for_each(|_| assert_eq!(written.set(&mut client), None));
+    let ballast = disk.fill();
+    write_until_full(written, &mut client);
+    // It says so again, serves reads, and takes deletions.
+    let error = written.set(&mut client).expect("the disk is still full");
+    assert!(error.starts_with("DISKFULL "), "{error}");
+    written.check(&mut client);
+    for _ in 0..50 {
+        let n = written.keys.remove(0);
+        assert_eq!(
+            client.call(&["DEL", &format!("key:{n}")]),
+            Reply::Integer(1)
+        );
+    }
+    written.check(&mut client);
+    std::fs::remove_file(ballast).unwrap();
+    // While it is full, cleaning may make room for one or two; now there is room for all.
+    wait_until("writes are taken again", || {
+        (0..500).all(|_| written.set(&mut client).is_none())
+    });
+    node.kill();
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    let Some(disk) = Disk::mount() else { return };
+    let data = disk.path().join("data");
+    let mut written = Written {
+        next: 0,
+        keys: Vec::new(),
+    };
+    for _ in 0..3 {
+        fill_free_and_go_on(&data, &disk, &mut written);
+    }
+    let node = Node::start(&data, &SMALL);
+    written.check(&mut node.connect());
+    assert_eq!(node.stop("TERM").code, Some(0));
+}
+
+#[test]
+fn a_node_killed_on_a_full_disk_starts_on_it() {
+    let Some(disk) = Disk::mount() else { return };
+    let data = disk.path().join("data");
+    let mut written = Written {
+        next: 0,
+        keys: Vec::new(),
+    };
+    let node = Node::start(&data, &SMALL);
+    let mut client = node.connect();
+    disk.fill();
+    write_until_full(&mut written, &mut client);
+    node.kill();
+    let node = Node::start(&data, &SMALL);
+    written.check(&mut node.connect());
+    assert_eq!(node.stop("TERM").code, Some(0));
+}
+
+#[test]
+fn a_full_disk_cannot_be_formatted() {
+    let Some(disk) = Disk::mount() else { return };
+    let (data, ballast) = (disk.path().join("data"), disk.fill());
+    let ended = Node::try_start(&data, &SMALL).expect_err("there is no room");
+    ended.refused(1, &["No space left"]);
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(Node::start(&data, &SMALL).stop("TERM").code, Some(0));
+}
