@@ -151,6 +151,9 @@ fn ashlar(options: &Options, data: &Path, pattern: Pattern) -> Result<Written, F
         &pattern.inflight().to_string(),
         "--seconds",
         &options.device_s.to_string(),
+        // The method that fio is told to use.
+        "--durability",
+        "dsync",
     ]);
     let text = said_by(&mut command)?;
     let written = parse_ashlar(&text);

@@ -267,10 +267,10 @@ mod tests {
     fn medians_do_not_mind_one_bad_round() {
         assert_eq!(median(&[1.0, 2.0, 90.0]), 2.0);
         assert_eq!(median(&[1.0, 2.0, 4.0, 90.0]), 3.0);
-        let text = report(&[60_000.0, 10_000.0, 66_000.0], &[50_000.0]).markdown();
+        let text = report(&[90_000.0, 10_000.0, 96_000.0], &[50_000.0]).markdown();
         assert!(
             text.contains(
-                "| 60.0 k (10.0 k-66.0 k) | redis-always | 50.0 k | 1.20 | >= 1 | pass |"
+                "| 90.0 k (10.0 k-96.0 k) | redis-always | 50.0 k | 1.80 | >= 1.5 | pass |"
             ),
             "{text}"
         );
@@ -279,14 +279,14 @@ mod tests {
     #[test]
     fn a_missed_bar_is_shown() {
         let text = report(&[40_000.0], &[50_000.0]).markdown();
-        assert!(text.contains("| 0.80 | >= 1 | **miss** |"), "{text}");
+        assert!(text.contains("| 0.80 | >= 1.5 | **miss** |"), "{text}");
     }
 
     #[test]
     fn a_side_that_is_missing_is_a_dash_and_no_verdict() {
         let text = report(&[], &[50_000.0]).markdown();
         assert!(
-            text.contains("| - | redis-always | 50.0 k | - | >= 1 |  |"),
+            text.contains("| - | redis-always | 50.0 k | - | >= 1.5 |  |"),
             "{text}"
         );
         assert!(

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +15,19 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// An exclusive lock on a data directory, held until it is dropped.
+///
+/// A process that is killed loses its descriptors before its ring has finished the writes that are in
+/// flight. So each reactor keeps the lock too ([`crate::Reactor::keep_lock`]): it is free only when no
+/// write of the old process can land any more.
 #[derive(Debug)]
-pub struct DirLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct DirLock(File);
 
 impl DirLock {
+    /// Returns the descriptor of the lock file, for a ring to hold.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Takes the lock by its file `LOCK` in `dir`, which is made when it is not there; waits up to
     /// a second for a dying owner.
     ///

@@ -92,7 +92,7 @@ pub struct Node {
     shards: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<()>>,
     events: mpsc::Receiver<Event>,
-    _lock: DirLock,
+    _lock: Arc<DirLock>,
 }
 
 impl std::fmt::Debug for Event {
@@ -203,7 +203,7 @@ pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
     let listen = free_address(config.listen)?;
     // A directory that holds something else is refused before a lock file is put in it.
     read_format(&config.data)?;
-    let lock = DirLock::acquire(&config.data)?;
+    let lock = Arc::new(DirLock::acquire(&config.data)?);
     let found = read_format(&config.data)?;
     let formatted = found.is_none();
     let format = match found {
@@ -237,7 +237,7 @@ fn run_shards(
     format: &Format,
     listen: SocketAddr,
     memory_bytes: u64,
-    (cpus, lock): (&[usize], DirLock),
+    (cpus, lock): (&[usize], Arc<DirLock>),
 ) -> Result<(Node, Recovery), NodeError> {
     let (report, events) = mpsc::channel();
     let shared = Arc::new(shared(config, format, listen, memory_bytes)?);
@@ -253,6 +253,7 @@ fn run_shards(
             shared: Arc::clone(&shared),
             report: report.clone(),
             take_peers,
+            lock: Arc::clone(&lock),
         };
         let thread = Builder::new()
             .name(format!("shard-{shard}"))
@@ -374,6 +375,7 @@ struct Boot {
     shared: Arc<Shared>,
     report: mpsc::Sender<Event>,
     take_peers: mpsc::Receiver<Vec<Sender<Message>>>,
+    lock: Arc<DirLock>,
 }
 
 impl Boot {
@@ -396,6 +398,7 @@ impl Boot {
             );
         }
         let reactor = Reactor::new(&settings(&self.config))?;
+        reactor.keep_lock(&self.lock)?;
         let wake: Arc<WakeCell> = reactor.wake_cell();
         let (sender, inbox): (_, Inbox<Message>) = inbox(wake, INBOX_MESSAGES);
         let _ = self.report.send(Event::Inbox(self.shard, sender));

@@ -159,6 +159,20 @@ impl Reactor {
         }))
     }
 
+    /// Has the kernel's ring hold the lock of the data directory as long as it has writes in flight,
+    /// even after this process was killed.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn keep_lock(&self, lock: &crate::DirLock) -> Result<(), StartError> {
+        let kept = match &*self.0.driver.borrow() {
+            Driver::Uring(driver) => driver.keep_file(lock.fd()),
+            Driver::Sim(_) => Ok(()),
+        };
+        let call = "register the lock file";
+        kept.map_err(|error| StartError::Ring { call, error })
+    }
+
     /// Returns the time at which this turn began.
     #[must_use]
     pub fn now(&self) -> Monotonic {

@@ -14,7 +14,7 @@ mod setup;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -104,6 +104,11 @@ impl Driver {
         };
         driver.arm_wake();
         Ok(driver)
+    }
+
+    /// Registers a file with the ring, which keeps it open until the last operation has ended.
+    pub(crate) fn keep_file(&self, fd: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_files(&[fd])
     }
 
     pub(crate) fn wake_target(&self) -> WakeTarget {

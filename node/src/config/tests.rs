@@ -134,11 +134,11 @@ fn long_and_odd_values_stay_on_one_line() {
 
 #[test]
 fn contradicting_values_are_refused() {
-    let line = refusal("[client]\nvalue_bytes_max = '256 MiB'");
+    let line = refusal("[client]\ncommand_bytes_max = '32 MiB'");
     assert_eq!(
         line,
-        "ashlar.toml: client.value_bytes_max = 256 MiB must not be above \
-         client.command_bytes_max = 128 MiB"
+        "ashlar.toml: client.value_bytes_max = 64 MiB must not be above \
+         client.command_bytes_max = 32 MiB"
     );
 }
 
