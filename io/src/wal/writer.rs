@@ -14,6 +14,9 @@ use crate::buffer::Buf;
 use crate::file::{Durable, File};
 use crate::reactor::{Operation, Reactor};
 
+/// A batch is large, and goes beside another write, from this part of the most that it may hold.
+const LARGE_PART: usize = 4;
+
 /// A batch that takes records, or waits for its write.
 #[derive(Debug)]
 struct Batch {
@@ -226,10 +229,21 @@ impl Wal {
         })
     }
 
-    /// Starts the writes that may start: full batches first, then the one being filled if a place
-    /// in flight is free. Called at the end of each turn.
+    /// Starts the writes that may start: full batches first, then the one being filled. That one
+    /// goes at once when nothing is in flight; beside another write it goes only when it is large,
+    /// for many small writes in flight cost more than they bring (measured: durable SET without
+    /// pipeline is a tenth faster with one). Called at the end of each turn.
     pub fn flush(&mut self) {
-        while self.in_flight_writes() < self.options.inflight_max && self.failed.is_none() {
+        loop {
+            let in_flight = self.in_flight_writes();
+            if in_flight >= self.options.inflight_max || self.failed.is_some() {
+                return;
+            }
+            let large = self.options.batch_bytes / LARGE_PART;
+            let small = self.filling.as_ref().is_none_or(|batch| batch.used < large);
+            if in_flight > 0 && self.sealed.is_empty() && small {
+                return;
+            }
             let from_sealed = !self.sealed.is_empty();
             let next = if from_sealed {
                 self.sealed.front()

@@ -253,10 +253,20 @@ impl Node {
     /// Ends the turn of every partition, and starts the log's writes.
     pub(crate) fn drain(&mut self) {
         let life = self.life.as_mut().unwrap();
+        let mut drained = Vec::new();
         for (number, partition) in life.partitions.iter_mut().enumerate() {
             if partition.drain(&mut life.wal, &mut life.clock) {
-                self.clocks[number].push((partition.last_index(), life.clock.last()));
+                drained.push(number);
             }
+        }
+        // The clock is the shard's: what another partition's entry or a sweep took of it may be lost
+        // with them. Where neither happened, it must come back with the entry.
+        let sweeping = life.partitions.iter().any(Partition::is_cleaning);
+        if let (&[number], false) = (drained.as_slice(), sweeping) {
+            let index = life.partitions[number].last_index();
+            self.clocks[number].push((index, life.clock.last()));
+        }
+        for (number, partition) in life.partitions.iter().enumerate() {
             let applied = partition.applied();
             let clocks = &mut self.clocks[number];
             let needless = clocks

@@ -172,7 +172,8 @@ fn an_abandoned_segment_never_passes_for_the_one_that_takes_its_number() {
     rig.turn(|rig| {
         rig.append(10);
         rig.wal().flush();
-        rig.append(20);
+        // Large enough to go beside the first.
+        rig.append(1200);
     });
     rig.kill();
     // The second batch is torn; the third, whole and alone in the second segment, is abandoned.
@@ -193,7 +194,7 @@ fn an_abandoned_segment_never_passes_for_the_one_that_takes_its_number() {
     rig.turn(|rig| {
         rig.append(20);
         rig.wal().flush();
-        rig.append(40);
+        rig.append(1240);
     });
     rig.kill();
     let again = rig.segment(1);
