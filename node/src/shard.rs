@@ -180,6 +180,7 @@ impl Shard {
         }
         self.clean(&core);
         core.drain();
+        self.note_stall(&core);
         Ok(if core.is_stopping() && self.has_stopped(&core) {
             Turn::Stopped
         } else {
@@ -198,6 +199,15 @@ impl Shard {
         self.reactor.park(Some(deadline), || {
             !self.inbox.is_empty() && self.core.is_some()
         });
+    }
+
+    /// Counts and logs a turn that kept everybody waiting.
+    fn note_stall(&self, core: &Core) {
+        let took = self.reactor.read_clock().since(self.reactor.now());
+        if took >= Duration::from_millis(u64::from(core.config().io.stall_ms)) {
+            ShardCounters::add(&core.counters().stalls, 1);
+            tracing::debug!("a turn of shard {} took {took:?}", core.shard);
+        }
     }
 
     fn recover_turn(&mut self) -> Result<Turn, Fatal> {

@@ -35,6 +35,15 @@ pub(super) struct File {
     pub(super) direct: bool,
 }
 
+/// Where content is seen that a failed sync has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// In the page cache, until a crash: so the file looks well (fsyncgate).
+    Cached,
+    /// Nowhere: a direct file has no cache that could hide it.
+    Gone,
+}
+
 /// What happens to the disk when an op completes.
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -49,7 +58,7 @@ pub(super) enum Effect {
     Sync {
         inode: u32,
         mark: u64,
-        failed: bool,
+        failed: Option<Lost>,
     },
     SyncDir {
         path: PathBuf,
@@ -209,10 +218,9 @@ impl Disk {
                 let Some(inode) = self.inodes.get_mut(&inode) else {
                     return;
                 };
-                if failed {
-                    inode.sync_failed(mark, rng);
-                } else {
-                    inode.synced(mark);
+                match failed {
+                    Some(lost) => inode.sync_failed(mark, lost, rng),
+                    None => inode.synced(mark),
                 }
             }
             Effect::Write {

@@ -10,7 +10,7 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::{Disk, Effect, File};
+use super::disk::{Disk, Effect, File, Lost};
 use super::heap::{digest, mix};
 use super::inode::{Inode, SECTOR_BYTES};
 use super::names::Entry;
@@ -307,6 +307,11 @@ impl State {
         match self.file(shard, file) {
             Ok(file) => {
                 let mark = self.inode(shard, file).freeze();
+                let lost = if file.direct {
+                    Lost::Gone
+                } else {
+                    Lost::Cached
+                };
                 let failed = self.disk_chance(self.faults.disk.sync_error, "sync error");
                 let result = if failed {
                     Err(os(libc::EIO))
@@ -316,7 +321,7 @@ impl State {
                 let effect = Effect::Sync {
                     inode: file.inode,
                     mark,
-                    failed,
+                    failed: if failed { Some(lost) } else { None },
                 };
                 self.finish(shard, id, latency, result, effect);
             }

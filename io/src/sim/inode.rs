@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use super::disk::Lost;
 use super::index;
 use crate::rng::Rng;
 
@@ -228,8 +229,8 @@ impl Inode {
     }
 
     /// A sync failed: all that `mark` covers is clean from now on, and each sector is durable or
-    /// lost by coin.
-    pub(super) fn sync_failed(&mut self, mark: u64, rng: &mut Rng) {
+    /// lost by coin; a direct file shows at once what is lost.
+    pub(super) fn sync_failed(&mut self, mark: u64, lost: Lost, rng: &mut Rng) {
         for layer in self.take_frozen(mark) {
             if rng.coin() {
                 self.durable_size = self.durable_size.max(layer.size);
@@ -237,7 +238,7 @@ impl Inode {
             for (at, sector) in layer.sectors {
                 if rng.coin() {
                     self.settle(at, sector);
-                } else {
+                } else if lost == Lost::Cached {
                     self.lost.insert(at, sector);
                 }
             }
@@ -426,7 +427,7 @@ mod tests {
             synced(&mut inode);
             inode.write(0, &sectors(1, 2));
             let mark = inode.freeze();
-            inode.sync_failed(mark, &mut rng);
+            inode.sync_failed(mark, Lost::Cached, &mut rng);
             assert_eq!(content(&inode), sectors(1, 2));
             synced(&mut inode);
             inode.crash(&mut rng, |_, _| Fate::Keep);

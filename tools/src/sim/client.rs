@@ -32,7 +32,8 @@ pub(super) struct Crowd {
 /// What a command was about, for judging its reply.
 enum Asked {
     Write(String, Write),
-    Read(String),
+    /// The key, and the last write of it that was begun before.
+    Read(String, u64),
     ReadOther(String, super::model::Horizon),
     Increment(String),
     ReadCounter(String),
@@ -178,7 +179,8 @@ fn ask(crowd: &Crowd, number: u32, rng: &mut Rng, bytes: &mut Vec<u8>) -> Asked 
         }
         65..85 => {
             command(bytes, &["GET", &key]);
-            Asked::Read(key)
+            let upto = model.keys.entry(key.clone()).or_default().last();
+            Asked::Read(key, upto)
         }
         _ => {
             let other = u32::try_from(rng.below(u64::from(crowd.clients))).expect("fits");
@@ -235,12 +237,12 @@ fn judge(model: &mut Model, asked: Asked, reply: Reply) {
         (Asked::Write(key, write), Reply::Ok | Reply::Integer(_)) => {
             model.keys.entry(key).or_default().acknowledged(write);
         }
-        (Asked::Read(key), Reply::Bulk(found)) => {
+        (Asked::Read(key, upto), Reply::Bulk(found)) => {
             let result = model
                 .keys
                 .entry(key.clone())
                 .or_default()
-                .read_by_owner(found.as_deref().map(number_of));
+                .read_by_owner(upto, found.as_deref().map(number_of));
             model.check(&key, result);
         }
         (Asked::ReadOther(key, horizon), Reply::Bulk(found)) => {
@@ -270,7 +272,13 @@ async fn check_all(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
     let mut asked = Vec::new();
     for n in 0..KEYS {
         command(&mut bytes, &["GET", &own_key(number, n)]);
-        asked.push(Asked::Read(own_key(number, n)));
+        let upto = crowd
+            .model
+            .borrow()
+            .keys
+            .get(&own_key(number, n))
+            .map_or(0, |key| key.last());
+        asked.push(Asked::Read(own_key(number, n), upto));
     }
     command(&mut bytes, &["GET", &counter_key(number)]);
     asked.push(Asked::ReadCounter(counter_key(number)));

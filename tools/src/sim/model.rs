@@ -42,7 +42,19 @@ impl Known {
     /// The write was acknowledged.
     pub(super) fn acknowledged(&mut self, write: Write) {
         self.floating.retain(|floating| *floating != write);
-        self.candidates = vec![write];
+        self.settle(write, write.number);
+    }
+
+    /// The key was `write` when nothing later than `upto` had been begun. What was begun later stays
+    /// open: the answer may have been on its way when the node died with a later write at hand.
+    fn settle(&mut self, write: Write, upto: u64) {
+        self.candidates.retain(|other| other.number > upto);
+        self.candidates.insert(0, write);
+    }
+
+    /// Returns the last write begun so far.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     /// The write was refused: it certainly has no effect.
@@ -61,8 +73,9 @@ impl Known {
         self.candidates.append(&mut self.floating);
     }
 
-    /// Checks what the owner read, `None` for a missing key; from now on that is what the key is.
-    pub(super) fn read_by_owner(&mut self, found: Option<u64>) -> Result<(), String> {
+    /// Checks what the owner read, `None` for a missing key, having asked when `upto` was the last
+    /// write begun.
+    pub(super) fn read_by_owner(&mut self, upto: u64, found: Option<u64>) -> Result<(), String> {
         let matches = |write: &&Write| match found {
             Some(number) => write.number == number && !write.deletes,
             None => write.deletes,
@@ -81,7 +94,7 @@ impl Known {
                 return Err(format!("read {found:?}, but the key is one of {self:?}"));
             }
         };
-        self.candidates = vec![now];
+        self.settle(now, upto);
         Ok(())
     }
 
@@ -202,16 +215,16 @@ mod tests {
         key.acknowledged(first);
         let second = key.begin(false);
         assert!(
-            key.clone().read_by_owner(Some(1)).is_ok(),
+            key.clone().read_by_owner(9, Some(1)).is_ok(),
             "the second is not acknowledged yet"
         );
         key.acknowledged(second);
         assert!(
-            key.clone().read_by_owner(Some(1)).is_err(),
+            key.clone().read_by_owner(9, Some(1)).is_err(),
             "the second is acknowledged"
         );
-        assert!(key.clone().read_by_owner(None).is_err());
-        assert!(key.read_by_owner(Some(2)).is_ok());
+        assert!(key.clone().read_by_owner(9, None).is_err());
+        assert!(key.read_by_owner(9, Some(2)).is_ok());
     }
 
     #[test]
@@ -219,8 +232,8 @@ mod tests {
         let mut key = Known::default();
         let write = key.begin(false);
         key.refused(write);
-        assert!(key.clone().read_by_owner(Some(1)).is_err());
-        assert!(key.read_by_owner(None).is_ok());
+        assert!(key.clone().read_by_owner(9, Some(1)).is_err());
+        assert!(key.read_by_owner(9, None).is_ok());
     }
 
     #[test]
@@ -230,11 +243,26 @@ mod tests {
         key.acknowledged(first);
         key.begin(true);
         key.crashed();
-        assert!(key.clone().read_by_owner(None).is_ok());
-        assert!(key.read_by_owner(Some(1)).is_ok());
+        assert!(key.clone().read_by_owner(9, None).is_ok());
+        assert!(key.read_by_owner(9, Some(1)).is_ok());
         assert!(
-            key.read_by_owner(None).is_err(),
+            key.read_by_owner(9, None).is_err(),
             "it was there after the crash, so the deletion never happened"
+        );
+    }
+
+    #[test]
+    fn an_answer_from_before_a_crash_leaves_later_writes_open() {
+        let mut key = Known::default();
+        let first = key.begin(false);
+        key.acknowledged(first);
+        let asked = key.last();
+        key.begin(false);
+        key.crashed();
+        assert!(key.read_by_owner(asked, Some(1)).is_ok());
+        assert!(
+            key.read_by_owner(9, Some(2)).is_ok(),
+            "the second was in the log after all"
         );
     }
 

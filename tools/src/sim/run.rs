@@ -71,6 +71,8 @@ struct Run {
     next_fate: Monotonic,
     clients: Reactor,
     crowd: Rc<Crowd>,
+    /// Why the node last stopped by itself.
+    stopped_by: String,
 }
 
 /// Runs one plan to its verdict.
@@ -86,7 +88,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     })?;
     if run.crowd.model.borrow().finished < clients {
         return Err(format!(
-            "not every client could check its keys within {HEALED:?} after everything was healed"
+            "not every client could check its keys within {HEALED:?} after everything was healed; {} lives, \
+             the node last stopped by itself because of: {}",
+            run.lives, run.stopped_by
         ));
     }
     Ok(run.outcome())
@@ -146,6 +150,7 @@ impl Run {
             next_fate,
             clients,
             crowd,
+            stopped_by: "nothing".to_owned(),
         })
     }
 
@@ -190,7 +195,8 @@ impl Run {
 
     fn server_turn(&mut self, shard: u32) {
         let Some(life) = &mut self.life else { return };
-        if life.turn(shard).is_err() {
+        if let Err(fatal) = life.turn(shard) {
+            self.stopped_by = fatal.to_string();
             // The node has stopped itself, as it must when its log fails: a death like any other.
             self.die(false);
         }
