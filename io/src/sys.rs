@@ -114,14 +114,6 @@ impl StopSignals {
     }
 }
 
-/// Sends SIGTERM to this process, as an operator would.
-pub fn stop_self() {
-    // SAFETY: getpid takes nothing and cannot fail.
-    let pid = unsafe { libc::getpid() };
-    // SAFETY: kill takes no pointers.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
-}
-
 /// Raises the limit of open files to the most that this process may have; returns it.
 #[must_use]
 pub fn raise_open_files() -> u64 {

@@ -372,7 +372,6 @@ async fn recover(
         .iter_mut()
         .flatten()
         .for_each(|partition| partition.recovered(recovered.start));
-    ShardCounters::add(&shared.shards[shard as usize].turns, 1);
     let wal = Wal::open(reactor, options, recovered);
     Ok((Data::new(partitions, clock, wal), recovery))
 }
