@@ -54,6 +54,13 @@ impl Driver {
         }
     }
 
+    pub(crate) fn cpu_time(&self) -> (Duration, Duration) {
+        match self {
+            Self::Uring(_) => crate::sys::thread_cpu_time(),
+            Self::Sim(_) => (Duration::ZERO, Duration::ZERO),
+        }
+    }
+
     pub(crate) fn random(&mut self) -> u64 {
         match self {
             Self::Uring(_) => {

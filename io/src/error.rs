@@ -32,6 +32,20 @@ pub enum StartError {
         "not enough locked memory for io_uring: raise the limit (ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit)"
     )]
     Memlock,
+    /// The configuration wants something that this machine does not have.
+    #[error("{knob} = {value} is not possible here: {cause} ({error}); {cure}, or set {knob} = 0")]
+    Refused {
+        /// Key of the configuration.
+        knob: &'static str,
+        /// Its value.
+        value: u32,
+        /// What stands in the way.
+        cause: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+        /// What to do about it.
+        cure: &'static str,
+    },
     /// Another call of ring set-up failed.
     #[error("{call} failed: {error}")]
     Ring {

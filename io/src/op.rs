@@ -6,7 +6,8 @@
 //! 1. An [`Op`] owns every byte the kernel may touch; it stays in its slot until its last
 //!    completion.
 //! 2. Every submitted op completes: exactly once, or for the streams ([`Op::Accept`], [`Op::Recv`])
-//!    any number of times with `more` and then once without.
+//!    any number of times with `more` and then once without, or for an [`Op::Send`] without a copy
+//!    once with `more` and then once without.
 //! 3. An [`OpId`] carries the generation of its slot, so a late completion never reaches a later
 //!    op.
 
@@ -117,14 +118,20 @@ pub(crate) enum Op {
     /// Stream of received bytes; answers [`Value::Chunk`] with `more`; an empty chunk without
     /// `more` is the end.
     Recv { socket: Handle },
-    /// Sends `data[done..]`; answers [`Value::Count`], which may be less.
+    /// Sends `data[done..]`; answers [`Value::Count`], which may be less. With `zero_copy` that
+    /// answer, or an error, may come with `more`: the kernel then goes on reading `data` until
+    /// [`Value::Released`] comes.
     Send {
         socket: Handle,
         data: Vec<u8>,
         done: usize,
+        zero_copy: bool,
     },
     /// Shuts down both directions; a receive in flight ends.
     Shutdown { socket: Handle },
+    /// Gives a connection up: what waits to be sent is lost, and the peer sees a reset once the
+    /// socket is closed.
+    Abort { socket: Handle },
 }
 
 /// What an op answers when it went well.
@@ -136,6 +143,8 @@ pub(crate) enum Value {
     Handle(Handle),
     Chunk(Chunk),
     Entries(Vec<DirEntry>),
+    /// The kernel no longer reads the bytes of a send that were not copied.
+    Released,
 }
 
 /// One answer of a driver.

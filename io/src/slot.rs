@@ -56,6 +56,11 @@ pub(crate) enum State {
         op: Op,
         socket: Rc<SendQueue>,
     },
+    /// A send that is done and whose bytes the kernel still reads.
+    Lent {
+        op: Op,
+        socket: Rc<SendQueue>,
+    },
     Stream(Box<Stream>),
     /// In flight, and nobody wants the answer.
     Orphan {

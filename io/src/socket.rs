@@ -6,6 +6,8 @@
 //!    queued.
 //! 2. After a failed send nothing more is sent; the failure is told by [`Socket::is_broken`] and by
 //!    the receive side.
+//! 3. A dropped socket is closed once, when all is sent and no byte is lent to the kernel, or reset
+//!    when that takes longer than [`Settings::linger_ms`](crate::Settings::linger_ms).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -83,20 +85,26 @@ pub(crate) struct SendQueue {
     pending: RefCell<Vec<u8>>,
     spare: RefCell<Vec<u8>>,
     in_flight_bytes: Cell<usize>,
+    /// Sent without a copy and not yet given back by the kernel.
+    lent_bytes: Cell<usize>,
     /// In the reactor's list of sockets to send for, or with a send in flight.
     scheduled: Cell<bool>,
     broken: Cell<bool>,
     /// The owner is gone: close when the last send is done.
     closing: Cell<bool>,
-    waiter: RefCell<Option<std::task::Waker>>,
+    /// Patience with the peer is over: close at once.
+    aborted: Cell<bool>,
+    closed: Cell<bool>,
+    waiters: RefCell<Vec<std::task::Waker>>,
 }
 
 /// Largest buffer that a socket keeps for its next send, in bytes; larger ones are freed.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
 impl SendQueue {
-    /// Takes what is queued, as one send.
-    pub(crate) fn next_send(&self) -> Option<Op> {
+    /// Takes what is queued, as one send; one of `zero_copy_bytes` or more is not copied, unless that
+    /// is 0.
+    pub(crate) fn next_send(&self, zero_copy_bytes: u32) -> Option<Op> {
         if self.broken.get() || self.pending.borrow().is_empty() {
             return None;
         }
@@ -104,23 +112,19 @@ impl SendQueue {
             .pending
             .replace(std::mem::take(&mut *self.spare.borrow_mut()));
         self.in_flight_bytes.set(data.len());
+        let zero_copy = zero_copy_bytes > 0 && data.len() >= zero_copy_bytes as usize;
         Some(Op::Send {
             socket: self.handle,
             data,
             done: 0,
+            zero_copy,
         })
     }
 
-    /// Takes a finished send in, and schedules the next.
-    pub(crate) fn sent(self: Rc<Self>, reactor: &Reactor, op: Op, result: io::Result<Value>) {
-        let Op::Send { mut data, .. } = op else {
-            unreachable!("only sends end here")
-        };
+    /// Takes a finished send in, with its bytes unless they are lent, and schedules the next.
+    pub(crate) fn sent(self: Rc<Self>, reactor: &Reactor, op: Option<Op>, result: io::Result<()>) {
         self.in_flight_bytes.set(0);
-        if data.capacity() <= SPARE_BYTES_MAX {
-            data.clear();
-            self.spare.replace(data);
-        }
+        op.into_iter().for_each(|op| self.keep_spare(op));
         if result.is_err() {
             self.broken.set(true);
             self.pending.borrow_mut().clear();
@@ -131,10 +135,7 @@ impl SendQueue {
                 });
             }
         }
-        self.waiter
-            .take()
-            .into_iter()
-            .for_each(std::task::Waker::wake);
+        self.wake_waiters();
         if !self.pending.borrow().is_empty() {
             reactor.mark_dirty(self);
             return;
@@ -142,18 +143,77 @@ impl SendQueue {
         self.idle(reactor);
     }
 
+    fn keep_spare(&self, op: Op) {
+        let Op::Send { mut data, .. } = op else {
+            unreachable!("only sends end here")
+        };
+        if data.capacity() <= SPARE_BYTES_MAX {
+            data.clear();
+            self.spare.replace(data);
+        }
+    }
+
+    fn wake_waiters(&self) {
+        self.waiters
+            .take()
+            .into_iter()
+            .for_each(std::task::Waker::wake);
+    }
+
+    /// Counts the bytes of a send that the kernel goes on reading.
+    pub(crate) fn lent(&self, op: &Op) {
+        self.lent_bytes.set(self.lent_bytes.get() + send_bytes(op));
+    }
+
+    /// Takes lent bytes back.
+    pub(crate) fn released(&self, reactor: &Reactor, op: Op) {
+        self.lent_bytes.set(self.lent_bytes.get() - send_bytes(&op));
+        self.keep_spare(op);
+        self.close_if_done(reactor);
+    }
+
     /// Nothing is left to send: closes the socket if its owner is gone.
     pub(crate) fn idle(&self, reactor: &Reactor) {
         self.scheduled.set(false);
-        if self.closing.get() {
-            reactor.start_detached(Op::Close {
-                handle: self.handle,
-            });
+        self.close_if_done(reactor);
+    }
+
+    fn close_if_done(&self, reactor: &Reactor) {
+        let waits = self.lent_bytes.get() > 0 && !self.aborted.get();
+        if !self.closing.get() || self.scheduled.get() || waits || self.closed.replace(true) {
+            return;
         }
+        reactor.start_detached(Op::Close {
+            handle: self.handle,
+        });
+    }
+
+    /// Says whether the socket was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Gives up what is left to send; the peer sees a reset.
+    pub(crate) fn abort(&self, reactor: &Reactor) {
+        self.aborted.set(true);
+        self.pending.borrow_mut().clear();
+        reactor.start_detached(Op::Abort {
+            socket: self.handle,
+        });
+        // A send in flight fails now, and closes when it has.
+        self.close_if_done(reactor);
     }
 }
 
-/// A connected socket. When it is dropped, what is queued is still sent, then it is closed.
+fn send_bytes(op: &Op) -> usize {
+    let Op::Send { data, .. } = op else {
+        unreachable!("only sends are lent")
+    };
+    data.len()
+}
+
+/// A connected socket. When it is dropped, what is queued is still sent, then it is closed; a peer
+/// that does not take it within [`Settings::linger_ms`](crate::Settings::linger_ms) is reset.
 #[derive(Debug)]
 pub struct Socket {
     reactor: Reactor,
@@ -168,10 +228,13 @@ impl Socket {
             pending: RefCell::default(),
             spare: RefCell::default(),
             in_flight_bytes: Cell::new(0),
+            lent_bytes: Cell::new(0),
             scheduled: Cell::new(false),
             broken: Cell::new(false),
             closing: Cell::new(false),
-            waiter: RefCell::default(),
+            aborted: Cell::new(false),
+            closed: Cell::new(false),
+            waiters: RefCell::default(),
         });
         let received = Some(reactor.start_stream(Op::Recv { socket: handle }));
         Self {
@@ -252,11 +315,12 @@ impl Drop for Socket {
         // The receive is cancelled first: closing alone does not end it.
         self.received = None;
         self.queue.closing.set(true);
-        if !self.queue.scheduled.get() {
-            self.reactor.start_detached(Op::Close {
-                handle: self.queue.handle,
-            });
+        self.queue.close_if_done(&self.reactor);
+        if !self.queue.is_closed() {
+            self.reactor.linger(&self.queue);
         }
+        // Nothing is promised to who waits for the sending of a closed socket.
+        self.queue.wake_waiters();
     }
 }
 
@@ -303,19 +367,28 @@ impl SocketSender {
         }
     }
 
-    /// Returns the bytes that are queued or being sent.
+    /// Returns the bytes that are queued or being sent. What was sent without a copy does not count,
+    /// though the kernel still reads it: of that there is no more than the kernel would have copied,
+    /// and at most one send is kept longer for its last bytes.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.queue.pending.borrow().len() + self.queue.in_flight_bytes.get()
     }
 
-    /// Waits until at most `bytes` are unsent, or the socket is broken.
+    /// Waits until at most `bytes` are unsent, or the socket is broken or dropped. Any number of
+    /// tasks may wait, each for its own amount.
     pub async fn drained(&self, bytes: usize) {
         std::future::poll_fn(|context| {
             if self.unsent_bytes() <= bytes || self.queue.broken.get() || self.queue.closing.get() {
                 return std::task::Poll::Ready(());
             }
-            *self.queue.waiter.borrow_mut() = Some(context.waker().clone());
+            let mut waiters = self.queue.waiters.borrow_mut();
+            if !waiters
+                .iter()
+                .any(|waiter| waiter.will_wake(context.waker()))
+            {
+                waiters.push(context.waker().clone());
+            }
             std::task::Poll::Pending
         })
         .await;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// An event file descriptor: a write from any thread completes the read that a ring has on it.
 #[derive(Debug)]
@@ -49,6 +50,22 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Returns how long this thread has run, in user space and in the kernel.
+pub(crate) fn thread_cpu_time() -> (Duration, Duration) {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to a whole rusage, which is writable for the call.
+    let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) } != 0;
+    debug_assert!(!failed, "both arguments are sound");
+    // SAFETY: all-zero bytes are a valid rusage, and the kernel wrote one over them.
+    let usage = unsafe { usage.assume_init() };
+    let duration = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(seconds)
+            + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    (duration(usage.ru_utime), duration(usage.ru_stime))
 }
 
 /// Returns the kernel's release, as `uname -r` prints it.

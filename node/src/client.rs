@@ -11,20 +11,23 @@
 //! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of
 //!    replies and one more, and the answers of other shards that it may await.
 
+mod gather;
+
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ashlar_io::Socket;
 
-use crate::command::spread::{Answer, Plan, Question, Scan};
+use crate::clients::ClientEntry;
+use crate::command::spread::Plan;
 use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
 use crate::connection::Connection;
-use crate::core::{Admitted, Core, refuse_full};
-use crate::glob;
+use crate::core::{Admitted, Core};
 use crate::resp::Spans;
 use crate::resp::Words;
 use crate::resp::decode::{Decoded, Decoder, Limits};
 use crate::resp::encode::Encoder;
-use crate::shared::ShardCounters;
+use crate::stats::ShardCounters;
 
 /// Replies that have not left the node before a connection stops taking commands, in bytes.
 pub const PENDING_BYTES: usize = 1 << 20;
@@ -52,7 +55,7 @@ enum Stop {
     /// The next command must wait; it has not begun.
     Pause(Pause),
     /// The last command goes over all partitions.
-    Spread(Plan),
+    Spread(&'static Command, Plan),
     /// The connection ends once its replies have left.
     Close,
 }
@@ -61,6 +64,8 @@ enum Stop {
 struct Client {
     core: Rc<Core>,
     connection: Rc<Connection>,
+    /// What others see of it.
+    entry: Arc<ClientEntry>,
     session: Session,
     decoder: Decoder,
     spans: Spans,
@@ -75,18 +80,21 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         .map(|addr| addr.to_string())
         .unwrap_or_default();
     let config = core.config();
-    let Some(id) = core.shared.connect(addr, now_ms, config.client.clients_max) else {
+    let clients = &core.shared.clients;
+    let Some(entry) = clients.connect(addr, core.shard, now_ms, config.client.clients_max) else {
         ShardCounters::add(&core.counters().rejected, 1);
         socket.send(b"-ERR max number of clients reached\r\n");
         return;
     };
     ShardCounters::add(&core.counters().accepted, 1);
+    let id = entry.id;
     let connection = Rc::new(Connection::new(id, socket.sender(), now_ms));
     core.connections
         .borrow_mut()
         .insert(id, Rc::clone(&connection));
     let mut client = Client {
         connection: Rc::clone(&connection),
+        entry,
         session: Session {
             id,
             ..Session::default()
@@ -101,7 +109,7 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
     // alone.
     connection.settled(0).await;
     core.connections.borrow_mut().remove(&id);
-    core.shared.disconnect(id);
+    core.shared.clients.disconnect(id);
 }
 
 fn limits(core: &Core) -> Limits {
@@ -121,7 +129,9 @@ impl Client {
             if chunk.is_empty() || self.core.is_stopping() {
                 return;
             }
-            self.connection.active_ms.set(self.core.now().0);
+            let (now_ms, _) = self.core.now();
+            self.connection.active_ms.set(now_ms);
+            self.entry.note_active(now_ms);
             ShardCounters::add(&self.core.counters().in_bytes, chunk.len() as u64);
             if !self.take(&chunk).await {
                 return;
@@ -159,7 +169,7 @@ impl Client {
             match stop {
                 Stop::Hungry => return (used, true),
                 Stop::Close => return (used, false),
-                Stop::Spread(plan) => self.spread(plan).await,
+                Stop::Spread(command, plan) => self.spread(command, plan).await,
                 Stop::Pause(pause) => self.pause(pause).await,
             }
         }
@@ -183,6 +193,7 @@ impl Client {
     /// Runs commands until one stops it; never suspends.
     fn run_some(&mut self, input: &[u8]) -> (usize, Stop) {
         let (mut at, mut commands) = (0, 0);
+        self.core.start_lap();
         let stop = loop {
             let (consumed, stop) = self.run_next(&input[at..]);
             at += consumed;
@@ -202,8 +213,11 @@ impl Client {
             Ok(Decoded::Empty { consumed }) => return (consumed, None),
             Ok(Decoded::Partial { .. }) => return (0, Some(Stop::Hungry)),
             Err(error) => {
-                error.write_reply(self.connection.replies.borrow_mut().out());
-                ShardCounters::add(&self.core.counters().errors, 1);
+                let mut replies = self.connection.replies.borrow_mut();
+                let out = replies.out();
+                let from = out.len();
+                error.write_reply(out);
+                self.core.counters().note_error(&out[from..]);
                 return (input.len(), Some(Stop::Close));
             }
         };
@@ -225,32 +239,47 @@ impl Client {
             return Some(Stop::Pause(Pause::Replies));
         }
         let Some(command) = table::find(&words[0]) else {
-            self.reply_error(|encoder| encoder.unknown_command(words));
+            self.reject(None, |encoder| encoder.unknown_command(words));
             return None;
         };
         if !command.takes(words.len()) {
-            self.reply_error(|encoder| wrong_arity(encoder, command.name));
+            self.reject(Some(command), |encoder| wrong_arity(encoder, command.name));
             return None;
         }
+        self.entry.note_command(command);
         match command.run {
-            Run::Session(run) => self.run_session(words, run),
+            Run::Session(run) => self.run_session(command, words, run),
             Run::Data(_) => self.run_data(command, words, bytes),
             Run::Spread(plan) => {
                 let mut planned = None;
-                self.run_session_call(words, |call| planned = plan(call));
-                planned.map(Stop::Spread)
+                self.run_session_call(command, words, |call| planned = plan(call));
+                planned.map(|plan| Stop::Spread(command, plan))
             }
         }
     }
 
-    fn reply_error(&self, write: impl FnOnce(&mut Encoder<'_>)) {
+    /// Answers an error to a command that is not run.
+    fn reject(&self, command: Option<&Command>, write: impl FnOnce(&mut Encoder<'_>)) {
         let mut replies = self.connection.replies.borrow_mut();
-        write(&mut Encoder::new(replies.out(), self.session.version));
-        ShardCounters::add(&self.core.counters().errors, 1);
+        let out = replies.out();
+        let from = out.len();
+        write(&mut Encoder::new(out, self.session.version));
+        match command {
+            Some(command) => self
+                .core
+                .counters()
+                .note_rejected(command.row(), &out[from..]),
+            None => self.core.counters().note_error(&out[from..]),
+        }
     }
 
-    fn run_session(&mut self, words: Words<'_>, run: fn(&mut SessionCall<'_>)) -> Option<Stop> {
-        self.run_session_call(words, run);
+    fn run_session(
+        &mut self,
+        command: &Command,
+        words: Words<'_>,
+        run: fn(&mut SessionCall<'_>),
+    ) -> Option<Stop> {
+        self.run_session_call(command, words, run);
         if self.session.closing {
             Some(Stop::Close)
         } else {
@@ -258,7 +287,12 @@ impl Client {
         }
     }
 
-    fn run_session_call(&mut self, words: Words<'_>, run: impl FnOnce(&mut SessionCall<'_>)) {
+    fn run_session_call(
+        &mut self,
+        command: &Command,
+        words: Words<'_>,
+        run: impl FnOnce(&mut SessionCall<'_>),
+    ) {
         let (now_ms, now_us) = self.core.now();
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
@@ -272,8 +306,10 @@ impl Client {
             out,
         };
         run(&mut call);
-        if replies.out().get(from) == Some(&b'-') {
-            ShardCounters::add(&self.core.counters().errors, 1);
+        let reply = &replies.out()[from..];
+        // A command that goes on over all partitions has no reply yet, and is counted when it has.
+        if !reply.is_empty() {
+            self.core.note_call(command, reply);
         }
     }
 
@@ -284,11 +320,11 @@ impl Client {
         bytes: usize,
     ) -> Option<Stop> {
         if let Err(error) = check_keys(command, words) {
-            self.reply_error(|encoder| encoder.error(error.as_bytes()));
+            self.reject(Some(command), |encoder| encoder.error(error.as_bytes()));
             return None;
         }
         let Some(partition) = self.partition_of(command, words) else {
-            self.reply_error(|encoder| {
+            self.reject(Some(command), |encoder| {
                 encoder.error(b"CROSSRANGE the keys of this command lie in different partitions");
             });
             return None;
@@ -308,10 +344,7 @@ impl Client {
             Admitted::Now => {}
             Admitted::Later => return Some(Stop::Pause(Pause::Room)),
             Admitted::Never => {
-                refuse_full(
-                    self.connection.replies.borrow_mut().out(),
-                    self.session.version,
-                );
+                self.reject(Some(command), |encoder| self.core.refuse_write(encoder));
                 return None;
             }
         }
@@ -344,8 +377,9 @@ impl Client {
     }
 
     /// Runs a command over all partitions, after everything before it.
-    async fn spread(&mut self, plan: Plan) {
+    async fn spread(&mut self, command: &Command, plan: Plan) {
         self.connection.settled(0).await;
+        let from = self.core.reactor.read_clock();
         let mut reply = Vec::new();
         let mut encoder = Encoder::new(&mut reply, self.session.version);
         match plan {
@@ -353,135 +387,23 @@ impl Client {
                 let keys = self.count(database).await;
                 encoder.integer(i64::try_from(keys).unwrap_or(i64::MAX));
             }
-            Plan::Clear { database } => {
-                if self.clear(database).await {
-                    encoder.ok();
-                } else {
-                    crate::command::refuse(&mut encoder, ashlar_partition::Refusal::DiskFull);
-                }
-            }
+            Plan::Clear { database } => match self.clear(database).await {
+                Ok(()) => encoder.ok(),
+                Err(refusal) => encoder.raw(&refusal),
+            },
             Plan::Scan(scan) => self.scan(scan, &mut encoder).await,
             Plan::Random { database } => {
                 encoder.optional_bulk(self.random(database).await.as_deref())
             }
             Plan::Keys { database, pattern } => self.keys(database, &pattern, &mut encoder).await,
         }
+        let to = self.core.reactor.read_clock();
+        self.core.note_timed(command, from, to, &reply);
         self.connection
             .replies
             .borrow_mut()
             .out()
             .extend_from_slice(&reply);
-    }
-
-    async fn count(&self, database: u8) -> u64 {
-        let mut keys = 0;
-        for partition in 0..self.core.routes.partitions() {
-            if let Answer::Count(n) = self.core.ask(partition, Question::Count { database }).await {
-                keys += n;
-            }
-        }
-        keys
-    }
-
-    async fn clear(&self, database: Option<u8>) -> bool {
-        let mut cleared = true;
-        for partition in 0..self.core.routes.partitions() {
-            cleared &= self.core.ask(partition, Question::Clear { database }).await
-                == Answer::Cleared(true);
-        }
-        cleared
-    }
-
-    async fn random(&self, database: u8) -> Option<Vec<u8>> {
-        let partitions = self.core.routes.partitions() as u64;
-        let seed = self.core.reactor.random();
-        for n in 0..partitions {
-            let partition =
-                usize::try_from((seed % partitions + n) % partitions).expect("below a usize");
-            if let Answer::Key(Some(key)) = self
-                .core
-                .ask(partition, Question::Random { database, seed })
-                .await
-            {
-                return Some(key);
-            }
-        }
-        None
-    }
-
-    /// One step of a scan: asks partition after partition until enough keys were looked at, or none
-    /// is left.
-    async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) {
-        let Scan {
-            database,
-            after,
-            count,
-            pattern,
-            only_type,
-        } = scan;
-        let (keys, next) = self.scan_keys(database, after, count).await;
-        let wanted = |key: &&Vec<u8>| {
-            pattern
-                .as_ref()
-                .is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
-                && only_type
-                    .as_ref()
-                    .is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
-        };
-        let keys: Vec<_> = keys.iter().filter(wanted).collect();
-        let cursor = next.map_or(0, |after| self.core.shared.keep_cursor(after));
-        encoder.array(2);
-        encoder.bulk(cursor.to_string().as_bytes());
-        encoder.array(keys.len());
-        keys.into_iter().for_each(|key| encoder.bulk(key));
-    }
-
-    async fn scan_keys(
-        &self,
-        database: u8,
-        after: Option<Vec<u8>>,
-        count: usize,
-    ) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
-        let routes = &self.core.routes;
-        let first = after.clone().unwrap_or_else(|| vec![database]);
-        let mut keys = Vec::new();
-        let mut after = after;
-        for partition in routes.partition_of(&first)..routes.partitions() {
-            // At least one more key: so the place to go on at is always a key, and never the edge
-            // of a partition.
-            let count = count.saturating_sub(keys.len()).max(1);
-            let question = Question::Scan {
-                database,
-                after: after.take(),
-                count,
-            };
-            let Answer::Keys(more, next) = self.core.ask(partition, question).await else {
-                break;
-            };
-            keys.extend(more);
-            if next.is_some() {
-                return (keys, next);
-            }
-        }
-        (keys, None)
-    }
-
-    async fn keys(&self, database: u8, pattern: &[u8], encoder: &mut Encoder<'_>) {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let (keys, next) = self.scan_keys(database, after, 1000).await;
-            found.extend(
-                keys.into_iter()
-                    .filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)),
-            );
-            self.core.next_turn(true).await;
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-        encoder.array(found.len());
-        found.iter().for_each(|key| encoder.bulk(key));
     }
 }
 

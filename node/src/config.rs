@@ -107,6 +107,17 @@ pub struct Io {
     pub stall_ms: u32,
     /// Blocks of memory registered with the kernel; 0 registers none.
     pub registered_blocks: u32,
+    /// Open files registered with the kernel; 0 registers none.
+    pub registered_files: u32,
+    /// Idle milliseconds after which the kernel's thread that takes submissions sleeps; 0 has no
+    /// such thread.
+    pub sqpoll_idle_ms: u32,
+    /// Reads in flight that poll the device instead of waiting for its interrupt; 0 is none.
+    pub iopoll_entries: u32,
+    /// Longest polling of network devices before a shard sleeps, in microseconds; 0 is none.
+    pub napi_poll_us_max: u32,
+    /// Sends of at least this many bytes are not copied into the kernel; 0 copies all.
+    pub send_zero_copy_bytes: u32,
 }
 
 /// Limits of each partition.
@@ -323,6 +334,11 @@ impl Config {
                 turn_commands_max: 0,
                 stall_ms: 0,
                 registered_blocks: 0,
+                registered_files: 0,
+                sqpoll_idle_ms: 0,
+                iopoll_entries: 0,
+                napi_poll_us_max: 0,
+                send_zero_copy_bytes: 0,
             },
             partition: Partition {
                 inflight_bytes_max: 0,

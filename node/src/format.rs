@@ -21,6 +21,10 @@ pub const FILE_NAME: &str = "ASHLAR";
 const VERSION: u64 = 1;
 /// Largest file that is read, in bytes.
 const BYTES_MAX: usize = 1 << 20;
+/// Most shards of a node.
+pub const SHARDS_MAX: u32 = 1024;
+/// Largest log segment, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// What a data directory was made as.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -84,6 +88,9 @@ pub enum FormatError {
         "--split-at needs keys in ascending order, each different and not empty; {0:?} is not above the one before"
     )]
     Order(String),
+    /// Too many shards, or none.
+    #[error("--shards takes 1 to {SHARDS_MAX}, not {0}")]
+    Shards(u32),
 }
 
 impl Format {
@@ -124,17 +131,27 @@ impl Format {
                 format.version
             ));
         }
-        if format.shards == 0
-            || format.segment_bytes == 0
+        if !(1..=SHARDS_MAX).contains(&format.shards) {
+            return Err(format!(
+                "its shards are {}, not 1 to {SHARDS_MAX}",
+                format.shards
+            ));
+        }
+        if !(1..=SEGMENT_BYTES_MAX).contains(&format.segment_bytes)
             || !format.segment_bytes.is_multiple_of(4096)
         {
-            return Err("its shards or segment_bytes are out of range".to_owned());
+            return Err(format!(
+                "its segment_bytes are {}, not a multiple of 4096 up to {SEGMENT_BYTES_MAX}",
+                format.segment_bytes
+            ));
         }
         if !["dsync", "fdatasync", "none"].contains(&format.durability.as_str()) {
             return Err(format!("its durability is {:?}", format.durability));
         }
-        if format.split_at.iter().any(|hex| from_hex(hex).is_none()) {
-            return Err("its split_at is not hexadecimal".to_owned());
+        let keys: Option<Vec<_>> = format.split_at.iter().map(|hex| from_hex(hex)).collect();
+        let keys = keys.ok_or_else(|| "its split_at is not hexadecimal".to_owned())?;
+        if check_order(&keys).is_err() {
+            return Err("its split_at does not ascend".to_owned());
         }
         Ok(format)
     }
@@ -200,10 +217,13 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
 /// Makes a data directory. Segments are made by the first start.
 ///
 /// # Errors
-/// It is formatted already, holds something else, cannot be written, or its file system takes no
-/// direct IO.
+/// The choice is not allowed, or the directory is formatted already, holds something else, cannot be
+/// written, or its file system takes no direct IO.
 pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<Format, FormatError> {
     check_order(&choice.split_at)?;
+    if !(1..=SHARDS_MAX).contains(&choice.shards) {
+        return Err(FormatError::Shards(choice.shards));
+    }
     file::create_dir(reactor, data)
         .await
         .map_err(failed("create directory", data))?;
@@ -338,4 +358,30 @@ async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), Fo
     file::sync_dir(reactor, data)
         .await
         .map_err(failed("sync", data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "version = 1\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\n\
+                        durability = \"dsync\"\nsplit_at = [\"61\", \"62\"]\n";
+
+    #[test]
+    fn a_file_that_no_format_wrote_is_refused() {
+        assert_eq!(Format::parse(GOOD).map(|format| format.shards), Ok(2));
+        for (is, becomes, what) in [
+            ("shards = 2", "shards = 0", "shards"),
+            ("shards = 2", "shards = 4294967295", "shards"),
+            ("1048576", "1048577", "segment_bytes"),
+            ("1048576", "1099511627776", "segment_bytes"),
+            ("\"62\"", "\"60\"", "ascend"),
+            ("\"62\"", "\"61\"", "ascend"),
+            ("\"61\"", "\"\"", "ascend"),
+            ("\"62\"", "\"6\"", "hexadecimal"),
+        ] {
+            let error = Format::parse(&GOOD.replace(is, becomes)).unwrap_err();
+            assert!(error.contains(what), "{becomes}: {error}");
+        }
+    }
 }

@@ -7,12 +7,15 @@
 //! - [`client`]: one connection: bytes in, commands run, replies in order; [`connection`] is what
 //!   its shard sees of it. [`replies`]: what holds a reply back.
 //! - [`command`]: Redis words to requests and back; [`resp`]: the protocol's bytes.
+//! - [`shared`]: what the shards share, with [`clients`], who is connected, and [`stats`], what was
+//!   counted.
 //! - [`route`]: key to partition to shard. [`message`]: what shards say to each other.
 //! - [`config`], [`format`]: what the operator chose, and what the data directory was made as.
 //! - [`start`]: boot and shutdown of a process.
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod clients;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -27,3 +30,4 @@ pub mod route;
 pub mod shard;
 pub mod shared;
 pub mod start;
+pub mod stats;

@@ -29,6 +29,15 @@ pub enum Message {
     Replied(Ticket, Vec<u8>),
     /// The answer to a question; all that it did is durable.
     Answered(Ticket, Box<Answer>),
+    /// A client has taken large replies of commands that it had forwarded to you.
+    Taken {
+        /// Shard of the client.
+        from: u32,
+        /// Its connection.
+        connection: u64,
+        /// How many bytes.
+        bytes: usize,
+    },
     /// Finish what was acknowledged and stop.
     Stop,
 }
@@ -38,6 +47,8 @@ pub enum Message {
 pub struct Forward {
     /// Who asks.
     pub from: u32,
+    /// For which of its connections.
+    pub connection: u64,
     /// What to answer to.
     pub ticket: Ticket,
     /// The partition that all its keys lie in.

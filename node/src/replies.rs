@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use ashlar_consensus::Index;
 use ashlar_io::SocketSender;
 
+use crate::core::Core;
 use crate::message::Ticket;
 
 /// Largest buffer of a slot that is kept for the next one, in bytes.
@@ -39,6 +40,9 @@ enum Gate {
 struct Slot {
     gate: Gate,
     bytes: Vec<u8>,
+    /// The shard that has to be told when its large answer has left, and how many bytes that has;
+    /// replies of this shard may follow it in the slot.
+    given: Option<(u32, usize)>,
 }
 
 /// The replies of one connection.
@@ -52,6 +56,8 @@ pub struct Replies {
     /// How many may be: few at first and where they are large, so that a connection cannot ask for
     /// more memory than it reads.
     remote_max: usize,
+    /// Large answers that were sent: by which shard they were given, and their bytes.
+    large: Vec<(u32, usize)>,
     spares: Vec<Vec<u8>>,
 }
 
@@ -62,6 +68,7 @@ impl Default for Replies {
             closed_bytes: 0,
             remote: 0,
             remote_max: REMOTE_FIRST,
+            large: Vec::new(),
             spares: Vec::new(),
         }
     }
@@ -93,9 +100,25 @@ impl Replies {
         self.remote_max
     }
 
+    /// Says whether large answers of other shards were sent that [`Replies::take_large`] has not
+    /// told of.
+    #[must_use]
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
+    }
+
+    /// Tells of the large answers that were sent: by which shards they were given, and their bytes.
+    pub fn take_large(&mut self) -> Vec<(u32, usize)> {
+        std::mem::take(&mut self.large)
+    }
+
     fn push(&mut self, gate: Gate, bytes: Vec<u8>) {
         self.closed_bytes += self.slots.back().map_or(0, |slot| slot.bytes.len());
-        self.slots.push_back(Slot { gate, bytes });
+        self.slots.push_back(Slot {
+            gate,
+            bytes,
+            given: None,
+        });
     }
 
     /// Returns the buffer that the next reply is to be appended to. Follow it with
@@ -149,8 +172,8 @@ impl Replies {
         self.remote += 1;
     }
 
-    /// Fills the place of a reply that another shard has sent.
-    pub fn fill(&mut self, ticket: Ticket, bytes: Vec<u8>) {
+    /// Fills the place of a reply that another shard, `owner`, has sent.
+    pub fn fill(&mut self, ticket: Ticket, owner: u32, bytes: Vec<u8>) {
         let gate = Gate::Remote(ticket);
         let Some(at) = self.slots.iter().position(|slot| slot.gate == gate) else {
             return;
@@ -162,16 +185,19 @@ impl Replies {
         self.remote_max = (self.remote_max + 1).min(fitting);
         self.slots[at] = Slot {
             gate: Gate::Open,
+            given: Core::is_large(bytes.len()).then_some((owner, bytes.len())),
             bytes,
         };
         self.remote -= 1;
     }
 
-    /// Sends what may leave. `applied` tells the applied index of a partition of this shard.
+    /// Sends what may leave; returns how many bytes. `applied` tells the applied index of a partition
+    /// of this shard.
     ///
     /// # Panics
     /// Never: a slot that was looked at is there.
-    pub fn release(&mut self, sender: &SocketSender, applied: impl Fn(usize) -> Index) {
+    pub fn release(&mut self, sender: &SocketSender, applied: impl Fn(usize) -> Index) -> usize {
+        let mut sent = 0;
         while let Some(slot) = self.slots.front() {
             let open = match slot.gate {
                 Gate::Open => true,
@@ -182,6 +208,8 @@ impl Replies {
                 break;
             }
             let mut slot = self.slots.pop_front().expect("looked at above");
+            self.large.extend(slot.given);
+            sent += slot.bytes.len();
             sender.send_vec(&mut slot.bytes);
             if self.spares.len() < SPARES_MAX && slot.bytes.capacity() <= SPARE_BYTES_MAX {
                 self.spares.push(slot.bytes);
@@ -189,6 +217,7 @@ impl Replies {
         }
         let closed = self.slots.iter().rev().skip(1);
         self.closed_bytes = closed.map(|slot| slot.bytes.len()).sum();
+        sent
     }
 }
 
@@ -206,7 +235,7 @@ mod tests {
         replies.await_remote(Ticket(1));
         replies.out().extend_from_slice(b":1\r\n");
         assert_eq!(replies.held_bytes(), 16);
-        replies.fill(Ticket(1), b"$1\r\nx\r\n".to_vec());
+        replies.fill(Ticket(1), 1, b"$1\r\nx\r\n".to_vec());
         assert_eq!(replies.held_bytes(), 23);
         assert_eq!(replies.remote(), 0);
     }
@@ -216,7 +245,7 @@ mod tests {
         let mut replies = Replies::default();
         let mut answer = |n: u64, bytes: usize| {
             replies.await_remote(Ticket(n));
-            replies.fill(Ticket(n), vec![b'x'; bytes]);
+            replies.fill(Ticket(n), 1, vec![b'x'; bytes]);
             replies.remote_max()
         };
         let small = (1..2000).map(|n| answer(n, 5)).last();

@@ -25,7 +25,8 @@ use crate::core::{Core, Data};
 use crate::format::Format;
 use crate::message::Message;
 use crate::route::Routes;
-use crate::shared::{ShardCounters, Shared};
+use crate::shared::Shared;
+use crate::stats::ShardCounters;
 
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(100);

@@ -440,6 +440,13 @@ fn settings(config: &Config) -> Settings {
         chunk_bytes: config.client.chunk_bytes as usize,
         registered_blocks: u16::try_from(config.io.registered_blocks)
             .expect("bounded by the configuration"),
+        registered_files: u16::try_from(config.io.registered_files)
+            .expect("bounded by the configuration"),
         spin_us_max: config.io.spin_us_max,
+        sqpoll_idle_ms: config.io.sqpoll_idle_ms,
+        iopoll_entries: config.io.iopoll_entries,
+        napi_poll_us_max: config.io.napi_poll_us_max,
+        send_zero_copy_bytes: config.io.send_zero_copy_bytes,
+        ..Settings::default()
     }
 }

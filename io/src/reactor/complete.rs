@@ -4,6 +4,7 @@
 //! Invariant: a slot is freed here, or by the future that took the answer of a [`State::Done`].
 
 use std::io;
+use std::rc::Rc;
 
 use super::Reactor;
 use crate::buffer::Chunk;
@@ -27,6 +28,16 @@ impl Reactor {
             self.complete_stream(id, stream, result, more);
             return;
         }
+        if matches!(result, Ok(Value::Released)) {
+            drop(slots);
+            self.take_back(id);
+            return;
+        }
+        if more && matches!(state, State::Send { .. }) {
+            drop(slots);
+            self.lend(id, result);
+            return;
+        }
         let Some(result) = self.advance(id, state, result) else {
             return;
         };
@@ -47,9 +58,13 @@ impl Reactor {
             State::Send { op, socket } => {
                 drop(slots.free(id));
                 drop(slots);
-                socket.sent(self, op, result);
+                socket.sent(self, Some(op), result.map(drop));
             }
-            State::Free | State::Done(_) | State::Stream(_) | State::Orphan { .. } => {
+            State::Free
+            | State::Done(_)
+            | State::Lent { .. }
+            | State::Stream(_)
+            | State::Orphan { .. } => {
                 unreachable!("only singles and sends get here")
             }
         }
@@ -71,7 +86,7 @@ impl Reactor {
         };
         let count = match &result {
             Ok(Value::Count(count)) => *count,
-            Err(error) if is_transient(error) => 0,
+            Err(error) if is_transient(error) || copies_instead(error, op) => 0,
             _ => return Some(result),
         };
         let (done, total) = if let Op::ReadAt { buf, done, .. } | Op::WriteAt { buf, done, .. } = op
@@ -94,6 +109,45 @@ impl Reactor {
         }
         self.0.driver.borrow_mut().submit(id, op);
         None
+    }
+
+    /// Takes the answer of a send whose bytes the kernel still reads. It need not wait for them: the
+    /// rest of it, if there is one, goes as a send of its own, from a copy.
+    fn lend(&self, id: OpId, result: io::Result<Value>) {
+        let mut slots = self.0.slots.borrow_mut();
+        let Some(state) = slots.state_mut(id) else {
+            return;
+        };
+        let State::Send { mut op, socket } = std::mem::replace(state, State::Free) else {
+            unreachable!("only a send lends")
+        };
+        let rest = match result {
+            Ok(Value::Count(count)) => rest_of_send(&mut op, count),
+            Ok(other) => unreachable!("a send answered {other:?}"),
+            Err(error) if is_transient(&error) || copies_instead(&error, &mut op) => {
+                Ok(Some(copy_of_send(&op)))
+            }
+            Err(error) => Err(error),
+        };
+        socket.lent(&op);
+        let sender = Rc::clone(&socket);
+        *state = State::Lent { op, socket };
+        drop(slots);
+        match rest {
+            Ok(Some(op)) => {
+                self.submit(State::Send { op, socket: sender });
+            }
+            Ok(None) => sender.sent(self, None, Ok(())),
+            Err(error) => sender.sent(self, None, Err(error)),
+        }
+    }
+
+    /// Takes the bytes of a send back from the kernel.
+    fn take_back(&self, id: OpId) {
+        let State::Lent { op, socket } = self.0.slots.borrow_mut().free(id) else {
+            unreachable!("only what was lent comes back")
+        };
+        socket.released(self, op);
     }
 
     /// Closes a file or socket that arrived for nobody.
@@ -207,13 +261,63 @@ fn handle_of(state: &State, result: io::Result<Value>) -> io::Result<Value> {
     let op = match state {
         State::Single { op, .. } | State::Orphan { op } => op,
         State::Stream(stream) => &stream.op,
-        State::Send { .. } | State::Free | State::Done(_) => return result,
+        State::Send { .. } | State::Lent { .. } | State::Free | State::Done(_) => return result,
     };
     match (op, result) {
         (Op::Open { .. } | Op::Accept { .. }, Ok(Value::Count(fd))) => Ok(Value::Handle(Handle(
             i32::try_from(fd).expect("descriptors are ints"),
         ))),
         (_, result) => result,
+    }
+}
+
+/// Counts the sent bytes; returns a send of those that are left.
+fn rest_of_send(op: &mut Op, count: usize) -> io::Result<Option<Op>> {
+    let Op::Send { data, done, .. } = op else {
+        unreachable!("only sends are counted here")
+    };
+    *done += count;
+    if *done == data.len() {
+        return Ok(None);
+    }
+    if count == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(Some(copy_of_send(op)))
+}
+
+/// Returns a send of the bytes that are not sent.
+fn copy_of_send(op: &Op) -> Op {
+    let Op::Send {
+        socket,
+        data,
+        done,
+        zero_copy,
+    } = op
+    else {
+        unreachable!("only sends are sent")
+    };
+    Op::Send {
+        socket: *socket,
+        data: data[*done..].to_vec(),
+        done: 0,
+        zero_copy: *zero_copy,
+    }
+}
+
+/// Says whether the kernel would not take a send without a copy (it may not lock more memory, or the
+/// way out cannot do it); the send then copies.
+fn copies_instead(error: &io::Error, op: &mut Op) -> bool {
+    let Op::Send { zero_copy, .. } = op else {
+        return false;
+    };
+    let refused = matches!(
+        error.raw_os_error(),
+        Some(libc::ENOMEM | libc::ENOBUFS | libc::EOPNOTSUPP)
+    );
+    *zero_copy && refused && {
+        *zero_copy = false;
+        true
     }
 }
 
@@ -230,6 +334,10 @@ fn is_durable(state: &State) -> bool {
                 Op::WriteAt { durable: true, .. } | Op::Sync { .. } | Op::SyncDir { .. }
             )
         }
-        State::Free | State::Done(_) | State::Send { .. } | State::Stream(_) => false,
+        State::Free
+        | State::Done(_)
+        | State::Send { .. }
+        | State::Lent { .. }
+        | State::Stream(_) => false,
     }
 }

@@ -13,7 +13,9 @@
 //!    dropped with ops that cannot be drained, their buffers are leaked instead.
 
 mod complete;
+mod linger;
 mod operation;
+mod settings;
 mod sleep;
 mod spin;
 mod stream;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use operation::Operation;
+pub use settings::Settings;
 pub use sleep::{Sleep, yield_now};
 pub(crate) use stream::OpStream;
 
@@ -40,39 +43,12 @@ use crate::socket::SendQueue;
 use crate::time::{Monotonic, Wall};
 use crate::timer::Wheel;
 use crate::{StartError, sim, uring};
+use linger::Lingering;
 use spin::Spin;
 
 /// Task polls in one call of [`Reactor::run_ready`], so that a turn ends even when tasks keep
 /// waking each other.
 const POLLS_MAX: usize = 4096;
-
-/// How a reactor is set up.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Submission entries of the ring.
-    pub queue_entries: u32,
-    /// Receive buffers; a power of two.
-    pub chunk_count: u16,
-    /// Size of one receive buffer, in bytes.
-    pub chunk_bytes: usize,
-    /// Registered blocks of [`crate::BLOCK_BYTES`] for the log.
-    pub registered_blocks: u16,
-    /// Longest spin before the shard sleeps, in microseconds; the spin adapts below it. 0 never
-    /// spins.
-    pub spin_us_max: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            queue_entries: 1024,
-            chunk_count: 256,
-            chunk_bytes: 16 << 10,
-            registered_blocks: 8,
-            spin_us_max: 0,
-        }
-    }
-}
 
 /// What a reactor has counted since it was made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +76,8 @@ struct Inner {
     completions: RefCell<Vec<Completion>>,
     dirty: RefCell<VecDeque<Rc<SendQueue>>>,
     starved: RefCell<Vec<OpId>>,
+    lingering: RefCell<Lingering>,
+    send_zero_copy_bytes: u32,
     spin: RefCell<Spin>,
     counters: Cell<Counters>,
 }
@@ -124,23 +102,29 @@ impl Reactor {
     pub fn new(settings: &Settings) -> Result<Self, StartError> {
         let arena = Arena::new(settings.registered_blocks);
         let driver = Driver::Uring(Box::new(uring::Driver::new(settings, &arena)?));
-        Ok(Self::with_driver(
-            driver,
-            arena,
-            Order::Fifo,
-            settings.spin_us_max,
-        ))
+        Ok(Self::with_driver(driver, arena, Order::Fifo, settings))
     }
 
     /// Sets up a reactor for one shard of a simulated node.
     #[must_use]
     pub fn simulated(world: &sim::World, node: u32, shard: u32) -> Self {
-        let mut driver = Driver::Sim(world.driver(node, shard));
-        let order = Order::Seeded(RefCell::new(crate::rng::Rng::new(driver.random())));
-        Self::with_driver(driver, Arena::new(0), order, 0)
+        Self::simulated_with(world, node, shard, &Settings::default())
     }
 
-    fn with_driver(driver: Driver, arena: Rc<Arena>, order: Order, spin_us_max: u32) -> Self {
+    /// Sets up a reactor for one shard of a simulated node with other settings. Those of the ring
+    /// have no meaning there: what counts is when sends are not copied, and how long sockets linger.
+    #[must_use]
+    pub fn simulated_with(world: &sim::World, node: u32, shard: u32, settings: &Settings) -> Self {
+        let mut driver = Driver::Sim(world.driver(node, shard));
+        let order = Order::Seeded(RefCell::new(crate::rng::Rng::new(driver.random())));
+        let settings = Settings {
+            spin_us_max: 0,
+            ..settings.clone()
+        };
+        Self::with_driver(driver, Arena::new(0), order, &settings)
+    }
+
+    fn with_driver(driver: Driver, arena: Rc<Arena>, order: Order, settings: &Settings) -> Self {
         let wake = Arc::new(WakeCell::new(driver.wake_target()));
         let now = driver.now();
         Self(Rc::new(Inner {
@@ -154,7 +138,9 @@ impl Reactor {
             completions: RefCell::default(),
             dirty: RefCell::default(),
             starved: RefCell::default(),
-            spin: RefCell::new(Spin::new(spin_us_max)),
+            lingering: RefCell::new(Lingering::new(settings.linger_ms)),
+            send_zero_copy_bytes: settings.send_zero_copy_bytes,
+            spin: RefCell::new(Spin::new(settings.spin_us_max)),
             counters: Cell::default(),
         }))
     }
@@ -166,7 +152,7 @@ impl Reactor {
     /// What the kernel said.
     pub fn keep_lock(&self, lock: &crate::DirLock) -> Result<(), StartError> {
         let kept = match &*self.0.driver.borrow() {
-            Driver::Uring(driver) => driver.keep_file(lock.fd()),
+            Driver::Uring(driver) => driver.keep_lock(lock.fd()),
             Driver::Sim(_) => Ok(()),
         };
         let call = "register the lock file";
@@ -189,6 +175,13 @@ impl Reactor {
     #[must_use]
     pub fn wall(&self) -> Wall {
         self.0.driver.borrow().wall()
+    }
+
+    /// Returns how long this shard's thread has run, in user space and in the kernel. A simulated
+    /// one takes no time.
+    #[must_use]
+    pub fn cpu_time(&self) -> (Duration, Duration) {
+        self.0.driver.borrow().cpu_time()
     }
 
     /// Returns 64 random bits: the kernel's, or the simulated node's.
@@ -259,10 +252,12 @@ impl Reactor {
         });
         loop {
             self.turn();
-            if let Some(value) = result.borrow_mut().take() {
+            let done = result.borrow_mut().take();
+            // Also after the last turn: what the future queued is sent before this returns.
+            self.park(None, || done.is_some());
+            if let Some(value) = done {
                 return value;
             }
-            self.park(None, || false);
         }
     }
 
@@ -288,6 +283,7 @@ impl Reactor {
         }
         *self.0.completions.borrow_mut() = completions;
         self.0.timers.borrow_mut().advance(self.now());
+        self.reset_lingering();
         self.rearm_starved();
     }
 
@@ -309,10 +305,8 @@ impl Reactor {
         self.flush_sends();
         self.count(|counters| counters.turns += 1);
         let timer = self.0.timers.borrow().next_deadline();
-        let deadline = match (deadline, timer) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        };
+        let linger = self.0.lingering.borrow_mut().next_deadline();
+        let deadline = [deadline, timer, linger].into_iter().flatten().min();
         let busy = self.0.executor.has_ready() || has_mail() || self.has_starved_work();
         let mut driver = self.0.driver.borrow_mut();
         match &mut *driver {
@@ -405,7 +399,9 @@ impl Reactor {
         let op = match slots.state_mut(id).expect("just inserted") {
             State::Single { op, .. } | State::Orphan { op } | State::Send { op, .. } => op,
             State::Stream(stream) => &mut stream.op,
-            State::Free | State::Done(_) => unreachable!("only ops are submitted"),
+            State::Free | State::Done(_) | State::Lent { .. } => {
+                unreachable!("only ops are submitted")
+            }
         };
         self.0.driver.borrow_mut().submit(id, op);
         id
@@ -420,7 +416,7 @@ impl Reactor {
     /// Submits one send for every socket that has bytes queued.
     fn flush_sends(&self) {
         while let Some(socket) = self.0.dirty.borrow_mut().pop_front() {
-            match socket.next_send() {
+            match socket.next_send(self.0.send_zero_copy_bytes) {
                 Some(op) => {
                     self.submit(State::Send { op, socket });
                 }

@@ -71,7 +71,11 @@ impl Drop for Operation {
                     self.reactor.0.driver.borrow_mut().cancel(id);
                 }
             }
-            State::Free | State::Send { .. } | State::Stream(_) | State::Orphan { .. } => {
+            State::Free
+            | State::Send { .. }
+            | State::Lent { .. }
+            | State::Stream(_)
+            | State::Orphan { .. } => {
                 unreachable!("an operation owns its slot")
             }
         }

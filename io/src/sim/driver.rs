@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::net::Way;
 use super::state::{State, os};
 use crate::op::{Completion, Handle, Op, OpId};
 use crate::time::{Monotonic, Wall};
@@ -94,8 +95,17 @@ impl Driver {
             Op::Accept { listener } => world.accept(shard, id, *listener),
             Op::Connect { addr } => world.connect(shard, id, *addr),
             Op::Recv { socket } => world.recv(shard, id, *socket),
-            Op::Send { socket, data, done } => world.send(shard, id, *socket, &data[*done..]),
+            Op::Send {
+                socket,
+                data,
+                done,
+                zero_copy,
+            } => {
+                let way = if *zero_copy { Way::Lent } else { Way::Copied };
+                world.send(shard, id, *socket, (&data[*done..], way));
+            }
             Op::Shutdown { socket } => world.shutdown(shard, id, *socket),
+            Op::Abort { socket } => world.abort(shard, id, *socket),
         }
     }
 

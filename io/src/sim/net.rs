@@ -34,6 +34,22 @@ pub(super) struct Segment {
     piece: Piece,
 }
 
+/// Whether a send's bytes are the kernel's own once it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Copied,
+    /// The sender gets them back some time after the answer.
+    Lent,
+}
+
+/// A send that waits for room at the peer.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: OpId,
+    pub(super) bytes: Vec<u8>,
+    pub(super) way: Way,
+}
+
 /// One end of a connection, and what is on its way to it.
 #[derive(Debug)]
 pub(super) struct End {
@@ -44,7 +60,7 @@ pub(super) struct End {
     pub(super) handle: Option<Handle>,
     pub(super) recv: Option<OpId>,
     /// Sends that wait for room.
-    pub(super) sends: VecDeque<(OpId, Vec<u8>)>,
+    pub(super) sends: VecDeque<Waiting>,
     pub(super) inbox: VecDeque<u8>,
     pub(super) unread: usize,
     /// The peer's end of stream has arrived.
@@ -345,16 +361,16 @@ impl State {
         if end.sends.is_empty() {
             return;
         }
-        while let Some((id, bytes)) = self.net.end(from).and_then(|end| end.sends.pop_front()) {
-            let n = self.send_bytes(from, &bytes);
-            if n == 0 && !bytes.is_empty() {
+        while let Some(send) = self.net.end(from).and_then(|end| end.sends.pop_front()) {
+            let n = self.send_bytes(from, &send.bytes);
+            if n == 0 && !send.bytes.is_empty() {
                 if let Some(end) = self.net.end(from) {
-                    end.sends.push_front((id, bytes));
+                    end.sends.push_front(send);
                 }
                 return;
             }
-            self.shards[shard as usize].streams.remove(&id);
-            self.answer_soon(shard, id, Ok(Value::Count(n)));
+            self.shards[shard as usize].streams.remove(&send.id);
+            self.answer_send((shard, send.id), send.way, Ok(Value::Count(n)));
         }
     }
 
@@ -362,9 +378,9 @@ impl State {
     pub(super) fn fail_sends(&mut self, at: EndId, errno: i32) {
         let Some(end) = self.net.end(at) else { return };
         let (shard, sends) = (end.shard, std::mem::take(&mut end.sends));
-        for (id, _) in sends {
-            self.shards[shard as usize].streams.remove(&id);
-            self.answer_soon(shard, id, Err(os(errno)));
+        for send in sends {
+            self.shards[shard as usize].streams.remove(&send.id);
+            self.answer_send((shard, send.id), send.way, Err(os(errno)));
         }
     }
 
@@ -413,7 +429,7 @@ impl State {
             return end.recv.take_if(|recv| *recv == id).is_some();
         }
         let before = end.sends.len();
-        end.sends.retain(|(send, _)| *send != id);
+        end.sends.retain(|send| send.id != id);
         end.sends.len() < before
     }
 

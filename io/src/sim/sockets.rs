@@ -12,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::heap::{EndId, Kind};
-use super::net::{Attempt, End, Listener};
+use super::net::{Attempt, End, Listener, Waiting, Way};
 use super::state::{Object, Pending, State, Stream, os};
 use crate::op::{Completion, Handle, OpId, Value};
 
@@ -282,11 +282,17 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn send(&mut self, shard: u32, id: OpId, handle: Handle, bytes: &[u8]) {
-        match self.try_send(shard, id, handle, bytes) {
-            Ok(Some(n)) => self.answer_soon(shard, id, Ok(Value::Count(n))),
+    pub(super) fn send(
+        &mut self,
+        shard: u32,
+        id: OpId,
+        handle: Handle,
+        (bytes, way): (&[u8], Way),
+    ) {
+        match self.try_send(shard, id, handle, (bytes, way)) {
+            Ok(Some(n)) => self.answer_send((shard, id), way, Ok(Value::Count(n))),
             Ok(None) => {}
-            Err(error) => self.answer_soon(shard, id, Err(error)),
+            Err(error) => self.answer_send((shard, id), way, Err(error)),
         }
     }
 
@@ -296,7 +302,7 @@ impl State {
         shard: u32,
         id: OpId,
         handle: Handle,
-        bytes: &[u8],
+        (bytes, way): (&[u8], Way),
     ) -> io::Result<Option<usize>> {
         let from = self.socket(shard, handle)?;
         let end = self.net.end(from).ok_or_else(|| os(libc::EBADF))?;
@@ -315,13 +321,27 @@ impl State {
         self.mark("send waits for a slow reader");
         self.arm_stream(shard, id, Stream::Send(from));
         let end = self.net.end(from).expect("it was there above");
-        end.sends.push_back((id, bytes.to_vec()));
+        let bytes = bytes.to_vec();
+        end.sends.push_back(Waiting { id, bytes, way });
         Ok(None)
     }
 
     pub(super) fn shutdown(&mut self, shard: u32, id: OpId, handle: Handle) {
         let result = self.socket(shard, handle).map(|at| {
             self.shut(at);
+            Value::Nothing
+        });
+        self.answer_soon(shard, id, result);
+    }
+
+    pub(super) fn abort(&mut self, shard: u32, id: OpId, handle: Handle) {
+        let result = self.socket(shard, handle).map(|at| {
+            if let Some(end) = self.net.end(at) {
+                end.shut = true;
+                end.clear_inbox();
+            }
+            self.fail_sends(at, libc::EPIPE);
+            self.send_reset(at.peer());
             Value::Nothing
         });
         self.answer_soon(shard, id, result);

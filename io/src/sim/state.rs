@@ -18,7 +18,7 @@ use super::disk::{Disk, Effect, File};
 use super::driver::SimWake;
 use super::faults::Faults;
 use super::heap::{EndId, Heap, Kind, digest, mix};
-use super::net::Net;
+use super::net::{Net, Way};
 use crate::op::{Completion, Handle, OpId, Value};
 use crate::rng::Rng;
 
@@ -123,6 +123,12 @@ pub(super) struct Owned {
 pub(super) enum Pending {
     Free,
     Answer {
+        shard: u32,
+        id: OpId,
+        result: io::Result<Value>,
+    },
+    /// The first of the two answers of a send without a copy.
+    Sent {
         shard: u32,
         id: OpId,
         result: io::Result<Value>,
@@ -314,6 +320,35 @@ impl State {
         self.answer_at(at, shard, id, result);
     }
 
+    /// Schedules what a send answers: at once with its bytes, or, when they were lent, before them. An
+    /// error may keep them for a while too.
+    pub(super) fn answer_send(
+        &mut self,
+        (shard, id): (u32, OpId),
+        way: Way,
+        result: io::Result<Value>,
+    ) {
+        if way == Way::Copied || result.is_err() && self.streams.schedule.coin() {
+            return self.answer_soon(shard, id, result);
+        }
+        let at = self.now() + self.streams.schedule.range(300..3_000);
+        self.schedule(at, Pending::Sent { shard, id, result });
+    }
+
+    /// Delivers the answer of a send whose bytes come back later.
+    fn sent(&mut self, shard: u32, id: OpId, result: io::Result<Value>) {
+        self.complete(
+            shard,
+            Completion {
+                id,
+                result,
+                more: true,
+            },
+        );
+        let delay = self.streams.schedule.range(1..200_000);
+        self.answer_at(self.now() + delay, shard, id, Ok(Value::Released));
+    }
+
     /// Delivers a completion now.
     pub(super) fn complete(&mut self, index: u32, completion: Completion) {
         let shard = &self.shards[index as usize];
@@ -348,6 +383,7 @@ impl State {
                     },
                 );
             }
+            Pending::Sent { shard, id, result } => self.sent(shard, id, result),
             Pending::Cancel { shard, id, arming } => self.cancel_now(shard, id, arming),
             Pending::Disk {
                 shard,
@@ -374,6 +410,7 @@ impl State {
         let mut effects = Vec::new();
         for pending in &mut self.pending {
             let (Pending::Answer { shard, .. }
+            | Pending::Sent { shard, .. }
             | Pending::Cancel { shard, .. }
             | Pending::Disk { shard, .. }) = pending
             else {
@@ -412,6 +449,7 @@ fn digest_of(completion: &Completion) -> u64 {
         Ok(Value::Entries(entries)) => entries.iter().fold(6, |hash, entry| {
             mix(mix(hash, digest(entry.name.as_bytes())), entry.bytes)
         }),
+        Ok(Value::Released) => 8,
         Err(error) => mix(
             7,
             u64::from(error.raw_os_error().unwrap_or(0).unsigned_abs()),

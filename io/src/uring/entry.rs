@@ -9,8 +9,25 @@ use std::path::Path;
 use io_uring::{opcode, squeue, types};
 use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 
+use super::files::Target;
 use super::{Driver, Side, bufring};
 use crate::op::{DirEntry, Handle, Op, OpId, OpenOptions, Value};
+
+/// Makes a submission on a file, by its number or by its descriptor: they are of different types.
+macro_rules! on_file {
+    ($target:expr, |$fd:ident| $entry:expr) => {
+        match $target {
+            Target::Numbered(number) => {
+                let $fd = types::Fixed(number);
+                $entry
+            }
+            Target::Descriptor(fd) => {
+                let $fd = types::Fd(fd);
+                $entry
+            }
+        }
+    };
+}
 
 /// `RWF_DSYNC` of `pwritev2(2)`: this write is on stable storage when it completes.
 const RWF_DSYNC: u32 = 0x2;
@@ -19,13 +36,18 @@ impl Driver {
     /// Makes the submission of an op, or answers it at once (`None`).
     pub(super) fn entry(&mut self, id: OpId, op: &mut Op) -> io::Result<Option<squeue::Entry>> {
         Ok(Some(match op {
-            Op::Close { handle } => opcode::Close::new(types::Fd(handle.0)).build(),
+            Op::Close { handle } => {
+                if self.files.close(*handle, id) {
+                    return Ok(None);
+                }
+                opcode::Close::new(types::Fd(handle.0)).build()
+            }
             Op::ReadAt {
                 file,
                 buf,
                 offset,
                 done,
-            } => read_entry(*file, buf, *offset, *done),
+            } => read_entry(self.begin(id, *file), buf, *offset, *done),
             Op::WriteAt {
                 file,
                 buf,
@@ -34,16 +56,18 @@ impl Driver {
                 durable,
             } => {
                 self.durable_in_flight += usize::from(*durable);
-                write_entry(*file, buf, *offset, *done, *durable)
+                write_entry(self.begin(id, *file), buf, *offset, *done, *durable)
             }
             Op::Sync { file } => {
                 self.durable_in_flight += 1;
-                opcode::Fsync::new(types::Fd(file.0))
-                    .flags(types::FsyncFlags::DATASYNC)
-                    .build()
+                let data = types::FsyncFlags::DATASYNC;
+                on_file!(self.begin(id, *file), |fd| opcode::Fsync::new(fd)
+                    .flags(data)
+                    .build())
             }
             Op::Preallocate { file, bytes } => {
-                opcode::Fallocate::new(types::Fd(file.0), *bytes).build()
+                let target = self.begin(id, *file);
+                on_file!(target, |fd| opcode::Fallocate::new(fd, *bytes).build())
             }
             Op::SyncDir { path } => {
                 // Counted before anything can fail: every completion of a sync is counted off.
@@ -61,10 +85,17 @@ impl Driver {
             | Op::Connect { .. }
             | Op::Recv { .. }
             | Op::Send { .. }
-            | Op::Shutdown { .. } => {
+            | Op::Shutdown { .. }
+            | Op::Abort { .. } => {
                 return self.socket_entry(id, op).map(Some);
             }
         }))
+    }
+
+    /// Counts an op as in flight on its file, until its completion; returns how it names the file.
+    fn begin(&mut self, id: OpId, file: Handle) -> Target {
+        *self.side_mut(id) = Side::File(file);
+        self.files.begin(file)
     }
 
     /// Makes the submission of an op on names, which stay in `side` until it completes.
@@ -75,8 +106,8 @@ impl Driver {
     fn path_entry(&mut self, id: OpId, op: &mut Op) -> io::Result<squeue::Entry> {
         Ok(match op {
             Op::Open { path, options } => {
-                *self.side_mut(id) = Side::Path(c_path(path)?);
-                let Side::Path(path) = self.side_mut(id) else {
+                *self.side_mut(id) = Side::Open(c_path(path)?, *options);
+                let Side::Open(path, _) = self.side_mut(id) else {
                     unreachable!("set above")
                 };
                 opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr())
@@ -137,12 +168,17 @@ impl Driver {
             Op::Recv { socket } => {
                 opcode::RecvMulti::new(types::Fd(socket.0), bufring::GROUP).build()
             }
-            Op::Send { socket, data, done } => {
-                let rest = &data[*done..];
-                let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-                opcode::Send::new(types::Fd(socket.0), rest.as_ptr(), len)
-                    .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-                    .build()
+            Op::Send {
+                socket,
+                data,
+                done,
+                zero_copy,
+            } => send_entry(*socket, &data[*done..], *zero_copy),
+            Op::Abort { socket } => {
+                // With no time to linger, the close throws away what is unsent and resets. The
+                // shutdown ends the send that is in flight, which keeps the socket open.
+                super::borrow_socket(*socket).set_linger(Some(std::time::Duration::ZERO))?;
+                opcode::Shutdown::new(types::Fd(socket.0), libc::SHUT_RDWR).build()
             }
             Op::Shutdown { socket } => {
                 opcode::Shutdown::new(types::Fd(socket.0), libc::SHUT_RDWR).build()
@@ -173,21 +209,54 @@ fn rest_of(buf: &crate::buffer::Buf, done: usize) -> (*mut u8, u32) {
     (unsafe { buf.as_ptr().add(done) }, len)
 }
 
-fn read_entry(file: Handle, buf: &crate::buffer::Buf, offset: u64, done: usize) -> squeue::Entry {
+fn send_entry(socket: Handle, bytes: &[u8], zero_copy: bool) -> squeue::Entry {
+    let (fd, flags) = (types::Fd(socket.0), libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if zero_copy {
+        return opcode::SendZc::new(fd, bytes.as_ptr(), len)
+            .flags(flags)
+            .build();
+    }
+    opcode::Send::new(fd, bytes.as_ptr(), len)
+        .flags(flags)
+        .build()
+}
+
+fn read_entry(file: Target, buf: &crate::buffer::Buf, offset: u64, done: usize) -> squeue::Entry {
     let (pointer, len) = rest_of(buf, done);
     let at = offset + done as u64;
     match buf.registered_index() {
-        Some(index) => opcode::ReadFixed::new(types::Fd(file.0), pointer, len, index)
+        Some(index) => on_file!(file, |fd| {
+            opcode::ReadFixed::new(fd, pointer, len, index)
+                .offset(at)
+                .build()
+        }),
+        None => on_file!(file, |fd| opcode::Read::new(fd, pointer, len)
             .offset(at)
-            .build(),
-        None => opcode::Read::new(types::Fd(file.0), pointer, len)
-            .offset(at)
-            .build(),
+            .build()),
     }
 }
 
+/// Makes the submission of a read for the ring that polls, which knows no registered buffer and no
+/// numbered file.
+pub(super) fn polled_read(op: &Op) -> squeue::Entry {
+    let Op::ReadAt {
+        file,
+        buf,
+        offset,
+        done,
+    } = op
+    else {
+        unreachable!("only reads are polled for")
+    };
+    let (pointer, len) = rest_of(buf, *done);
+    opcode::Read::new(types::Fd(file.0), pointer, len)
+        .offset(offset + *done as u64)
+        .build()
+}
+
 fn write_entry(
-    file: Handle,
+    file: Target,
     buf: &crate::buffer::Buf,
     offset: u64,
     done: usize,
@@ -197,14 +266,16 @@ fn write_entry(
     let at = offset + done as u64;
     let flags = if durable { RWF_DSYNC } else { 0 }.cast_signed();
     match buf.registered_index() {
-        Some(index) => opcode::WriteFixed::new(types::Fd(file.0), pointer, len, index)
+        Some(index) => on_file!(file, |fd| {
+            opcode::WriteFixed::new(fd, pointer, len, index)
+                .offset(at)
+                .rw_flags(flags)
+                .build()
+        }),
+        None => on_file!(file, |fd| opcode::Write::new(fd, pointer, len)
             .offset(at)
             .rw_flags(flags)
-            .build(),
-        None => opcode::Write::new(types::Fd(file.0), pointer, len)
-            .offset(at)
-            .rw_flags(flags)
-            .build(),
+            .build()),
     }
 }
 

@@ -2,13 +2,16 @@
 //! into values; it decides nothing.
 //!
 //! Invariants:
-//! 1. The ring is made and used by one thread (`SINGLE_ISSUER`, `DEFER_TASKRUN`).
+//! 1. The ring is made and used by one thread (`SINGLE_ISSUER`; `DEFER_TASKRUN` unless a thread of
+//!    the kernel takes the submissions).
 //! 2. What a submission points to (buffers, paths, addresses) lives in the op's slot or in `side`,
 //!    at a stable address, until the op's last completion.
 //! 3. Disk writes are never cancelled.
 
 mod bufring;
 mod entry;
+mod files;
+mod polled;
 mod setup;
 
 use std::ffi::CString;
@@ -25,7 +28,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 pub(crate) use bufring::BufRing;
 
 use crate::buffer::{Arena, Chunk, ChunkHome};
-use crate::op::{Completion, Handle, Op, OpId, Value};
+use files::Files;
+use polled::Polled;
+
+use crate::op::{Completion, Handle, Op, OpId, OpenOptions, Value};
 use crate::queue::WakeTarget;
 use crate::reactor::Settings;
 use crate::sys::EventFd;
@@ -39,6 +45,9 @@ const IGNORED: u64 = u64::MAX - 1;
 #[derive(Debug)]
 enum Side {
     None,
+    Open(CString, OpenOptions),
+    /// The op is counted as in flight on this file.
+    File(Handle),
     Path(CString),
     Paths(CString, CString),
     Addr(
@@ -51,6 +60,8 @@ enum Side {
 /// One io_uring and what belongs to it.
 pub(crate) struct Driver {
     ring: IoUring,
+    polled: Option<Polled>,
+    files: Files,
     chunks: Rc<BufRing>,
     side: Vec<Side>,
     /// Answers that needed no submission.
@@ -78,6 +89,9 @@ impl Driver {
     pub(crate) fn new(settings: &Settings, arena: &Arena) -> Result<Self, crate::StartError> {
         let ring = setup::ring(settings)?;
         setup::register_arena(&ring, arena);
+        setup::register_napi(&ring, settings)?;
+        let polled = Polled::new(settings)?;
+        let files = Files::register(&ring.submitter(), settings.registered_files);
         let chunks = BufRing::register(
             &ring.submitter(),
             settings.chunk_count,
@@ -93,6 +107,8 @@ impl Driver {
         })?;
         let mut driver = Self {
             ring,
+            polled,
+            files,
             chunks,
             side: Vec::new(),
             ready: Vec::new(),
@@ -106,9 +122,9 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Registers a file with the ring, which keeps it open until the last operation has ended.
-    pub(crate) fn keep_file(&self, fd: RawFd) -> io::Result<()> {
-        self.ring.submitter().register_files(&[fd])
+    /// Has the ring keep a lock file open until its last operation has ended.
+    pub(crate) fn keep_lock(&self, fd: RawFd) -> io::Result<()> {
+        self.files.keep_lock(&self.ring.submitter(), fd)
     }
 
     pub(crate) fn wake_target(&self) -> WakeTarget {
@@ -149,6 +165,10 @@ impl Driver {
                 return;
             }
             self.enter_now();
+            if self.ring.params().is_setup_sqpoll() {
+                // The kernel's thread takes entries in its own time.
+                let _ = self.ring.submitter().squeue_wait();
+            }
         }
     }
 
@@ -183,13 +203,42 @@ impl Driver {
 
     /// Starts an op. It completes through [`Driver::reap`], also when it could not be started.
     pub(crate) fn submit(&mut self, id: OpId, op: &mut Op) {
+        if self.read_polled(id, op) {
+            return;
+        }
         match self.entry(id, op) {
-            Ok(Some(entry)) => {
-                self.in_flight += 1;
-                self.push(&entry.user_data(id.to_bits()));
-            }
+            Ok(Some(entry)) => self.start(id, entry),
             Ok(None) => {}
             Err(error) => self.answer(id, Err(error)),
+        }
+    }
+
+    fn start(&mut self, id: OpId, entry: squeue::Entry) {
+        self.in_flight += 1;
+        self.push(&entry.user_data(id.to_bits()));
+    }
+
+    /// Begins a read in the ring that polls, when there is one and it takes this read.
+    fn read_polled(&mut self, id: OpId, op: &Op) -> bool {
+        let (Some(polled), Op::ReadAt { file, .. }) = (&self.polled, op) else {
+            return false;
+        };
+        if !polled.has_room() || !self.files.is_direct(*file) {
+            return false;
+        }
+        self.files.begin(*file);
+        *self.side_mut(id) = Side::File(*file);
+        self.in_flight += 1;
+        let entry = entry::polled_read(op).user_data(id.to_bits());
+        let polled = self.polled.as_mut().expect("looked at above");
+        polled.push(&entry);
+        true
+    }
+
+    /// Closes the files whose owners are gone and on which nothing is in flight any more.
+    fn close_idle(&mut self) {
+        while let Some((fd, id)) = self.files.next_idle(&self.ring.submitter()) {
+            self.start(id, opcode::Close::new(types::Fd(fd)).build());
         }
     }
 
@@ -211,6 +260,9 @@ impl Driver {
         arrived
             .extend((&mut queue).map(|entry| (entry.user_data(), entry.result(), entry.flags())));
         drop(queue);
+        if let Some(polled) = self.polled.as_mut().filter(|polled| polled.is_busy()) {
+            polled.reap(&mut arrived);
+        }
         for (data, result, flags) in arrived {
             match data {
                 WAKE => woken = true,
@@ -229,8 +281,16 @@ impl Driver {
             self.in_flight -= 1;
         }
         let side = std::mem::replace(self.side_mut(id), Side::None);
+        if let Side::File(file) = side {
+            self.files.end(file);
+        }
         let result = match (usize::try_from(result), side) {
+            (Ok(_), _) if cqueue::notif(flags) => Ok(Value::Released),
             (Err(_), _) => Err(io::Error::from_raw_os_error(-result)),
+            (Ok(_), Side::Open(_, options)) => {
+                self.files.opened(&self.ring.submitter(), result, options);
+                Ok(Value::Handle(Handle(result)))
+            }
             (Ok(_), Side::Addr(_, socket)) => Ok(Value::Handle(Handle(socket.into_raw_fd()))),
             (Ok(count), _) => Ok(match cqueue::buffer_select(flags) {
                 Some(buffer) => {
@@ -259,6 +319,12 @@ impl Driver {
 
     /// Submits what is queued and runs what the kernel has deferred, without waiting.
     pub(crate) fn flush(&mut self) {
+        if self.files.has_closing() {
+            self.close_idle();
+        }
+        if let Some(polled) = self.polled.as_mut().filter(|polled| polled.is_busy()) {
+            polled.poll();
+        }
         let busy = {
             let queue = self.ring.submission();
             !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
@@ -271,6 +337,7 @@ impl Driver {
     /// Says whether something has completed or could be made to complete by a flush.
     pub(crate) fn has_completions(&mut self) -> bool {
         !self.ready.is_empty()
+            || self.polled.as_ref().is_some_and(Polled::is_busy)
             || self.ring.submission().taskrun()
             || !self.ring.completion().is_empty()
     }
@@ -301,10 +368,13 @@ impl Driver {
             .submitter()
             .register_sync_cancel(Some(types::Timespec::from(patience)), all);
         let mut out = Vec::new();
+        self.flush();
         while self.in_flight > 0 && Instant::now() < deadline {
-            self.wait(Duration::from_millis(10));
+            let polls = self.polled.as_ref().is_some_and(Polled::is_busy);
+            self.wait(Duration::from_millis(if polls { 0 } else { 10 }));
             self.reap(&mut out);
             out.clear();
+            self.flush();
         }
         self.in_flight == 0
     }

@@ -3,14 +3,14 @@
 
 use std::io;
 
-use io_uring::{IoUring, opcode, register::Probe};
+use io_uring::{IoUring, opcode, register::Probe, types};
 
 use crate::StartError;
 use crate::buffer::Arena;
 use crate::reactor::Settings;
 
 /// Opcodes that the driver uses; all of them are in Linux 6.1.
-const OPCODES: [(&str, u8); 14] = [
+const OPCODES: [(&str, u8); 15] = [
     ("openat", opcode::OpenAt::CODE),
     ("close", opcode::Close::CODE),
     ("read", opcode::Read::CODE),
@@ -25,6 +25,7 @@ const OPCODES: [(&str, u8); 14] = [
     ("connect", opcode::Connect::CODE),
     ("recv", opcode::Recv::CODE),
     ("send", opcode::Send::CODE),
+    ("send_zc", opcode::SendZc::CODE),
 ];
 
 /// Makes the ring with the best flags that this kernel takes.
@@ -34,7 +35,7 @@ pub(super) fn ring(settings: &Settings) -> Result<IoUring, StartError> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(settings, SqArray::With),
         other => other,
     };
-    let ring = ring.map_err(setup_error)?;
+    let ring = ring.map_err(|error| setup_error(settings, error))?;
     let params = ring.params();
     if !(params.is_feature_nodrop() && params.is_feature_ext_arg()) {
         return Err(too_old("its io_uring lacks NODROP or EXT_ARG"));
@@ -46,6 +47,13 @@ pub(super) fn ring(settings: &Settings) -> Result<IoUring, StartError> {
             call: "probe",
             error,
         })?;
+    if settings.sqpoll_idle_ms > 0 {
+        tracing::info!(
+            "io.sqpoll_idle_ms = {}: a thread of the kernel takes this shard's submissions, and \
+             runs its completions too (no DEFER_TASKRUN)",
+            settings.sqpoll_idle_ms
+        );
+    }
     match OPCODES.iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(too_old(&format!("its io_uring lacks {name}"))),
         None => Ok(ring),
@@ -61,20 +69,31 @@ fn build(settings: &Settings, array: SqArray) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder
         .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
         .setup_submit_all()
         .setup_clamp()
         .setup_cqsize(settings.queue_entries * 4)
         .dontfork();
+    if settings.sqpoll_idle_ms > 0 {
+        // The thread runs what completions defer, so the kernel refuses to leave that to us.
+        builder.setup_sqpoll(settings.sqpoll_idle_ms);
+    } else {
+        builder.setup_defer_taskrun().setup_taskrun_flag();
+    }
     if matches!(array, SqArray::Without) {
         builder.setup_no_sqarray();
     }
     builder.build(settings.queue_entries)
 }
 
-fn setup_error(error: io::Error) -> StartError {
+fn setup_error(settings: &Settings, error: io::Error) -> StartError {
     match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINVAL) if settings.sqpoll_idle_ms > 0 => StartError::Refused {
+            knob: "io.sqpoll_idle_ms",
+            value: settings.sqpoll_idle_ms,
+            cause: "the kernel does not start a thread that takes submissions",
+            error,
+            cure: "raise the limit of threads (ulimit -u, systemd TasksMax=)",
+        },
         Some(libc::EPERM) => StartError::RingForbidden {
             sysctl: disabled_sysctl(),
         },
@@ -93,6 +112,22 @@ fn too_old(what: &str) -> StartError {
         release: crate::sys::kernel_release(),
         what: what.to_owned(),
     }
+}
+
+/// Has a shard that sleeps poll its network devices first, if the settings want that.
+pub(super) fn register_napi(ring: &IoUring, settings: &Settings) -> Result<(), StartError> {
+    if settings.napi_poll_us_max == 0 {
+        return Ok(());
+    }
+    let mut napi = types::Napi::new().set_busy_poll_timeout(settings.napi_poll_us_max);
+    let told = ring.submitter().register_napi(&mut napi);
+    told.map_err(|error| StartError::Refused {
+        knob: "io.napi_poll_us_max",
+        value: settings.napi_poll_us_max,
+        cause: "the kernel does not poll network devices for a ring",
+        error,
+        cure: "run Linux 6.9 or newer, built with CONFIG_NET_RX_BUSY_POLL",
+    })
 }
 
 /// Returns `kernel.io_uring_disabled` when it is what forbids rings.

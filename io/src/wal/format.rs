@@ -73,10 +73,10 @@ impl Header {
         batch_bytes(self.length)
     }
 
-    /// Returns where the batch ends.
+    /// Returns where the batch ends. A position that no log reaches is not counted on from.
     #[must_use]
     pub fn end(&self) -> Position {
-        Position(self.position.0 + self.batch_bytes())
+        Position(self.position.0.saturating_add(self.batch_bytes()))
     }
 
     /// Writes the header into the first bytes of `out`.
@@ -282,6 +282,15 @@ mod tests {
             assert!(seen.is_none(), "bit {bit} flipped unseen");
             batch[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn a_position_at_the_end_of_all_numbers_has_an_end() {
+        let last = Header {
+            position: Position(u64::MAX - 4095),
+            ..header()
+        };
+        assert_eq!(last.end(), Position(u64::MAX));
     }
 
     proptest! {

@@ -85,14 +85,26 @@ pub struct Failed {
 impl Failed {
     /// Says the same once more.
     fn again(&self) -> Self {
-        let error = self
-            .error
-            .raw_os_error()
-            .map_or_else(|| self.error.kind().into(), io::Error::from_raw_os_error);
         Self {
             path: self.path.clone(),
             offset: self.offset,
-            error,
+            error: again(&self.error),
         }
     }
+}
+
+/// Returns an error that says the same: errors cannot be copied.
+fn again(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+/// A segment could not be made; it is tried again.
+#[derive(Debug)]
+pub struct GrowthFailure {
+    /// The segment.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub error: io::Error,
 }

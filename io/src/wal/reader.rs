@@ -430,6 +430,9 @@ impl<'a> Walk<'a> {
         take: &mut impl FnMut(Position, &[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
         match kind {
+            Kind::Whole | Kind::First if self.assembling => {
+                return Err("a record begins inside another one".to_owned());
+            }
             Kind::Whole => return self.hand_on(self.at, body, take),
             Kind::First => {
                 self.record.clear();

@@ -4,6 +4,13 @@
 //! and its directory synced. So writing a batch never changes metadata of the file system, which is
 //! what makes a durable write one IO.
 //!
+//! Making one takes a worker thread of the kernel, one at a time, for its five calls that may block
+//! (open, reserve, two syncs, rename), and for nothing else: zeros written past the page cache into
+//! reserved space take none on ext4 (Linux 6.18, writes of 4 KiB to 1 MiB: 0 of 16,384 and 0 of 64),
+//! while each write into a file that was only made long (`ftruncate`), or that the page cache still
+//! holds, takes one. So space is reserved first, and a segment is never touched through the cache.
+//! The worker ends after some idle seconds; appending never needs it.
+//!
 //! Invariants:
 //! 1. A file with a segment's name has its full size and is zeroed or was once written: it is never
 //!    extended.
@@ -16,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::{GrowthFailure, again};
 use crate::file::{self, Durable, File};
 use crate::op::OpenOptions;
 use crate::reactor::Reactor;
@@ -48,7 +56,8 @@ pub(super) struct Pool {
     base: usize,
     next_name: Cell<u64>,
     /// Why the last try to make a segment failed; cleared by the next success.
-    failure: RefCell<Option<io::Error>>,
+    /// What kept the last segment from being made, and its path.
+    failure: RefCell<Option<(io::Error, PathBuf)>>,
     working: Cell<bool>,
     stopped: Cell<bool>,
 }
@@ -88,7 +97,19 @@ impl Pool {
 
     /// Returns what keeps new segments from being made, if anything does.
     pub(super) fn failure(&self) -> Option<io::ErrorKind> {
-        self.failure.borrow().as_ref().map(io::Error::kind)
+        self.failure
+            .borrow()
+            .as_ref()
+            .map(|(error, _)| error.kind())
+    }
+
+    /// Returns the same with the segment that could not be made.
+    pub(super) fn growth_failure(&self) -> Option<GrowthFailure> {
+        let failure = self.failure.borrow();
+        failure.as_ref().map(|(error, path)| GrowthFailure {
+            path: path.clone(),
+            error: again(error),
+        })
     }
 
     /// Puts a segment back that the log no longer needs; one too many is removed.
@@ -150,7 +171,7 @@ impl Pool {
                         self.dir.display()
                     );
                 }
-                *self.failure.borrow_mut() = Some(error);
+                *self.failure.borrow_mut() = Some((error, path(&self.dir, name)));
                 self.reactor.sleep(RETRY).await;
             }
         }

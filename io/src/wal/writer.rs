@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::format::{self, FRAME_BYTES, HEADER_BYTES, Header, Kind, Position};
 use super::reader::Recovered;
 use super::segment::Pool;
-use super::{Durability, Failed, Mark, Options};
+use super::{Durability, Failed, GrowthFailure, Mark, Options};
 use crate::buffer::Buf;
 use crate::file::{Durable, File};
 use crate::reactor::{Operation, Reactor};
@@ -168,6 +168,12 @@ impl Wal {
     #[must_use]
     pub fn failure(&self) -> Option<io::ErrorKind> {
         self.pool.failure()
+    }
+
+    /// Returns what keeps new segments from being made with the file that could not be, for people.
+    #[must_use]
+    pub fn growth_failure(&self) -> Option<GrowthFailure> {
+        self.pool.growth_failure()
     }
 
     /// Appends one record, in parts; returns the mark at which it is durable. The bytes are copied.

@@ -35,6 +35,8 @@ pub(crate) struct Env {
     /// An empty directory of its own.
     pub(crate) dir: PathBuf,
     pub(crate) kind: Kind,
+    /// How long a dropped socket may try to send what is left.
+    pub(crate) linger_ms: u64,
 }
 
 pub(crate) const READ: OpenOptions = OpenOptions {
@@ -164,7 +166,8 @@ pub(crate) fn small() -> Settings {
         chunk_count: 16,
         chunk_bytes: 4096,
         registered_blocks: 2,
-        spin_us_max: 0,
+        registered_files: 1,
+        ..Settings::default()
     }
 }
 
@@ -174,19 +177,29 @@ fn open_files_under(dir: &Path) -> Vec<PathBuf> {
     targets.filter(|target| target.starts_with(dir)).collect()
 }
 
+/// Time that a dropped socket has on the kernel, in milliseconds: not long, for it passes in earnest.
+const LINGER_MS: u32 = 1_000;
+
 /// Runs a body on the kernel, with roomy settings and then with tight ones.
 pub(crate) fn on_the_kernel<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
     let spinning = Settings {
         spin_us_max: 50,
         ..Settings::default()
     };
-    for settings in [Settings::default(), small(), spinning] {
+    let lending = Settings {
+        send_zero_copy_bytes: 1,
+        registered_files: 0,
+        ..Settings::default()
+    };
+    for mut settings in [Settings::default(), small(), spinning, lending] {
+        settings.linger_ms = LINGER_MS;
         let dir = tempfile::tempdir().unwrap();
         let reactor = Reactor::new(&settings).unwrap();
         let env = Env {
             reactor: reactor.clone(),
             dir: dir.path().to_owned(),
             kind: Kind::Kernel,
+            linger_ms: u64::from(LINGER_MS),
         };
         let (watched, settings) = (reactor.clone(), settings.clone());
         reactor.spawn(async move {
@@ -231,12 +244,17 @@ fn unnoticeable(seed: u64) -> Faults {
 pub(crate) fn in_simulation<F: Future<Output = ()> + 'static>(body: impl Fn(Env) -> F) {
     for seed in 0..SEEDS {
         let world = World::new(seed, unnoticeable(seed));
-        let reactor = Reactor::simulated(&world, 0, 0);
+        let settings = Settings {
+            send_zero_copy_bytes: u32::try_from(seed % 2).unwrap(),
+            ..Settings::default()
+        };
+        let reactor = Reactor::simulated_with(&world, 0, 0, &settings);
         let dir = PathBuf::from("/data");
         let env = Env {
             reactor: reactor.clone(),
             dir: dir.clone(),
             kind: Kind::Simulated,
+            linger_ms: u64::from(settings.linger_ms),
         };
         let done = Rc::new(RefCell::new(false));
         let (flag, body) = (Rc::clone(&done), body(env));

@@ -20,6 +20,9 @@ both!(
     a_dropped_connect_leaves_nothing_open,
     a_dropped_listener_refuses,
     a_sender_outlives_its_socket_harmlessly,
+    a_peer_that_never_reads_is_reset_in_the_end,
+    a_peer_that_reads_late_gets_everything,
+    a_closed_socket_is_not_reset_later,
 );
 
 /// Receives until the end; returns the bytes.
@@ -248,4 +251,54 @@ async fn a_sender_outlives_its_socket_harmlessly(env: Env) {
     sender.shut_down();
     assert_eq!(receive_all(&mut server).await, b"first");
     sender.drained(0).await;
+}
+
+/// More than the buffers on the way can take.
+fn too_much(env: &Env) -> Vec<u8> {
+    let bytes = if env.kind == Kind::Kernel {
+        32 << 20
+    } else {
+        1 << 20
+    };
+    pattern(1, 0, bytes)
+}
+
+async fn a_peer_that_never_reads_is_reset_in_the_end(env: Env) {
+    let (client, mut server) = env.pair().await;
+    let mut bytes = too_much(&env);
+    let sent = bytes.len();
+    client.sender().send_vec(&mut bytes);
+    drop(client);
+    env.pause(env.linger_ms + 200).await;
+    let mut received = 0;
+    let error = loop {
+        match server.receive().await {
+            Ok(chunk) if chunk.is_empty() => panic!("it ended as if all had been sent"),
+            Ok(chunk) => received += chunk.len(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(received < sent);
+}
+
+async fn a_peer_that_reads_late_gets_everything(env: Env) {
+    let (client, mut server) = env.pair().await;
+    let mut bytes = too_much(&env);
+    client.sender().send_vec(&mut bytes);
+    drop(client);
+    env.pause(env.linger_ms / 4).await;
+    assert!(receive_all(&mut server).await == too_much(&env));
+}
+
+async fn a_closed_socket_is_not_reset_later(env: Env) {
+    let (client, mut server) = env.pair().await;
+    client.send(b"all of it");
+    drop(client);
+    // Others may have its number now.
+    let (other, mut peer) = env.pair().await;
+    env.pause(env.linger_ms + 200).await;
+    assert_eq!(receive_all(&mut server).await, b"all of it");
+    other.send(b"still here");
+    assert_eq!(receive(&mut peer, 10).await, b"still here");
 }

@@ -21,6 +21,8 @@ both!(
     unread_streams_do_not_stop_others_for_ever,
     chunks_that_are_kept_starve_and_then_feed,
     a_socket_dropped_with_unread_bytes_frees_them,
+    several_tasks_wait_for_one_socket,
+    who_waits_for_a_dropped_socket_is_told,
 );
 
 async fn transfer(socket: &mut Socket, seed: u64, bytes: usize) {
@@ -250,4 +252,38 @@ async fn a_socket_dropped_with_unread_bytes_frees_them(env: Env) {
     let (client, mut server) = env.pair().await;
     client.send(&pattern(9, 0, 300_000));
     assert!(receive(&mut server, 300_000).await == pattern(9, 0, 300_000));
+}
+
+async fn several_tasks_wait_for_one_socket(env: Env) {
+    let bytes = if env.kind == Kind::Kernel {
+        16 << 20
+    } else {
+        1 << 20
+    };
+    let (client, mut server) = env.pair().await;
+    let waiting: Vec<_> = (0..5)
+        .map(|n| {
+            let sender = client.sender();
+            client.send(&pattern(5, n * bytes, bytes));
+            env.spawn(async move { sender.drained(n * bytes).await })
+        })
+        .collect();
+    env.pause(5).await;
+    assert!(receive(&mut server, 5 * bytes).await == pattern(5, 0, 5 * bytes));
+    for task in waiting {
+        task.await;
+    }
+    client.sender().drained(0).await;
+    assert_eq!(client.sender().unsent_bytes(), 0);
+}
+
+async fn who_waits_for_a_dropped_socket_is_told(env: Env) {
+    let (client, server) = env.pair().await;
+    client.send(&pattern(6, 0, 8 << 20));
+    let sender = client.sender();
+    let waiting = env.spawn(async move { sender.drained(0).await });
+    env.pause(5).await;
+    drop(client);
+    waiting.await;
+    drop(server);
 }

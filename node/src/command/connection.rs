@@ -4,11 +4,11 @@
 //! may come with any.
 
 use super::subcommand::{self, Subcommand};
-use super::{Command, Run, SessionCall, not_an_integer, syntax_error, wrong_arity};
+use super::{Command, Derived, Run, SessionCall, not_an_integer, syntax_error, wrong_arity};
+use crate::clients::ClientEntry;
 use crate::number::parse_i64;
 use crate::resp::Version;
 use crate::resp::encode::Encoder;
-use crate::shared::ClientEntry;
 
 use ashlar_partition::key::DATABASES;
 
@@ -34,6 +34,7 @@ const SESSION: Command = Command {
     since: "1.0.0",
     syntax: "",
     run: Run::Session(ping),
+    derived: Derived::LATER,
 };
 
 /// What those have in common that a connection may send first of all.
@@ -143,7 +144,7 @@ const CLIENT: &[Subcommand] = &[
         name: "list",
         arity: -2,
         syntax: "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [<id> ...]]",
-        summary: "Return information about the current connection, or those with the given IDs.",
+        summary: "Return information about all connections, or those with the given IDs.",
         run: client_list,
     },
     Subcommand {
@@ -195,8 +196,9 @@ fn hello(call: &mut SessionCall<'_>) {
         Ok((version, name)) => {
             call.session.version = version;
             if let Some(name) = name {
-                set_name(call, name);
+                call.session.name = name.to_vec();
             }
+            call.shared.clients.describe(call.session);
             introduce(call);
         }
     }
@@ -287,6 +289,7 @@ fn select(call: &mut SessionCall<'_>) {
     {
         Some(database) => {
             call.session.database = database;
+            call.shared.clients.describe(call.session);
             call.reply().ok();
         }
         None if i32::try_from(number).is_ok() => {
@@ -328,7 +331,7 @@ fn client_setname(call: &mut SessionCall<'_>) {
 /// Names the connection; the empty name is none.
 fn set_name(call: &mut SessionCall<'_>, name: &[u8]) {
     call.session.name = name.to_vec();
-    call.shared.name_client(call.session.id, name);
+    call.shared.clients.describe(call.session);
 }
 
 fn check_name(name: &[u8]) -> Result<(), String> {
@@ -373,6 +376,7 @@ fn client_setinfo(call: &mut SessionCall<'_>) {
         return call.reply().error(error.as_bytes());
     }
     *field = value.to_vec();
+    call.shared.clients.describe(call.session);
     call.reply().ok();
 }
 
@@ -390,7 +394,7 @@ fn client_switch(call: &mut SessionCall<'_>) {
 }
 
 fn client_info(call: &mut SessionCall<'_>) {
-    let line = own_line(call);
+    let line = line_of(call, call.session.id);
     call.reply().verbatim(&line);
 }
 
@@ -405,11 +409,11 @@ fn client_list(call: &mut SessionCall<'_>) {
 fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
     let option = call.words.get(2).map(<[u8]>::to_ascii_lowercase);
     match (option.as_deref(), call.words.len()) {
-        (None, _) => Ok(own_line(call)),
+        (None, _) => Ok(all_lines(call)),
         (Some(b"type"), 4) => {
             let kind = call.words.get(3).unwrap_or_default();
             match kind.to_ascii_lowercase().as_slice() {
-                b"normal" => Ok(own_line(call)),
+                b"normal" => Ok(all_lines(call)),
                 b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Vec::new()),
                 _ => Err(format!(
                     "ERR Unknown client type '{}'",
@@ -418,74 +422,65 @@ fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
             }
         }
         (Some(b"id"), 4..) => {
-            let lines: Option<Vec<_>> = call
-                .words
-                .tail(3)
-                .iter()
-                .map(|id| line_of(call, id))
-                .collect();
-            lines
-                .map(|lines| lines.concat())
-                .ok_or_else(|| "ERR Invalid client ID".to_owned())
+            let ids: Option<Vec<i64>> = call.words.tail(3).iter().map(parse_i64).collect();
+            let ids = ids.ok_or_else(|| "ERR Invalid client ID".to_owned())?;
+            let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
+            Ok(ids.flat_map(|id| line_of(call, id)).collect())
         }
         _ => Err("ERR syntax error".to_owned()),
     }
 }
 
-/// Returns the line of the client with an id, empty when there is no such client; `None` when it is
-/// no id.
-fn line_of(call: &SessionCall<'_>, id: &[u8]) -> Option<Vec<u8>> {
-    let id = parse_i64(id)?;
-    let Ok(id) = u64::try_from(id) else {
-        return Some(Vec::new());
-    };
-    if id == call.session.id {
-        return Some(own_line(call));
+fn all_lines(call: &SessionCall<'_>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for client in call.shared.clients.all() {
+        write_line(call, &client, &mut lines);
     }
-    Some(
-        call.shared
-            .client(id)
-            .map_or_else(Vec::new, |client| line(call, id, &client, &[])),
-    )
+    lines
 }
 
-/// Returns the line of this connection, of which more is known than of the others.
-fn own_line(call: &SessionCall<'_>) -> Vec<u8> {
-    let session = &*call.session;
-    let unknown = ClientEntry {
-        addr: String::new(),
-        name: session.name.clone(),
-        since_ms: call.now_ms,
-    };
-    let client = call.shared.client(session.id).unwrap_or(unknown);
-    let (database, protocol) = (
-        session.database.to_string(),
-        protocol_of(session.version).to_string(),
-    );
-    let more = [
-        ("db", database.as_bytes()),
-        ("resp", protocol.as_bytes()),
-        ("lib-name", &session.library),
-        ("lib-ver", &session.library_version),
-    ];
-    line(call, session.id, &client, &more)
-}
-
-fn line(call: &SessionCall<'_>, id: u64, client: &ClientEntry, more: &[(&str, &[u8])]) -> Vec<u8> {
-    let age = call.now_ms.saturating_sub(client.since_ms) / 1000;
-    let mut line = format!(
-        "id={id} addr={} laddr={} name=",
-        client.addr, call.shared.listen
-    )
-    .into_bytes();
-    line.extend_from_slice(&client.name);
-    line.extend_from_slice(
-        format!(" age={age} flags=N sub=0 psub=0 ssub=0 multi=-1 user=default redir=-1").as_bytes(),
-    );
-    for (name, value) in more {
-        line.extend_from_slice(format!(" {name}=").as_bytes());
-        line.extend_from_slice(value);
+/// Returns the line of the client with an id, empty when there is no such client.
+fn line_of(call: &SessionCall<'_>, id: u64) -> Vec<u8> {
+    let mut line = Vec::new();
+    if let Some(client) = call.shared.clients.find(id) {
+        write_line(call, &client, &mut line);
     }
-    line.push(b'\n');
     line
+}
+
+/// Appends a line of `CLIENT LIST`, in the order of Redis; the shard, which Redis has not, is last.
+fn write_line(call: &SessionCall<'_>, client: &ClientEntry, line: &mut Vec<u8>) {
+    let seconds = |since_ms: u64| text(call.now_ms.saturating_sub(since_ms) / 1000);
+    let said = client.said();
+    let fields: [(&str, Vec<u8>); 18] = [
+        ("id", text(client.id)),
+        ("addr", text(&client.addr)),
+        ("laddr", text(call.shared.listen)),
+        ("name", said.name),
+        ("age", seconds(client.since_ms)),
+        ("idle", seconds(client.active_ms())),
+        ("flags", text("N")),
+        ("db", text(said.database)),
+        ("sub", text(0)),
+        ("psub", text(0)),
+        ("ssub", text(0)),
+        ("multi", text(-1)),
+        ("cmd", text(client.last_command().unwrap_or("NULL"))),
+        ("user", text("default")),
+        ("redir", text(-1)),
+        ("resp", text(protocol_of(said.version))),
+        ("lib-name", said.library),
+        ("lib-ver", said.library_version),
+    ];
+    for (name, value) in fields {
+        line.extend_from_slice(name.as_bytes());
+        line.push(b'=');
+        line.extend_from_slice(&value);
+        line.push(b' ');
+    }
+    line.extend_from_slice(format!("shard={}\n", client.shard).as_bytes());
+}
+
+fn text(value: impl std::fmt::Display) -> Vec<u8> {
+    value.to_string().into_bytes()
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ashlar_partition::key::DATABASES;
 
-use super::SessionCall;
 use super::connection::REDIS_VERSION;
-use crate::shared::{ShardCounters, Shared};
+use super::{SessionCall, table};
+use crate::shared::Shared;
+use crate::stats::{CommandTotals, ShardCounters};
 
 /// One section: name in lower case, title, and what writes its lines.
 type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
@@ -21,10 +22,10 @@ const SECTIONS: [Section; 14] = [
     ("persistence", "Persistence", persistence),
     ("stats", "Stats", stats),
     ("replication", "Replication", replication),
-    ("cpu", "CPU", empty),
-    ("commandstats", "Commandstats", empty),
-    ("latencystats", "Latencystats", empty),
-    ("errorstats", "Errorstats", empty),
+    ("cpu", "CPU", cpu),
+    ("commandstats", "Commandstats", commandstats),
+    ("latencystats", "Latencystats", latencystats),
+    ("errorstats", "Errorstats", errorstats),
     ("cluster", "Cluster", cluster),
     ("keyspace", "Keyspace", keyspace),
     ("shards", "Shards", shards),
@@ -48,7 +49,12 @@ impl Lines<'_> {
     }
 
     fn sum(&mut self, name: &str, counter: impl Fn(&ShardCounters) -> &AtomicU64) {
-        let sum = self.shared.sum(counter);
+        let sum = self.shared.stats.sum(counter);
+        self.field(name, sum);
+    }
+
+    fn since_reset(&mut self, name: &str, counter: impl Fn(&ShardCounters) -> &AtomicU64) {
+        let sum = self.shared.stats.since_reset(counter);
         self.field(name, sum);
     }
 }
@@ -89,8 +95,6 @@ fn is_wanted(section: &str, wanted: &[String]) -> bool {
     (wanted.is_empty() && by_default) || wanted.iter().any(names)
 }
 
-fn empty(_: &mut Lines<'_>) {}
-
 fn server(lines: &mut Lines<'_>) {
     let shared = lines.shared;
     let uptime = lines.now_ms.saturating_sub(shared.started_ms) / 1000;
@@ -118,7 +122,7 @@ fn server(lines: &mut Lines<'_>) {
 }
 
 fn clients(lines: &mut Lines<'_>) {
-    lines.field("connected_clients", lines.shared.clients());
+    lines.field("connected_clients", lines.shared.clients.count());
     lines.field("maxclients", lines.shared.config().client.clients_max);
     lines.field("blocked_clients", 0);
     lines.field("pubsub_clients", 0);
@@ -126,7 +130,7 @@ fn clients(lines: &mut Lines<'_>) {
 }
 
 fn memory(lines: &mut Lines<'_>) {
-    let used = lines.shared.sum(|shard| &shard.used_bytes);
+    let used = lines.shared.stats.sum(|shard| &shard.used_bytes);
     let budget = lines.shared.memory_bytes;
     lines.field("used_memory", used);
     lines.field("used_memory_human", human(used));
@@ -164,18 +168,17 @@ fn persistence(lines: &mut Lines<'_>) {
 }
 
 fn stats(lines: &mut Lines<'_>) {
-    lines.sum("total_connections_received", |shard| &shard.accepted);
-    lines.sum("total_commands_processed", |shard| &shard.commands);
-    lines.sum("total_net_input_bytes", |shard| &shard.in_bytes);
-    lines.sum("total_net_output_bytes", |shard| &shard.out_bytes);
-    lines.sum("rejected_connections", |shard| &shard.rejected);
-    lines.sum("expired_keys", |shard| &shard.expired);
+    lines.since_reset("total_connections_received", |shard| &shard.accepted);
+    lines.since_reset("total_commands_processed", |shard| &shard.commands);
+    lines.since_reset("total_net_input_bytes", |shard| &shard.in_bytes);
+    lines.since_reset("total_net_output_bytes", |shard| &shard.out_bytes);
+    lines.since_reset("rejected_connections", |shard| &shard.rejected);
     lines.field("evicted_keys", 0);
-    lines.sum("keyspace_hits", |shard| &shard.hits);
-    lines.sum("keyspace_misses", |shard| &shard.misses);
+    lines.since_reset("keyspace_hits", |shard| &shard.hits);
+    lines.since_reset("keyspace_misses", |shard| &shard.misses);
     lines.field("pubsub_channels", 0);
     lines.field("pubsub_patterns", 0);
-    lines.sum("total_error_replies", |shard| &shard.errors);
+    lines.since_reset("total_error_replies", |shard| &shard.errors);
 }
 
 fn replication(lines: &mut Lines<'_>) {
@@ -187,14 +190,78 @@ fn replication(lines: &mut Lines<'_>) {
     lines.field("repl_backlog_active", 0);
 }
 
+/// Tells the time of the shards' threads; there are no children, and what the kernel's own threads
+/// do for a shard is not in it.
+fn cpu(lines: &mut Lines<'_>) {
+    let stats = &lines.shared.stats;
+    let (user, system) = (
+        stats.sum(|shard| &shard.cpu_user_us),
+        stats.sum(|shard| &shard.cpu_system_us),
+    );
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    lines.field("used_cpu_sys", seconds(system));
+    lines.field("used_cpu_user", seconds(user));
+    lines.field("used_cpu_sys_children", seconds(0));
+    lines.field("used_cpu_user_children", seconds(0));
+}
+
+/// Returns what was counted of each command that was asked for since the last reset.
+fn asked_for<'a>(
+    lines: &Lines<'a>,
+) -> impl Iterator<Item = (&'static str, CommandTotals)> + use<'a> {
+    let stats = &lines.shared.stats;
+    let counted = table::all()
+        .iter()
+        .map(|command| (command.name, stats.of_command(command.row())));
+    counted.filter(|(_, totals)| !totals.is_empty())
+}
+
+fn commandstats(lines: &mut Lines<'_>) {
+    for (name, totals) in asked_for(lines) {
+        let (calls, us) = (totals.calls, totals.nanos / 1000);
+        // In hundredths of a microsecond.
+        let each = totals.nanos / 10 / calls.max(1);
+        lines.field(
+            &format!("cmdstat_{name}"),
+            format_args!(
+                "calls={calls},usec={us},usec_per_call={}.{:02},rejected_calls={},failed_calls={}",
+                each / 100,
+                each % 100,
+                totals.rejected,
+                totals.failed
+            ),
+        );
+    }
+}
+
+fn latencystats(lines: &mut Lines<'_>) {
+    for (name, totals) in asked_for(lines).filter(|(_, totals)| totals.calls > 0) {
+        let us = |permille: u64| {
+            let nanos = totals.percentile(permille);
+            format!("{}.{:03}", nanos / 1000, nanos % 1000)
+        };
+        lines.field(
+            &format!("latency_percentiles_usec_{name}"),
+            format_args!("p50={},p99={},p99.9={}", us(500), us(990), us(999)),
+        );
+    }
+}
+
+fn errorstats(lines: &mut Lines<'_>) {
+    for (code, count) in lines.shared.stats.errors() {
+        let code = String::from_utf8_lossy(&code).into_owned();
+        lines.field(&format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
 fn cluster(lines: &mut Lines<'_>) {
     lines.field("cluster_enabled", 0);
 }
 
 fn keyspace(lines: &mut Lines<'_>) {
     for database in 0..usize::from(DATABASES) {
-        let keys = lines.shared.sum(|shard| &shard.keys[database]);
-        let expires = lines.shared.sum(|shard| &shard.expiring[database]);
+        let keys = lines.shared.stats.sum(|shard| &shard.keys[database]);
+        let expires = lines.shared.stats.sum(|shard| &shard.expiring[database]);
         if keys > 0 {
             lines.field(
                 &format!("db{database}"),
@@ -205,8 +272,9 @@ fn keyspace(lines: &mut Lines<'_>) {
 }
 
 fn shards(lines: &mut Lines<'_>) {
-    lines.field("shards", lines.shared.shards.len());
-    for (number, shard) in lines.shared.shards.iter().enumerate() {
+    let shards = lines.shared.stats.shards();
+    lines.field("shards", shards.len());
+    for (number, shard) in shards.iter().enumerate() {
         let line = shard_line(shard);
         lines.field(&format!("shard{number}"), line);
     }
@@ -225,6 +293,8 @@ fn shard_line(shard: &ShardCounters) -> String {
         ("turns", &shard.turns),
         ("sleeps", &shard.sleeps),
         ("stalls", &shard.stalls),
+        ("cpu_user_us", &shard.cpu_user_us),
+        ("cpu_system_us", &shard.cpu_system_us),
     ];
     let mut line = format!("keys={keys}");
     for (name, counter) in counters {

@@ -3,7 +3,7 @@
 
 use ashlar_partition::Request;
 
-use super::{Command, DataCall, Run, not_an_integer, respond};
+use super::{Command, DataCall, Derived, Run, not_an_integer, respond};
 use crate::number::parse_i64;
 
 /// What the commands of this family have in common.
@@ -19,6 +19,7 @@ const SUM: Command = Command {
     since: "1.0.0",
     syntax: "key",
     run: Run::Data(incr),
+    derived: Derived::LATER,
 };
 
 /// The commands of this family.

@@ -5,7 +5,7 @@ use ashlar_partition::{Refusal, Request, Response};
 
 use super::options::{self, Base, Scale, Unit, moment_ms};
 use super::spread::{Plan, Scan};
-use super::{Command, DataCall, Run, SessionCall, not_an_integer, refuse, respond};
+use super::{Command, DataCall, Derived, Run, SessionCall, not_an_integer, refuse, respond};
 use crate::number::parse_i64;
 
 /// What most reads of one key have in common.
@@ -21,6 +21,7 @@ const READ: Command = Command {
     since: "1.0.0",
     syntax: "key",
     run: Run::Data(exists),
+    derived: Derived::LATER,
 };
 
 /// What most writes of one key have in common.

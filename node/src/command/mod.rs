@@ -23,7 +23,10 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
+
 use ashlar_consensus::{Clock, Index};
+use ashlar_io::wal::GrowthFailure;
 use ashlar_partition::key::{KeyBuf, USER_KEY_BYTES_MAX};
 use ashlar_partition::{Partition, Refusal, Request, Response};
 
@@ -56,13 +59,36 @@ pub struct Command {
     pub syntax: &'static str,
     /// What it does.
     pub run: Run,
+    /// What the table makes of the rest; rows leave it at [`Derived::LATER`].
+    pub derived: Derived,
+}
+
+/// What the table works out of a row when it is joined, at compile time.
+#[derive(Clone, Copy, Debug)]
+pub struct Derived {
+    row: u16,
+    writes: bool,
+}
+
+impl Derived {
+    /// Not worked out yet.
+    pub const LATER: Self = Self {
+        row: u16::MAX,
+        writes: false,
+    };
 }
 
 impl Command {
     /// Says whether the command may change data.
     #[must_use]
     pub fn writes(&self) -> bool {
-        self.flags.contains(&"write")
+        self.derived.writes
+    }
+
+    /// Returns the place of the command in the table.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        usize::from(self.derived.row)
     }
 
     /// Says whether a request with `words` words (name included) has the right number of them.
@@ -174,6 +200,8 @@ pub struct DataCall<'a> {
     pub hits: u32,
     /// Keys that a read did not find.
     pub misses: u32,
+    /// The log takes no writes: the shard, which knows why, writes the reply anew.
+    pub log_is_full: bool,
 }
 
 impl<'a> DataCall<'a> {
@@ -206,12 +234,16 @@ impl<'a> DataCall<'a> {
         let key = self.key.set(self.database, user_key);
         let (clock, now_us) = (&mut *self.clock, self.now_us);
         let mut encoder = Encoder::new(self.out, self.version);
+        let log_is_full = &mut self.log_is_full;
         let (answer, wait) = self.partition.serve(
             key,
             request,
             self.now_ms,
             || clock.take(now_us),
-            |response| answer(response, &mut encoder),
+            |response| {
+                *log_is_full |= matches!(response, Response::Refused(Refusal::DiskFull));
+                answer(response, &mut encoder)
+            },
         );
         self.wait = self.wait.max(wait);
         answer
@@ -220,13 +252,30 @@ impl<'a> DataCall<'a> {
 
 /// Writes the error of a refusal, in Redis's words where Redis has them.
 pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
-    encoder.error(match refusal {
+    let text: &[u8] = match refusal {
         Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
         Refusal::Overflow => b"ERR increment or decrement would overflow",
         Refusal::TooLong => b"ERR string exceeds maximum allowed size (client.value_bytes_max)",
         Refusal::OutOfMemory => b"OOM command not allowed when used memory > 'maxmemory'.",
-        Refusal::DiskFull => b"DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room",
+        Refusal::DiskFull => return refuse_growth(encoder, None),
+    };
+    encoder.error(text);
+}
+
+/// Writes the error of a write that the log has no room for; `failure` is what kept the log from
+/// growing, a full disk when it is not known.
+pub fn refuse_growth(encoder: &mut Encoder<'_>, failure: Option<&GrowthFailure>) {
+    let other = failure.filter(|failure| {
+        !matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
     });
+    let Some(GrowthFailure { path, error }) = other else {
+        return encoder.error(b"DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room");
+    };
+    let text = format!(
+        "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
+        path.display()
+    );
+    encoder.error(text.as_bytes());
 }
 
 /// Writes the error of a command with the wrong number of words.

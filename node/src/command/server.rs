@@ -1,7 +1,7 @@
 //! Commands on the node as a whole: what it is, how it is set, how much it holds.
 
 use super::spread::Plan;
-use super::{Command, Run, SessionCall, describe, info, settings, syntax_error};
+use super::{Command, Derived, Run, SessionCall, describe, info, settings, syntax_error};
 
 /// What the commands of this family have in common.
 const SERVER_WIDE: Command = Command {
@@ -16,6 +16,7 @@ const SERVER_WIDE: Command = Command {
     since: "1.0.0",
     syntax: "",
     run: Run::Session(time),
+    derived: Derived::LATER,
 };
 
 /// What the commands that delete all keys have in common.

@@ -6,8 +6,6 @@
 //!
 //! Invariant: `CONFIG SET` of several settings makes all of them or none.
 
-use std::sync::atomic::Ordering;
-
 use super::subcommand::{self, Subcommand};
 use super::{SessionCall, syntax_error};
 use crate::config::{Config, ConfigError, Knob};
@@ -195,24 +193,8 @@ fn reason(error: &ConfigError) -> String {
         .map_or_else(|| line.clone(), str::to_owned)
 }
 
-/// Sets the counters of clients and commands to 0. A shard that counts at this very moment may keep
-/// its old number.
+/// Begins the counters of clients and commands anew.
 fn resetstat(call: &mut SessionCall<'_>) {
-    for shard in &call.shared.shards {
-        let counters = [
-            &shard.commands,
-            &shard.hits,
-            &shard.misses,
-            &shard.accepted,
-            &shard.rejected,
-            &shard.errors,
-            &shard.in_bytes,
-            &shard.out_bytes,
-            &shard.expired,
-        ];
-        for counter in counters {
-            counter.store(0, Ordering::Relaxed);
-        }
-    }
+    call.shared.stats.reset();
     call.reply().ok();
 }

@@ -41,8 +41,10 @@ pub enum Question {
 pub enum Answer {
     /// A number of keys.
     Count(u64),
-    /// Done; or refused because the disk is full.
-    Cleared(bool),
+    /// Done.
+    Cleared,
+    /// The log takes no writes; the error reply says why.
+    Refused(Vec<u8>),
     /// User keys in order, and where to go on: the internal key of the last one looked at, `None`
     /// at the end.
     Keys(Vec<Vec<u8>>, Option<Vec<u8>>),
@@ -107,8 +109,9 @@ pub fn answer(
             (Answer::Count(partition.memtable().keys_of(*database)), None)
         }
         Question::Clear { database } => match partition.clear(*database, || clock.take(now_us)) {
-            Ok(wait) => (Answer::Cleared(true), wait),
-            Err(_) => (Answer::Cleared(false), None),
+            Ok(wait) => (Answer::Cleared, wait),
+            // The shard knows what its log lacks, and puts it in.
+            Err(_) => (Answer::Refused(Vec::new()), None),
         },
         Question::Scan {
             database,

@@ -8,7 +8,7 @@ use ashlar_partition::{
 };
 
 use super::options::{self, Base, Scale, Touch, Unit};
-use super::{Command, DataCall, Run, not_an_integer, refuse, respond, wrong_arity};
+use super::{Command, DataCall, Derived, Run, not_an_integer, refuse, respond, wrong_arity};
 use crate::number::parse_i64;
 use crate::resp::encode::Encoder;
 
@@ -25,6 +25,7 @@ const READ: Command = Command {
     since: "1.0.0",
     syntax: "key",
     run: Run::Data(get),
+    derived: Derived::LATER,
 };
 
 /// What most writes of one key have in common.

@@ -7,7 +7,7 @@
 //!
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
-use super::{Command, connection, integer, keys, server, string};
+use super::{Command, Derived, connection, integer, keys, server, string};
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
@@ -19,7 +19,7 @@ const FAMILIES: &[&[Command]] = &[
 ];
 
 /// Rows of the table.
-const ROWS: usize = count(FAMILIES);
+pub const ROWS: usize = count(FAMILIES);
 /// Slots of the index, a power of two; about one in eight is used, so that names rarely meet.
 const SLOTS: usize = (ROWS * 8).next_power_of_two();
 /// A slot without a row.
@@ -97,11 +97,29 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
         let mut row = 0;
         while row < families[family].len() {
             table[at] = families[family][row];
+            table[at].derived = derive(table[at].flags, at);
             (at, row) = (at + 1, row + 1);
         }
         family += 1;
     }
     table
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "asserted to fit at compile time"
+)]
+const fn derive(flags: &[&str], row: usize) -> Derived {
+    assert!(row < EMPTY as usize, "a row has a number of 16 bits");
+    let (mut writes, mut flag) = (false, 0);
+    while flag < flags.len() {
+        writes |= matches!(flags[flag].as_bytes(), b"write");
+        flag += 1;
+    }
+    Derived {
+        row: row as u16,
+        writes,
+    }
 }
 
 #[expect(

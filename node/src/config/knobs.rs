@@ -112,6 +112,40 @@ pub const KNOBS: &[Knob] = &[
     count("io.registered_blocks", "8", |c| &mut c.io.registered_blocks)
         .between(0, 64)
         .about("Blocks of memory that each shard registers with the kernel; 0 registers none."),
+    count("io.registered_files", "64", |c| &mut c.io.registered_files)
+        .between(1, 4_096)
+        .step(Step::OrZero("none"))
+        .about("Open files of each shard that the kernel knows by a number of its own."),
+    count("io.sqpoll_idle_ms", "0", |c| &mut c.io.sqpoll_idle_ms)
+        .between(1, 60_000)
+        .step(Step::OrZero("no thread"))
+        .about(
+            "For each shard a thread of the kernel takes submissions without a system call, and \
+             sleeps when it was idle for so long; it needs a CPU of its own, and completions are no \
+             longer run by the shard itself.",
+        ),
+    count("io.iopoll_entries", "0", |c| &mut c.io.iopoll_entries)
+        .between(1, 4_096)
+        .step(Step::OrZero("none"))
+        .about(
+            "Reads in flight of each shard that poll the device instead of waiting for its \
+             interrupt; only direct reads do, the device's driver must have polled queues, and the \
+             shard does not sleep meanwhile.",
+        ),
+    count("io.napi_poll_us_max", "0", |c| &mut c.io.napi_poll_us_max)
+        .between(1, 10_000)
+        .step(Step::OrZero("never"))
+        .about(
+            "Longest time that a shard without work polls its network devices before it sleeps; \
+             Linux 6.9 or newer.",
+        ),
+    size_32("io.send_zero_copy_bytes", "0", |c| &mut c.io.send_zero_copy_bytes)
+        .between(16 * KIB, GIB)
+        .step(Step::OrZero("never"))
+        .about(
+            "Sends of at least this size are read by the network device from where they are, not \
+             copied; over loopback that is slower.",
+        ),
     size("partition.inflight_bytes_max", "64 MiB", |c| &mut c.partition.inflight_bytes_max)
         .between(MIB, 4 * GIB)
         .running()

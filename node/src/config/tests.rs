@@ -29,6 +29,23 @@ fn empty_text_is_the_defaults() {
 }
 
 #[test]
+fn what_needs_a_machine_made_for_it_is_off() {
+    let io = Config::defaults().io;
+    let off = [
+        io.sqpoll_idle_ms,
+        io.iopoll_entries,
+        io.napi_poll_us_max,
+        io.send_zero_copy_bytes,
+    ];
+    assert_eq!(off, [0; 4]);
+    let text = "[io]\nsqpoll_idle_ms = 50\nsend_zero_copy_bytes = '64 KiB'";
+    let io = Config::parse(text, "ashlar.toml").unwrap().io;
+    assert_eq!((io.sqpoll_idle_ms, io.send_zero_copy_bytes), (50, 65_536));
+    assert!(refusal("[io]\nsqpoll_idle_ms = 60001").contains("or 0 (no thread)"));
+    assert!(refusal("[io]\nsend_zero_copy_bytes = 1").contains("from 16 KiB to 1 GiB, or 0"));
+}
+
+#[test]
 fn every_kind_of_value_is_read() {
     let text = "
         data = '/srv/ashlar'

@@ -7,11 +7,12 @@ use std::task::{Poll, Waker};
 
 use ashlar_consensus::Index;
 
-use super::{Admitted, Asked, Core, Data, Waiter, refuse_full};
-use crate::command::Command;
+use super::{Admitted, Asked, Core, Data, Waiter};
 use crate::command::spread::{self, Answer, Question};
+use crate::command::{Command, refuse_growth};
 use crate::connection::Connection;
 use crate::message::{Forward, Message, Ticket};
+use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 
 impl Core {
@@ -30,14 +31,15 @@ impl Core {
         words: Words<'_>,
         (database, version): (u8, Version),
     ) {
-        let ticket = self.ticket();
+        let (ticket, owner) = (self.ticket(), self.routes.shard_of(partition));
         connection.replies.borrow_mut().await_remote(ticket);
         self.asked
             .borrow_mut()
-            .insert(ticket, Asked::Reply(Rc::clone(connection)));
+            .insert(ticket, Asked::Reply(Rc::clone(connection), owner));
         let words = words.to_owned();
         let forward = Forward {
             from: self.shard,
+            connection: connection.id,
             ticket,
             partition,
             command,
@@ -45,10 +47,7 @@ impl Core {
             database,
             version,
         };
-        self.post(
-            self.routes.shard_of(partition),
-            Message::Run(Box::new(forward)),
-        );
+        self.post(owner, Message::Run(Box::new(forward)));
     }
 
     /// Asks a partition, on whichever shard it is; the answer is durable.
@@ -105,7 +104,12 @@ impl Core {
         let owned = owned[partition]
             .as_mut()
             .expect("questions are routed to the owner");
-        spread::answer(&mut owned.partition, question, clock, now)
+        let (mut answer, wait) = spread::answer(&mut owned.partition, question, clock, now);
+        if let Answer::Refused(reply) = &mut answer {
+            let mut encoder = Encoder::new(reply, Version::default());
+            refuse_growth(&mut encoder, data.wal.growth_failure().as_ref());
+        }
+        (answer, wait)
     }
 
     /// Waits until `index` is applied.
@@ -138,8 +142,8 @@ impl Core {
             }
             Message::Replied(ticket, bytes) => {
                 let asked = self.asked.borrow_mut().remove(&ticket);
-                if let Some(Asked::Reply(connection)) = asked {
-                    connection.replies.borrow_mut().fill(ticket, bytes);
+                if let Some(Asked::Reply(connection, owner)) = asked {
+                    connection.replies.borrow_mut().fill(ticket, owner, bytes);
                     self.release_replies(&connection);
                 }
             }
@@ -151,6 +155,11 @@ impl Core {
                     waker.take().into_iter().for_each(Waker::wake);
                 }
             }
+            Message::Taken {
+                from,
+                connection,
+                bytes,
+            } => self.note_taken((from, connection), bytes),
             Message::Stop => self.stop(),
         }
     }
@@ -170,33 +179,10 @@ impl Core {
 
     /// Runs a command or answers a question for another shard; gives it back when it must wait.
     fn run_message(&self, message: Message) -> Option<Message> {
-        let (from, partition, wait, reply) = match message {
+        match message {
             Message::Run(forward) => {
-                let bytes = forward.words.heap_bytes();
-                let mut out = Vec::new();
-                let wait = match self.admits(forward.partition, forward.command, bytes) {
-                    Admitted::Later => return Some(Message::Run(forward)),
-                    Admitted::Never => {
-                        refuse_full(&mut out, forward.version);
-                        None
-                    }
-                    Admitted::Now => {
-                        let context = (forward.database, forward.version);
-                        self.run(
-                            forward.partition,
-                            forward.command,
-                            forward.words.as_words(),
-                            context,
-                            &mut out,
-                        )
-                    }
-                };
-                (
-                    forward.from,
-                    forward.partition,
-                    wait,
-                    Message::Replied(forward.ticket, out),
-                )
+                let forward = self.enter_lane(forward)?;
+                self.run_forward(forward).map(Message::Run)
             }
             Message::Ask {
                 from,
@@ -205,27 +191,47 @@ impl Core {
                 question,
             } => {
                 let (answer, wait) = self.answer(partition, &question);
-                (
-                    from,
-                    partition,
-                    wait,
-                    Message::Answered(ticket, Box::new(answer)),
-                )
+                let answered = Message::Answered(ticket, Box::new(answer));
+                self.post_when(partition, wait, from, answered);
+                None
             }
             other => unreachable!("{other:?} is not for a partition"),
-        };
-        match wait {
-            None => self.post(from, reply),
-            Some(index) => {
-                let waiter = Waiter::Shard(from, reply);
-                self.data
-                    .borrow_mut()
-                    .owned_mut(partition)
-                    .waiters
-                    .push_back((index, waiter));
-            }
         }
+    }
+
+    /// Runs a command for another shard; gives it back when it must wait for room in the log.
+    pub(super) fn run_forward(&self, forward: Box<Forward>) -> Option<Box<Forward>> {
+        self.start_lap();
+        let bytes = forward.words.heap_bytes();
+        let (partition, command, version) = (forward.partition, forward.command, forward.version);
+        let mut out = Vec::new();
+        let wait = match self.admits(partition, command, bytes) {
+            Admitted::Later => return Some(forward),
+            Admitted::Never => {
+                self.refuse_write(&mut Encoder::new(&mut out, version));
+                self.counters().note_rejected(command.row(), &out);
+                None
+            }
+            Admitted::Now => {
+                let words = forward.words.as_words();
+                let context = (forward.database, version);
+                self.run(partition, command, words, context, &mut out)
+            }
+        };
+        self.note_sent((forward.from, forward.connection), out.len());
+        let replied = Message::Replied(forward.ticket, out);
+        self.post_when(partition, wait, forward.from, replied);
         None
+    }
+
+    /// Sends a message to another shard once `wait` is applied, if there is something to wait for.
+    fn post_when(&self, partition: usize, wait: Option<Index>, shard: u32, message: Message) {
+        let Some(index) = wait else {
+            return self.post(shard, message);
+        };
+        let waiter = Waiter::Shard(shard, message);
+        let mut data = self.data.borrow_mut();
+        data.owned_mut(partition).waiters.push_back((index, waiter));
     }
 
     /// Puts a message in another shard's outbox; it leaves at the end of the turn.

@@ -4,9 +4,11 @@
 //! Invariants:
 //! 1. Only the owner of a partition touches it; other shards ask by message.
 //! 2. An answer to another shard leaves after what it says is durable, like a reply to a client.
-//! 3. Requests for one partition run in the order in which they arrived from each shard.
+//! 3. Requests for one partition run in the order in which they arrived from each connection.
 
 mod admission;
+mod counting;
+mod lanes;
 mod messages;
 
 use std::cell::{Cell, RefCell};
@@ -15,25 +17,27 @@ use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
-use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
+use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::Partition;
 use ashlar_partition::key::KeyBuf;
 
 pub use self::admission::Admitted;
+use self::lanes::Lanes;
 use crate::command::spread::Answer;
-use crate::command::{Command, DataCall, Run};
+use crate::command::{Command, DataCall, Run, refuse_growth};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::message::{Message, Ticket};
+use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::route::Routes;
-use crate::shared::{ShardCounters, Shared};
+use crate::shared::Shared;
+use crate::stats::ShardCounters;
 
 /// Who waits for an index to be applied.
 enum Waiter {
@@ -111,7 +115,8 @@ impl Data {
 
 /// What was asked of another shard, and for whom.
 enum Asked {
-    Reply(Rc<Connection>),
+    /// A command's reply, for a connection, from the shard with this number.
+    Reply(Rc<Connection>, u32),
     Task {
         answer: Option<Answer>,
         waker: Option<Waker>,
@@ -144,11 +149,17 @@ pub struct Core {
     next_ticket: Cell<u64>,
     /// Commands and questions of other shards that were not admitted yet.
     deferred: RefCell<VecDeque<Message>>,
+    /// Large answers on their way to connections of other shards.
+    lanes: RefCell<Lanes>,
+    /// Connections that took large answers which their shards have not been told of.
+    owing: RefCell<Vec<Rc<Connection>>>,
     /// Tasks that wait for the next turn.
     turn_waiters: RefCell<Vec<Waker>>,
     hurry: Cell<bool>,
     turn_commands: Cell<u32>,
     now: Cell<(u64, u64)>,
+    /// When the last command ended, or this run of them began.
+    lap: Cell<Monotonic>,
     stopping: Cell<bool>,
 }
 
@@ -185,10 +196,13 @@ impl Core {
             asked: RefCell::default(),
             next_ticket: Cell::new(0),
             deferred: RefCell::default(),
+            lanes: RefCell::default(),
+            owing: RefCell::default(),
             turn_waiters: RefCell::default(),
             hurry: Cell::new(false),
             turn_commands: Cell::new(0),
             now: Cell::new((0, 0)),
+            lap: Cell::default(),
             stopping: Cell::new(false),
         }
     }
@@ -196,7 +210,7 @@ impl Core {
     /// Returns the counters of this shard.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {
-        &self.shared.shards[self.shard as usize]
+        &self.shared.stats.shards()[self.shard as usize]
     }
 
     /// Returns the configuration, as of the last tick.
@@ -265,6 +279,8 @@ impl Core {
             .into_iter()
             .for_each(|(_, waiter)| self.release(waiter));
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
+        self.tell_taken();
+        self.run_lanes();
         self.run_deferred();
         Ok(())
     }
@@ -278,15 +294,19 @@ impl Core {
     }
 
     /// Sends the replies of a connection that may leave.
-    pub(crate) fn release_replies(&self, connection: &Connection) {
+    pub(crate) fn release_replies(&self, connection: &Rc<Connection>) {
         let data = self.data.borrow();
         let mut replies = connection.replies.borrow_mut();
-        replies.release(&connection.sender, |partition| {
+        let sent = replies.release(&connection.sender, |partition| {
             data.owned[partition]
                 .as_ref()
                 .map_or(Index(0), |owned| owned.partition.applied())
         });
         drop(replies);
+        if sent > 0 {
+            ShardCounters::add(&self.counters().out_bytes, sent as u64);
+        }
+        self.owe(connection);
         connection.waiter.take().into_iter().for_each(Waker::wake);
     }
 
@@ -348,7 +368,11 @@ impl Core {
         let (now_ms, now_us) = self.now.get();
         let mut data = self.data.borrow_mut();
         let Data {
-            owned, clock, key, ..
+            owned,
+            clock,
+            key,
+            wal,
+            ..
         } = &mut *data;
         let owned = owned[partition]
             .as_mut()
@@ -367,19 +391,29 @@ impl Core {
             wait: None,
             hits: 0,
             misses: 0,
+            log_is_full: false,
         };
         run(&mut call);
         let (wait, hits, misses) = (call.wait, call.hits, call.misses);
+        if call.log_is_full {
+            // The partition knows that the log takes no writes, and the log knows why.
+            out.truncate(from);
+            let mut encoder = Encoder::new(out, version);
+            refuse_growth(&mut encoder, wal.growth_failure().as_ref());
+        }
         let counters = self.counters();
         if hits + misses > 0 {
             ShardCounters::add(&counters.hits, u64::from(hits));
             ShardCounters::add(&counters.misses, u64::from(misses));
         }
-        if out.get(from) == Some(&b'-') {
-            ShardCounters::add(&counters.errors, 1);
-        }
+        self.note_call(command, &out[from..]);
         // What was applied meanwhile holds nothing back.
         wait.filter(|index| *index > owned.partition.applied())
+    }
+
+    /// Writes the error of a write that the log has no room for.
+    pub(crate) fn refuse_write(&self, encoder: &mut Encoder<'_>) {
+        refuse_growth(encoder, self.data.borrow().wal.growth_failure().as_ref());
     }
 
     /// Has the replies of a connection released once `index` is applied.
@@ -429,39 +463,4 @@ impl Core {
             *self.config.borrow_mut() = Rc::new(self.shared.config());
         }
     }
-
-    /// Publishes what other shards and `INFO` want to know.
-    pub(crate) fn publish(&self) {
-        let counters = self.counters();
-        let mut data = self.data.borrow_mut();
-        let (mut used, mut keys, mut expiring) = (0, [0; 16], [0; 16]);
-        for partition in data.partitions() {
-            used += partition.used_bytes();
-            for database in 0..16_u8 {
-                keys[usize::from(database)] += partition.memtable().keys_of(database);
-                expiring[usize::from(database)] += partition.memtable().expiring_of(database);
-            }
-        }
-        let set =
-            |counter: &std::sync::atomic::AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);
-        set(&counters.used_bytes, used);
-        for database in 0..16 {
-            set(&counters.keys[database], keys[database]);
-            set(&counters.expiring[database], expiring[database]);
-        }
-        let (batches, batch_bytes, payload_bytes) = data.wal.written();
-        set(&counters.log_batches, batches);
-        set(&counters.log_bytes, batch_bytes);
-        set(&counters.log_payload_bytes, payload_bytes);
-        set(&counters.log_live_bytes, data.wal.live_bytes());
-        let reactor = self.reactor.counters();
-        set(&counters.turns, reactor.turns);
-        set(&counters.sleeps, reactor.sleeps);
-    }
-}
-
-/// Writes the error of a write that the log has no room for.
-pub(crate) fn refuse_full(out: &mut Vec<u8>, version: Version) {
-    let mut encoder = crate::resp::encode::Encoder::new(out, version);
-    crate::command::refuse(&mut encoder, ashlar_partition::Refusal::DiskFull);
 }

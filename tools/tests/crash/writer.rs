@@ -199,7 +199,9 @@ impl Writer {
     }
 
     fn acknowledge(&mut self, op: Op, reply: &Reply) {
-        if self.refusable && matches!(reply, Reply::Error(text) if text.starts_with("DISKFULL")) {
+        if self.refusable
+            && matches!(reply, Reply::Error(text) if text.starts_with("DISKFULL") || text.starts_with("IOERR"))
+        {
             return;
         }
         let mut state = std::mem::take(&mut self.state);

@@ -63,6 +63,46 @@ fn replies_of_two_shards_keep_their_order() {
 }
 
 #[test]
+fn large_replies_of_another_shard_are_bounded_in_bytes() {
+    const VALUE_BYTES: usize = 4 << 20;
+    const LARGE: usize = 150;
+    let served = start();
+    let value = vec![b'v'; VALUE_BYTES];
+    let small = 5_000;
+    for (_, key) in (0..6).zip(["a", "z"].into_iter().cycle()) {
+        let mut client = served.node.connect();
+        assert_eq!(
+            client.call_bytes(&[b"SET", key.as_bytes(), &value]),
+            Reply::ok()
+        );
+        let before = served.node.memory_bytes();
+        // Small answers earn the right to await many; then come large ones that nobody reads, and
+        // among them some that must not overtake them.
+        let bytes = commands(small + LARGE * 2, |n| match n.checked_sub(small) {
+            None => vec!["STRLEN".to_owned(), key.to_owned()],
+            Some(n) if n % 2 == 0 => vec!["GET".to_owned(), key.to_owned()],
+            Some(n) => vec!["SET".to_owned(), format!("{key}{n}"), n.to_string()],
+        });
+        let mut sender = client.sender();
+        let sending = std::thread::spawn(move || sender.write_all(&bytes).unwrap());
+        for _ in 0..small {
+            assert_eq!(client.read().unwrap(), Reply::Integer(VALUE_BYTES as i64));
+        }
+        for n in 0..LARGE {
+            let grown = served.node.memory_bytes().saturating_sub(before);
+            assert!(grown < 100 << 20, "{} MiB are held", grown >> 20);
+            assert_eq!(
+                client.read().unwrap(),
+                Reply::bulk(&value),
+                "large reply {n}"
+            );
+            assert_eq!(client.read().unwrap(), Reply::ok());
+        }
+        sending.join().unwrap();
+    }
+}
+
+#[test]
 fn commands_over_two_partitions_are_refused_whole() {
     let served = start();
     for _ in 0..8 {

@@ -12,6 +12,7 @@ fn send(socket: Handle, data: &[u8]) -> Op {
         socket,
         data: data.into(),
         done: 0,
+        zero_copy: false,
     }
 }
 
@@ -25,6 +26,7 @@ fn send_all(rig: &mut Rig, at: (u32, u32), socket: Handle, data: &[u8]) {
                 socket,
                 data: data.into(),
                 done,
+                zero_copy: false,
             },
         ));
     }

@@ -77,6 +77,7 @@ fn a_paused_node_gets_no_turn_and_loses_nothing() {
             socket: client,
             data: vec![1; 10],
             done: 0,
+            zero_copy: false,
         },
     )
     .unwrap();
@@ -196,6 +197,7 @@ impl Chaos {
                         socket,
                         data: vec![7; 3_000],
                         done: 0,
+                        zero_copy: false,
                     },
                 );
             }
@@ -291,6 +293,7 @@ fn speed_of_turns() {
             socket: client,
             data: vec![1; 100],
             done: 0,
+            zero_copy: false,
         };
         driver(&mut rig, (0, 0)).submit(
             OpId {

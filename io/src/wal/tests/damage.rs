@@ -1,7 +1,7 @@
 //! Damage to what was acknowledged: it is refused, with file and offset, and never cut.
 
 use super::*;
-use crate::wal::format::{BLOCK_BYTES, HEADER_BYTES, Header};
+use crate::wal::format::{BLOCK_BYTES, HEADER_BYTES, Header, Kind, crc32c, encode_frame};
 
 const SECTOR: u64 = BLOCK_BYTES as u64;
 
@@ -331,5 +331,38 @@ fn a_record_that_its_owner_cannot_read_is_named() {
             assert!(error.to_string().contains("an unknown kind of record"));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_record_that_begins_inside_another_one_is_refused() {
+    let rig = acknowledged(13, 3);
+    let path = rig.segment(0);
+    let segment = rig.world.read_file(0, &path).unwrap();
+    let mut batch = segment[4096..12288].to_vec();
+    let header = Header::decode(&batch).unwrap();
+    // The second batch holds one whole record; now it says that the record goes on.
+    let end = HEADER_BYTES + header.length as usize;
+    encode_frame(Kind::First, header.length - 8, &mut batch[HEADER_BYTES..]);
+    let payload_crc = crc32c(&batch[HEADER_BYTES..end]);
+    Header {
+        payload_crc,
+        ..header
+    }
+    .encode(&mut batch);
+    rig.damage(
+        &path,
+        &Damage::Overwrite {
+            offset: SECTOR,
+            bytes: batch,
+        },
+    );
+    let third = SECTOR + header.batch_bytes();
+    match recover_once(&rig) {
+        Err(RecoverError::BadRecord { offset, what, .. }) => {
+            assert_eq!(offset, third);
+            assert!(what.contains("inside another"), "{what}");
+        }
+        other => panic!("{:?}", other.map(|found| found.len())),
     }
 }

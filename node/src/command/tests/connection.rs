@@ -2,6 +2,7 @@
 
 use super::harness::Client;
 use super::{NOT_AN_INTEGER, SYNTAX};
+use crate::command::table;
 use crate::resp::Version;
 
 #[test]
@@ -115,7 +116,7 @@ fn a_client_says_who_it_is() {
         ("CLIENT NO-TOUCH OFF", "+OK"),
         ("CLIENT NO-TOUCH x", SYNTAX),
     ]);
-    assert_eq!(client.shared.client(1).unwrap().name, b"me");
+    assert_eq!(client.shared.clients.find(1).unwrap().said().name, b"me");
     let spaced = client.run(&[b"CLIENT", b"SETINFO", b"lib-ver", b"1 0"]);
     assert_eq!(
         spaced,
@@ -127,9 +128,10 @@ fn a_client_says_who_it_is() {
         b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
     );
     client.now_ms += 2_500;
-    let line = "id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=me age=2 flags=N sub=0 psub=0 ssub=0 multi=-1 \
-                user=default redir=-1 db=0 resp=3 lib-name=redis-rs lib-ver=1.0\n";
-    client.session.version = Version::Resp3;
+    client.line("SELECT 7");
+    client.line("HELLO 3");
+    let line = "id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=me age=2 idle=2 flags=N db=7 sub=0 psub=0 \
+                ssub=0 multi=-1 cmd=NULL user=default redir=-1 resp=3 lib-name=redis-rs lib-ver=1.0 shard=0\n";
     let expected = format!("={}|txt:{line}", line.len() + 4);
     client.expect(&[
         ("CLIENT INFO", &expected),
@@ -143,13 +145,27 @@ fn the_list_of_clients_can_be_narrowed() {
     let mut client = Client::new();
     let other = client
         .shared
-        .connect("10.0.0.1:7".to_owned(), 0, 10)
+        .clients
+        .connect("10.0.0.1:7".to_owned(), 1, 0, 10)
         .unwrap();
+    other.note_command(table::find(b"get").unwrap());
+    other.note_active(999_000);
+    let line = client.line(&format!("CLIENT LIST ID {}", other.id));
     assert!(
-        client
-            .line(&format!("CLIENT LIST ID {other}"))
-            .contains("id=2 addr=10.0.0.1:7 ")
+        line.contains("\r\nid=2 addr=10.0.0.1:7 ") && line.contains(" cmd=get "),
+        "{line}"
     );
+    assert!(
+        line.contains(" age=1000 idle=1 ") && line.ends_with(" shard=1\n\r\n"),
+        "{line}"
+    );
+    let all = client.line("CLIENT LIST");
+    assert!(
+        all.contains("\r\nid=1 ") && all.contains("\nid=2 "),
+        "{all}"
+    );
+    client.shared.clients.disconnect(other.id);
+    assert!(!client.line("CLIENT LIST").contains("id=2 "));
     client.expect(&[
         ("CLIENT LIST TYPE pubsub", "$0|"),
         ("CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'"),

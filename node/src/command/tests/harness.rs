@@ -37,8 +37,10 @@ impl Client {
     pub(super) fn new() -> Self {
         let shared = shared();
         let id = shared
-            .connect("127.0.0.1:5000".to_owned(), 1_000_000, 10)
-            .expect("there is room");
+            .clients
+            .connect("127.0.0.1:5000".to_owned(), 0, 1_000_000, 10)
+            .expect("there is room")
+            .id;
         Self {
             shared,
             session: Session {
@@ -123,6 +125,7 @@ impl Client {
             wait: None,
             hits: 0,
             misses: 0,
+            log_is_full: false,
         };
         run(&mut call);
         self.reads = (call.hits, call.misses);

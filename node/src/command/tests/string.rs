@@ -1,10 +1,13 @@
 //! Tests of the commands on values.
 
+use ashlar_io::wal::GrowthFailure;
 use ashlar_partition::LogRoom;
 
 use super::harness::Client;
 use super::{NOT_AN_INTEGER, SYNTAX};
+use crate::command::refuse_growth;
 use crate::resp::Version;
+use crate::resp::encode::Encoder;
 
 #[test]
 fn a_value_is_set_and_read_back() {
@@ -328,4 +331,26 @@ fn databases_do_not_see_each_other() {
         ("SELECT 0", "+OK"),
         ("GET k", "$4|zero"),
     ]);
+}
+
+#[test]
+fn the_error_of_a_log_that_cannot_grow_names_what_keeps_it() {
+    let text = |error: i32| {
+        let failure = GrowthFailure {
+            path: "/data/wal/000/00000007.wal".into(),
+            error: std::io::Error::from_raw_os_error(error),
+        };
+        let mut out = Vec::new();
+        refuse_growth(&mut Encoder::new(&mut out, Version::Resp2), Some(&failure));
+        String::from_utf8(out).unwrap()
+    };
+    let (eio, enospc, edquot) = (5, 28, 122);
+    assert_eq!(
+        text(eio),
+        "-IOERR the log cannot grow: Input/output error (os error 5), /data/wal/000/00000007.wal; \
+         reads go on, and writes again once a segment can be made\r\n"
+    );
+    for full in [enospc, edquot] {
+        assert!(text(full).starts_with("-DISKFULL "), "{}", text(full));
+    }
 }

@@ -60,6 +60,11 @@ fn rows_do_not_contradict_themselves() {
             command.first_key > 0,
             "{name}: what has keys runs where they are"
         );
+        assert_eq!(command.writes(), command.flags.contains(&"write"), "{name}");
+        assert!(
+            std::ptr::eq(command, &table::all()[command.row()]),
+            "{name}"
+        );
         assert!(
             !(command.writes() && command.flags.contains(&"readonly")),
             "{name}"

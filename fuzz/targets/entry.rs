@@ -1,0 +1,116 @@
+//! Entries of a partition's log: any bytes are an entry or are refused, what was understood is
+//! encoded to the same bytes, and a partition that took them in can be used.
+#![no_main]
+
+use ashlar_consensus::{Clock, Index, PartitionId, Term, Timestamp};
+use ashlar_fuzz::Choices;
+use ashlar_partition::command::{Command, Commands, ENTRY_BYTES, EntryHeader};
+use ashlar_partition::{KeyRange, Partition, Request};
+use libfuzzer_sys::fuzz_target;
+
+const PARTITION: PartitionId = PartitionId(3);
+
+fn key(choices: &mut Choices<'_>) -> Vec<u8> {
+    let bytes = choices.byte() % 5;
+    [&[choices.byte() % 16], choices.bytes(usize::from(bytes))].concat()
+}
+
+/// Makes an entry of commands that the fuzzer chose.
+fn make(choices: &mut Choices<'_>, index: u64) -> Vec<u8> {
+    let timestamp = 1 + choices.number() % (1 << 62);
+    let count = choices.byte() % 8;
+    let mut entry = vec![0; ENTRY_BYTES];
+    let header = EntryHeader {
+        partition: PARTITION,
+        term: Term(1),
+        index: Index(index),
+        timestamp: Timestamp(timestamp),
+        commands: u32::from(count),
+    };
+    header.encode(&mut entry);
+    for _ in 0..count {
+        let (kind, key) = (choices.byte() % 5, key(choices));
+        let expire_at_ms = Some(choices.number()).filter(|at_ms| *at_ms > 0);
+        let value = choices.bytes(usize::from(choices.clone().byte()));
+        let database = choices.byte();
+        let command = match kind {
+            0 => Command::Put {
+                key: &key,
+                expire_at_ms,
+                value,
+            },
+            1 => Command::Delete { key: &key },
+            2 => Command::Clear { database: None },
+            3 => Command::Clear {
+                database: Some(database),
+            },
+            _ => Command::Keep {
+                key: &key,
+                expire_at_ms,
+                timestamp: Timestamp(choices.number() % (1 << 62)),
+                value,
+            },
+        };
+        command.encode(&mut entry);
+    }
+    entry
+}
+
+/// Damages an entry in places that the fuzzer chose.
+fn damage(choices: &mut Choices<'_>, entry: &mut Vec<u8>) {
+    for _ in 0..choices.byte() % 4 {
+        let at = usize::from(choices.short()) % entry.len();
+        match choices.byte() % 3 {
+            0 => entry[at] = choices.byte(),
+            1 => entry.truncate(at.max(1)),
+            _ => drop(entry.splice(at..at, choices.bytes(4).to_vec())),
+        }
+    }
+}
+
+/// Encodes what was understood of an entry and compares.
+fn check_again(entry: &[u8]) {
+    let Ok((header, mut commands)) = Commands::of(entry) else {
+        return;
+    };
+    let mut again = vec![0; ENTRY_BYTES];
+    header.encode(&mut again);
+    let (mut count, mut read) = (0_u64, Vec::new());
+    for (timestamp, command) in commands.by_ref() {
+        assert_eq!(timestamp, header.timestamp.plus(count));
+        count += 1;
+        command.encode(&mut again);
+        read.push(command);
+    }
+    let (_, commands) = Commands::of(&again).expect("an encoded header is one");
+    assert_eq!(
+        commands.map(|(_, command)| command).collect::<Vec<_>>(),
+        read
+    );
+}
+
+fuzz_target!(|data: &[u8]| {
+    check_again(data);
+    let mut choices = Choices(data);
+    let mut partition = Partition::new(PARTITION, KeyRange::all(), 9);
+    let mut clock = Clock::default();
+    let mut index = 1 + choices.number() % (1 << 40);
+    while !choices.is_empty() {
+        let mut entry = make(&mut choices, index);
+        damage(&mut choices, &mut entry);
+        check_again(&entry);
+        if partition.recover(&entry, &mut clock).is_err() {
+            break;
+        }
+        let taken = EntryHeader::decode(&entry).expect("it was taken in");
+        assert_eq!(partition.last_index(), taken.index);
+        index += 1;
+    }
+    let memtable = partition.memtable();
+    let keys: u64 = (0..=255).map(|database| memtable.keys_of(database)).sum();
+    assert_eq!(memtable.keys(), keys);
+    let last = partition.last_index();
+    let request = Request::Append(b"1");
+    let (_, wait) = partition.serve(b"\x00n", &request, 0, || clock.take(1), |_| ());
+    assert_eq!(wait, Some(last.next()));
+});

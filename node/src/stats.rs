@@ -1,0 +1,414 @@
+//! What a shard counts: relaxed counters that it alone writes and that `INFO` adds up, for the shard
+//! as a whole and for each command; and what was counted when the statistics were last reset.
+//!
+//! Nothing is ever set back. A reset remembers what the counters were, and what is shown is the
+//! difference: so a shard that counts at that very moment loses nothing, and no shard has to be
+//! asked.
+//!
+//! Invariant: a counter of [`ShardCounters`] only grows, or is a gauge that no reset touches.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::command::table;
+use crate::shared::lock;
+
+/// Codes of errors that are told apart; the rest counts as `other`.
+const CODES_MAX: usize = 128;
+/// Steps of a histogram in each power of two, as a power of two: what it tells is at most 1/16
+/// above the truth.
+const STEP_BITS: u32 = 4;
+const STEPS: usize = 1 << STEP_BITS;
+/// Durations from this power of two of nanoseconds on are counted as if they were of the last one
+/// below: 68 seconds.
+const POWERS: u32 = 36;
+const BUCKETS: usize = (POWERS - STEP_BITS + 1) as usize * STEPS;
+
+/// Counters that one shard publishes, once a tick or as they happen. Written by that shard alone.
+#[derive(Debug)]
+pub struct ShardCounters {
+    /// Commands run for own connections.
+    pub commands: AtomicU64,
+    /// Keys that reads looked for and found.
+    pub hits: AtomicU64,
+    /// Keys that reads looked for and did not find.
+    pub misses: AtomicU64,
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections refused because of `client.clients_max`.
+    pub rejected: AtomicU64,
+    /// Error replies.
+    pub errors: AtomicU64,
+    /// Bytes received.
+    pub in_bytes: AtomicU64,
+    /// Bytes sent.
+    pub out_bytes: AtomicU64,
+    /// Keys deleted because they had expired.
+    pub expired: AtomicU64,
+    /// Memory that the shard's data takes.
+    pub used_bytes: AtomicU64,
+    /// Keys of each database on this shard.
+    pub keys: [AtomicU64; 16],
+    /// Keys of each database on this shard that will expire.
+    pub expiring: [AtomicU64; 16],
+    /// Batches of the log written.
+    pub log_batches: AtomicU64,
+    /// Bytes that the batches took on disk.
+    pub log_bytes: AtomicU64,
+    /// Bytes of entries in the batches.
+    pub log_payload_bytes: AtomicU64,
+    /// Bytes between the log's start and its end.
+    pub log_live_bytes: AtomicU64,
+    /// Turns.
+    pub turns: AtomicU64,
+    /// Turns that ended in sleep.
+    pub sleeps: AtomicU64,
+    /// Turns longer than `io.stall_ms`.
+    pub stalls: AtomicU64,
+    /// Time that the shard's thread has run in user space, in microseconds.
+    pub cpu_user_us: AtomicU64,
+    /// Time that the shard's thread has run in the kernel, in microseconds.
+    pub cpu_system_us: AtomicU64,
+    /// What was counted of each command, in the order of the table.
+    pub by_command: Box<[CommandCounters]>,
+    codes: Mutex<BTreeMap<Vec<u8>, u64>>,
+}
+
+impl Default for ShardCounters {
+    fn default() -> Self {
+        Self {
+            commands: AtomicU64::default(),
+            hits: AtomicU64::default(),
+            misses: AtomicU64::default(),
+            accepted: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            in_bytes: AtomicU64::default(),
+            out_bytes: AtomicU64::default(),
+            expired: AtomicU64::default(),
+            used_bytes: AtomicU64::default(),
+            keys: Default::default(),
+            expiring: Default::default(),
+            log_batches: AtomicU64::default(),
+            log_bytes: AtomicU64::default(),
+            log_payload_bytes: AtomicU64::default(),
+            log_live_bytes: AtomicU64::default(),
+            turns: AtomicU64::default(),
+            sleeps: AtomicU64::default(),
+            stalls: AtomicU64::default(),
+            cpu_user_us: AtomicU64::default(),
+            cpu_system_us: AtomicU64::default(),
+            by_command: (0..table::ROWS)
+                .map(|_| CommandCounters::default())
+                .collect(),
+            codes: Mutex::default(),
+        }
+    }
+}
+
+/// The counters that a reset begins anew.
+const SINCE_RESET: [fn(&ShardCounters) -> &AtomicU64; 9] = [
+    |shard| &shard.commands,
+    |shard| &shard.hits,
+    |shard| &shard.misses,
+    |shard| &shard.accepted,
+    |shard| &shard.rejected,
+    |shard| &shard.errors,
+    |shard| &shard.in_bytes,
+    |shard| &shard.out_bytes,
+    |shard| &shard.expired,
+];
+
+impl ShardCounters {
+    /// Adds to a counter that only this shard writes: a plain load and store.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
+        counter.store(sum, Ordering::Relaxed);
+    }
+
+    /// Counts an error reply, by its code too: the first word behind the `-`.
+    pub fn note_error(&self, reply: &[u8]) {
+        Self::add(&self.errors, 1);
+        let line = reply.strip_prefix(b"-").unwrap_or(reply);
+        let code = line.split(|byte| byte.is_ascii_whitespace()).next();
+        let mut codes = lock(&self.codes);
+        let code = code.unwrap_or_default();
+        let known = codes.contains_key(code) || codes.len() < CODES_MAX;
+        *codes
+            .entry(if known { code } else { b"other" }.to_vec())
+            .or_default() += 1;
+    }
+
+    /// Counts a command that has run for `nanos` nanoseconds.
+    pub fn note_call(&self, row: usize, nanos: u64, reply: &[u8]) {
+        let command = &self.by_command[row];
+        Self::add(&command.calls, 1);
+        Self::add(&command.nanos, nanos);
+        Self::add(&command.histogram[bucket_of(nanos)], 1);
+        if reply.first() == Some(&b'-') {
+            Self::add(&command.failed, 1);
+            self.note_error(reply);
+        }
+    }
+
+    /// Counts a command that was answered with an error before it ran.
+    pub fn note_rejected(&self, row: usize, reply: &[u8]) {
+        Self::add(&self.by_command[row].rejected, 1);
+        self.note_error(reply);
+    }
+
+    /// Copies what a reset begins anew.
+    fn copy(&self) -> Self {
+        let copy = Self::default();
+        for counter in SINCE_RESET {
+            Self::add(counter(&copy), counter(self).load(Ordering::Relaxed));
+        }
+        for (to, from) in copy.by_command.iter().zip(&self.by_command) {
+            for (to, from) in to.all().zip(from.all()) {
+                Self::add(to, from.load(Ordering::Relaxed));
+            }
+        }
+        lock(&copy.codes).clone_from(&lock(&self.codes));
+        copy
+    }
+}
+
+/// What a shard has counted of one command.
+#[derive(Debug)]
+pub struct CommandCounters {
+    calls: AtomicU64,
+    nanos: AtomicU64,
+    rejected: AtomicU64,
+    failed: AtomicU64,
+    histogram: [AtomicU64; BUCKETS],
+}
+
+impl Default for CommandCounters {
+    fn default() -> Self {
+        Self {
+            calls: AtomicU64::default(),
+            nanos: AtomicU64::default(),
+            rejected: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            histogram: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+impl CommandCounters {
+    fn all(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.calls, &self.nanos, &self.rejected, &self.failed]
+            .into_iter()
+            .chain(&self.histogram)
+    }
+}
+
+/// Returns where a duration is counted: its power of two, and the step in it.
+fn bucket_of(nanos: u64) -> usize {
+    let nanos = nanos.min((1 << POWERS) - 1);
+    if nanos < STEPS as u64 {
+        return nanos as usize;
+    }
+    let shift = nanos.ilog2() - STEP_BITS;
+    (shift as usize) * STEPS + (nanos >> shift) as usize
+}
+
+/// Returns the longest duration that is counted in a bucket, in nanoseconds.
+fn bucket_end(bucket: usize) -> u64 {
+    if bucket < STEPS {
+        return bucket as u64;
+    }
+    let shift = bucket / STEPS - 1;
+    let step = (bucket - shift * STEPS) as u64;
+    ((step + 1) << shift) - 1
+}
+
+/// What all shards have counted of one command since the last reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandTotals {
+    /// Times that it ran.
+    pub calls: u64,
+    /// Time that it ran, in nanoseconds.
+    pub nanos: u64,
+    /// Times that it was refused before it ran.
+    pub rejected: u64,
+    /// Times that it ran and answered an error.
+    pub failed: u64,
+    histogram: Vec<u64>,
+}
+
+impl CommandTotals {
+    /// Says whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls + self.rejected == 0
+    }
+
+    /// Returns the duration, in nanoseconds, that `permille` of a thousand calls did not exceed; 0
+    /// without calls.
+    #[must_use]
+    pub fn percentile(&self, permille: u64) -> u64 {
+        let counted: u64 = self.histogram.iter().sum();
+        let wanted = (u128::from(counted) * u128::from(permille)).div_ceil(1000);
+        let mut seen = 0;
+        let reached = self.histogram.iter().position(|count| {
+            seen += u128::from(*count);
+            seen >= wanted && seen > 0
+        });
+        reached.map_or(0, bucket_end)
+    }
+}
+
+/// The counters of all shards, and what they were at the last reset.
+#[derive(Debug)]
+pub struct Stats {
+    shards: Vec<ShardCounters>,
+    base: Mutex<Vec<ShardCounters>>,
+}
+
+impl Stats {
+    /// Makes counters for `shards` shards.
+    #[must_use]
+    pub fn new(shards: u32) -> Self {
+        let zeros = || (0..shards).map(|_| ShardCounters::default()).collect();
+        Self {
+            shards: zeros(),
+            base: Mutex::new(zeros()),
+        }
+    }
+
+    /// Returns the counters of each shard.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardCounters] {
+        &self.shards
+    }
+
+    /// Returns the sum of a counter over the shards.
+    pub fn sum(&self, counter: impl Fn(&ShardCounters) -> &AtomicU64) -> u64 {
+        sum(&self.shards, counter)
+    }
+
+    /// Returns what was added to a counter since the last reset.
+    pub fn since_reset(&self, counter: impl Fn(&ShardCounters) -> &AtomicU64) -> u64 {
+        // The base first: what is read later is not smaller.
+        let base = sum(&lock(&self.base), &counter);
+        self.sum(counter).wrapping_sub(base)
+    }
+
+    /// Returns what was counted of a command since the last reset.
+    #[must_use]
+    pub fn of_command(&self, row: usize) -> CommandTotals {
+        let since = |counter: fn(&CommandCounters) -> &AtomicU64| {
+            self.since_reset(|shard| counter(&shard.by_command[row]))
+        };
+        let bucket = |n: usize| self.since_reset(|shard| &shard.by_command[row].histogram[n]);
+        let calls = since(|command| &command.calls);
+        CommandTotals {
+            calls,
+            nanos: since(|command| &command.nanos),
+            rejected: since(|command| &command.rejected),
+            failed: since(|command| &command.failed),
+            histogram: match calls {
+                0 => Vec::new(),
+                _ => (0..BUCKETS).map(bucket).collect(),
+            },
+        }
+    }
+
+    /// Returns how many errors of each code were answered since the last reset.
+    #[must_use]
+    pub fn errors(&self) -> BTreeMap<Vec<u8>, u64> {
+        let base = lock(&self.base);
+        let mut errors = BTreeMap::new();
+        for shard in &self.shards {
+            for (code, count) in lock(&shard.codes).iter() {
+                *errors.entry(code.clone()).or_default() += count;
+            }
+        }
+        for shard in base.iter() {
+            for (code, count) in lock(&shard.codes).iter() {
+                let since: &mut u64 = errors.entry(code.clone()).or_default();
+                *since = since.saturating_sub(*count);
+            }
+        }
+        errors.retain(|_, count| *count > 0);
+        errors
+    }
+
+    /// Begins the statistics anew, as `CONFIG RESETSTAT` does.
+    pub fn reset(&self) {
+        let mut base = lock(&self.base);
+        *base = self.shards.iter().map(ShardCounters::copy).collect();
+    }
+}
+
+fn sum(shards: &[ShardCounters], counter: impl Fn(&ShardCounters) -> &AtomicU64) -> u64 {
+    let values = shards
+        .iter()
+        .map(|shard| counter(shard).load(Ordering::Relaxed));
+    values.fold(0, u64::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_reset_begins_anew_and_loses_nothing() {
+        let stats = Stats::new(2);
+        let count = || {
+            ShardCounters::add(&stats.shards()[0].commands, 2);
+            ShardCounters::add(&stats.shards()[1].used_bytes, 5);
+            stats.shards()[0].note_call(3, 100, b"+OK\r\n");
+            stats.shards()[1].note_call(3, 200, b"-OOM no\r\n");
+            stats.shards()[1].note_rejected(3, b"-ERR no\r\n");
+        };
+        for round in 1..4 {
+            count();
+            assert_eq!(stats.since_reset(|shard| &shard.commands), 2);
+            assert_eq!(stats.sum(|shard| &shard.used_bytes), 5 * round);
+            let totals = stats.of_command(3);
+            let counted = (totals.calls, totals.nanos, totals.rejected, totals.failed);
+            assert_eq!(counted, (2, 300, 1, 1));
+            let codes = [(b"ERR".to_vec(), 1), (b"OOM".to_vec(), 1)];
+            assert_eq!(stats.errors(), BTreeMap::from(codes));
+            stats.reset();
+            assert!(stats.of_command(3).is_empty() && stats.errors().is_empty());
+            assert_eq!(stats.since_reset(|shard| &shard.errors), 0);
+        }
+    }
+
+    #[test]
+    fn codes_are_bounded() {
+        let shard = ShardCounters::default();
+        (0..500).for_each(|n| shard.note_error(format!("-E{n} text\r\n").as_bytes()));
+        let codes = lock(&shard.codes);
+        assert_eq!(codes.len(), CODES_MAX + 1);
+        assert_eq!(codes.values().sum::<u64>(), 500);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_tells_a_duration_to_a_sixteenth(nanos in 0_u64..1 << 36, less in 0_u32..36) {
+            let nanos = nanos >> less;
+            let end = bucket_end(bucket_of(nanos));
+            prop_assert!(end >= nanos && end <= nanos + nanos / 16, "{nanos} is told as {end}");
+        }
+
+        #[test]
+        fn percentiles_are_those_of_the_sorted_list(mut calls in proptest::collection::vec(0_u64..1 << 30, 1..200)) {
+            let stats = Stats::new(1);
+            calls.iter().for_each(|nanos| stats.shards()[0].note_call(0, *nanos, b"+OK\r\n"));
+            calls.sort_unstable();
+            let totals = stats.of_command(0);
+            for permille in [500, 990, 999] {
+                let place = (calls.len() * permille).div_ceil(1000).max(1) - 1;
+                let told = totals.percentile(permille as u64);
+                prop_assert_eq!(told, bucket_end(bucket_of(calls[place])));
+            }
+        }
+    }
+}
