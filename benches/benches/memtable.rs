@@ -3,7 +3,7 @@
 //! Two shapes of keys: those of redis-benchmark (`key:` and twelve digits) and 16 random bytes.
 //! The hash is computed inside the measured time, as a request does it once.
 
-use ashlar_partition::{Memtable, Version};
+use ashlar_partition::{Beneath, Memtable, Version};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -44,7 +44,12 @@ fn ascending_key(number: u64) -> Vec<u8> {
 
 fn set(memtable: &mut Memtable, key: &[u8], timestamp: u64, floor: u64) {
     let version = Version::put(timestamp, None, VALUE);
-    memtable.put(memtable.hash(key), key, version, floor);
+    memtable.put(memtable.hash(key), key, version, floor, Beneath::Nothing);
+}
+
+fn forget(memtable: &mut Memtable, key: &[u8]) {
+    let hash = memtable.hash(key);
+    memtable.delete(hash, key, u64::MAX, u64::MAX, Beneath::Nothing);
 }
 
 fn filled(shape: Shape) -> Memtable {
@@ -136,7 +141,8 @@ fn overwrite_warmed(table: &mut Memtable, keys: &[Vec<u8>], now: u64) {
     let hashes = hashes(table, keys);
     table.warm(&hashes);
     for (hash, key) in hashes.iter().zip(keys) {
-        table.put(*hash, key, Version::put(now, None, VALUE), now);
+        let version = Version::put(now, None, VALUE);
+        table.put(*hash, key, version, now, Beneath::Nothing);
     }
 }
 
@@ -153,9 +159,7 @@ fn inserts(criterion: &mut Criterion, name: &str, shape: Shape, mut table: Memta
                 let start = Instant::now();
                 fresh.iter().for_each(|key| set(&mut table, key, 2, 1));
                 spent += start.elapsed();
-                fresh
-                    .iter()
-                    .for_each(|key| table.delete(table.hash(key), key, u64::MAX, u64::MAX));
+                fresh.iter().for_each(|key| forget(&mut table, key));
             }
             spent
         });
@@ -214,7 +218,64 @@ fn btree_map(criterion: &mut Criterion, name: &str, shape: Shape) {
     group.finish();
 }
 
+/// One key written on and on, of which the versions of a window stay readable.
+fn hot_key(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("memtable/hot key");
+    for window in [10, 1_000, 100_000, 1_000_000] {
+        let mut table = Memtable::new(42);
+        let mut now = window;
+        (0..2 * window).for_each(|_| {
+            now += 1;
+            set(&mut table, b"\0hot", now, now - window);
+        });
+        group.bench_function(format!("put, {window} versions seen"), |b| {
+            b.iter(|| {
+                now += 1;
+                set(&mut table, b"\0hot", now, now - window);
+            });
+        });
+        let hash = table.hash(b"\0hot");
+        group.bench_function(format!("as of the floor, {window} versions seen"), |b| {
+            b.iter(|| black_box(table.as_of(hash, b"\0hot", now - window).is_some()));
+        });
+        eprintln!("{window} seen: {} held", table.version_count());
+    }
+    group.finish();
+}
+
+/// Reading all versions, in one go and parking after every 64.
+fn versions(criterion: &mut Criterion) {
+    let mut table = filled(random_key);
+    (2..4)
+        .for_each(|now| (0..KEYS).for_each(|number| set(&mut table, &random_key(number), now, 0)));
+    let mut group = criterion.benchmark_group("memtable/versions");
+    group
+        .throughput(Throughput::Elements(table.version_count()))
+        .sample_size(10);
+    group.bench_function("in one go", |b| {
+        b.iter(|| {
+            table
+                .versions(Bound::Unbounded)
+                .fold(0, |sum, (_, found)| sum ^ found.timestamp)
+        });
+    });
+    group.bench_function("parking after every 64", |b| {
+        b.iter(|| {
+            let (mut parked, mut read) = (table.versions(Bound::Unbounded).park(), 64);
+            while read == 64 {
+                let mut some = table.resume(&parked);
+                read = some.by_ref().take(64).count();
+                let next = some.park();
+                parked = next;
+            }
+        });
+    });
+    group.finish();
+}
+
 fn all(criterion: &mut Criterion) {
+    hot_key(criterion);
+    versions(criterion);
     memtable(criterion, "key:digits", benchmark_key);
     memtable(criterion, "random", random_key);
     memtable(criterion, "ascending", ascending_key);

@@ -14,15 +14,18 @@
 mod gather;
 
 use std::rc::Rc;
+use std::time::Duration;
 use std::sync::Arc;
 
 use ashlar_io::Socket;
+use ashlar_partition::Want;
 
 use crate::clients::ClientEntry;
+use self::gather::NoAnswer;
 use crate::command::spread::Plan;
 use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
 use crate::connection::Connection;
-use crate::core::{Admitted, Core};
+use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran};
 use crate::resp::Spans;
 use crate::resp::Words;
 use crate::resp::decode::{Decoded, Decoder, Limits};
@@ -33,12 +36,16 @@ use crate::stats::ShardCounters;
 pub const PENDING_BYTES: usize = 1 << 20;
 /// Longest carried-over buffer that is kept when it is empty, in bytes.
 const CARRY_KEPT_BYTES: usize = 64 << 10;
+/// Pause of a connection whose writes are slowed down.
+const SLOWER: Duration = Duration::from_micros(500);
 
 /// What has to happen before the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
     /// The log, or another turn, must make room.
     Room,
+    /// Memory fills faster than it is flushed.
+    Slower,
     /// Other connections have their turn.
     Turn,
     /// The client must read its replies.
@@ -54,6 +61,8 @@ enum Stop {
     Hungry,
     /// The next command must wait; it has not begun.
     Pause(Pause),
+    /// So must it, for blocks of this partition.
+    Fetch(usize, Vec<Want>),
     /// The last command goes over all partitions.
     Spread(&'static Command, Plan),
     /// The connection ends once its replies have left.
@@ -70,6 +79,10 @@ struct Client {
     decoder: Decoder,
     spans: Spans,
     carry: Vec<u8>,
+    /// Kept in memory for the next command.
+    fetched: Fetched,
+    /// What the next command is answered with: what it wants could not be read.
+    unreadable: Option<String>,
 }
 
 /// Serves a connection until one side ends it.
@@ -102,6 +115,8 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         decoder: Decoder::new(limits(&core)),
         spans: Spans::new(),
         carry: Vec::new(),
+        fetched: Fetched::default(),
+        unreadable: None,
         core: Rc::clone(&core),
     };
     client.run(&mut socket).await;
@@ -171,6 +186,13 @@ impl Client {
                 Stop::Close => return (used, false),
                 Stop::Spread(command, plan) => self.spread(command, plan).await,
                 Stop::Pause(pause) => self.pause(pause).await,
+                Stop::Fetch(partition, wants) => {
+                    let ahead = self.wants_ahead(&input[used..]);
+                    match self.core.fetch(partition, &wants, &ahead).await {
+                        Ok(fetched) => self.fetched = fetched,
+                        Err(error) => self.unreadable = Some(error),
+                    }
+                }
             }
         }
     }
@@ -178,6 +200,7 @@ impl Client {
     async fn pause(&self, pause: Pause) {
         match pause {
             Pause::Room => self.core.next_turn(false).await,
+            Pause::Slower => self.core.reactor.sleep(SLOWER).await,
             Pause::Turn => self.core.next_turn(true).await,
             Pause::Remote => {
                 let remote_max = self.connection.replies.borrow().remote_max();
@@ -226,7 +249,7 @@ impl Client {
         self.spans = spans;
         match stop {
             // It has not begun: the same bytes are parsed again.
-            Some(Stop::Pause(_)) => (0, stop),
+            Some(Stop::Pause(_) | Stop::Fetch(..)) => (0, stop),
             other => (consumed, other),
         }
     }
@@ -343,20 +366,54 @@ impl Client {
         match self.core.admits(partition, command, bytes) {
             Admitted::Now => {}
             Admitted::Later => return Some(Stop::Pause(Pause::Room)),
+            Admitted::Slower => return Some(Stop::Pause(Pause::Slower)),
             Admitted::Never => {
                 self.reject(Some(command), |encoder| self.core.refuse_write(encoder));
                 return None;
             }
         }
+        if let Some(error) = self.unreadable.take() {
+            self.reject(Some(command), |encoder| encoder.error(error.as_bytes()));
+            return None;
+        }
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
         let from = out.len();
-        let wait = self.core.run(partition, command, words, context, out);
-        if let Some(index) = wait {
-            replies.wait(partition, index, from);
-            self.core.register(&self.connection, partition, index);
+        match self.core.run(partition, command, words, context, out) {
+            Ran::Wants(wants) => return Some(Stop::Fetch(partition, wants)),
+            Ran::Done(None) => {}
+            Ran::Done(Some(index)) => {
+                replies.wait(partition, index, from);
+                self.core.register(&self.connection, partition, index);
+            }
         }
+        self.fetched = Fetched::default();
         None
+    }
+
+    /// Returns what the commands at the front of `input` will want, as far as they have arrived:
+    /// a pipeline of reads is read from the disk together.
+    fn wants_ahead(&self, mut input: &[u8]) -> Vec<Want> {
+        let mut decoder = Decoder::new(limits(&self.core));
+        let (mut spans, mut wants) = (Spans::new(), Vec::new());
+        for _ in 0..AHEAD_COMMANDS {
+            let Ok(Decoded::Command { consumed }) = decoder.decode(input, &mut spans) else {
+                break;
+            };
+            let words = spans.words(&input[..consumed]);
+            if let Some(command) = table::find(&words[0])
+                && matches!(command.run, Run::Data(_))
+                && command.takes(words.len())
+                && check_keys(command, words).is_ok()
+                && let Some(partition) = self.partition_of(command, words)
+                && self.core.routes.shard_of(partition) == self.core.shard
+            {
+                let database = self.session.database;
+                wants.extend(self.core.wants(partition, command, words, database));
+            }
+            input = &input[consumed..];
+        }
+        wants
     }
 
     /// Returns the partition that all keys of a command lie in; `None` when there are several.
@@ -381,21 +438,8 @@ impl Client {
         self.connection.settled(0).await;
         let from = self.core.reactor.read_clock();
         let mut reply = Vec::new();
-        let mut encoder = Encoder::new(&mut reply, self.session.version);
-        match plan {
-            Plan::Count { database } => {
-                let keys = self.count(database).await;
-                encoder.integer(i64::try_from(keys).unwrap_or(i64::MAX));
-            }
-            Plan::Clear { database } => match self.clear(database).await {
-                Ok(()) => encoder.ok(),
-                Err(refusal) => encoder.raw(&refusal),
-            },
-            Plan::Scan(scan) => self.scan(scan, &mut encoder).await,
-            Plan::Random { database } => {
-                encoder.optional_bulk(self.random(database).await.as_deref())
-            }
-            Plan::Keys { database, pattern } => self.keys(database, &pattern, &mut encoder).await,
+        if let Err(NoAnswer(error)) = self.gather(plan, &mut reply).await {
+            reply = error;
         }
         let to = self.core.reactor.read_clock();
         self.core.note_timed(command, from, to, &reply);

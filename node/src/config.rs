@@ -28,7 +28,7 @@ use std::path::PathBuf;
 pub use error::{ConfigError, Place};
 pub use knob::{Change, Knob};
 pub use knobs::KNOBS;
-pub use value::{Cpus, Durability, parse_cpus, parse_size};
+pub use value::{Compaction, Cpus, Durability, parse_cpus, parse_size};
 
 /// Everything that an operator can choose for one node, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,10 +88,8 @@ pub struct Wal {
     pub batch_bytes: u32,
     /// How a write is made durable.
     pub durability: Durability,
-    /// The log is cleaned when it is larger than this times the live data.
-    pub rewrite_ratio: f64,
-    /// The log is not cleaned below this size in bytes.
-    pub log_bytes_min: u64,
+    /// Bytes of a shard's log above which the memtable that holds its oldest entries is flushed.
+    pub log_bytes_max: u64,
 }
 
 /// Ring and turn of each shard.
@@ -120,11 +118,21 @@ pub struct Io {
     pub send_zero_copy_bytes: u32,
 }
 
-/// Limits of each partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Limits and tables of each partition.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Partition {
     /// Most bytes proposed and not yet durable; further writes wait.
     pub inflight_bytes_max: u64,
+    /// How far back readers may look, in milliseconds.
+    pub history_ms: u32,
+    /// How runs of tables are merged.
+    pub compaction: Compaction,
+    /// Lazy compaction merges everything when tables take this times the data.
+    pub space_ratio: f64,
+    /// Values of this size and larger are kept apart from keys, in bytes.
+    pub separate_bytes: u32,
+    /// Size at which a table ends, in bytes.
+    pub table_bytes: u64,
 }
 
 /// What the command line lays over the file, each as it was typed.
@@ -325,8 +333,7 @@ impl Config {
                 inflight: 0,
                 batch_bytes: 0,
                 durability: Durability::Auto,
-                rewrite_ratio: 0.0,
-                log_bytes_min: 0,
+                log_bytes_max: 0,
             },
             io: Io {
                 spin_us_max: 0,
@@ -342,6 +349,11 @@ impl Config {
             },
             partition: Partition {
                 inflight_bytes_max: 0,
+                history_ms: 0,
+                compaction: Compaction::LazyLeveled,
+                space_ratio: 0.0,
+                separate_bytes: 0,
+                table_bytes: 0,
             },
         }
     }

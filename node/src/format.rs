@@ -4,6 +4,8 @@
 //! DIR/LOCK                held by the process that has the directory
 //! DIR/ASHLAR              this file: TOML, written once by `ashlar format` or the first start
 //! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
+//! DIR/tables/00000/       tables and value files of partition 0, and so on
+//! DIR/manifest/000.0, .1  checkpoints of shard 0: which of those files are in use
 //! ```
 //!
 //! Invariant: the file is renamed into place last, so a directory is either formatted whole or not
@@ -18,7 +20,7 @@ use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, StartError, file};
 /// Name of the file.
 pub const FILE_NAME: &str = "ASHLAR";
 /// Version of the layout that this program writes and reads.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Largest file that is read, in bytes.
 const BYTES_MAX: usize = 1 << 20;
 /// Most shards of a node.
@@ -123,6 +125,18 @@ impl Format {
         data.join("wal").join(format!("{shard:03}"))
     }
 
+    /// Returns the directory of all tables.
+    #[must_use]
+    pub fn tables_dir(data: &Path) -> PathBuf {
+        data.join("tables")
+    }
+
+    /// Returns the directory of the checkpoints.
+    #[must_use]
+    pub fn manifest_dir(data: &Path) -> PathBuf {
+        data.join("manifest")
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let format: Self = toml::from_str(text).map_err(|error| error.message().to_owned())?;
         if format.version != VERSION {
@@ -190,7 +204,7 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
     let path = data.join(FILE_NAME);
     if !entries.iter().any(|entry| entry.name == FILE_NAME) {
         // What a format that was cut off leaves behind is ours, and made anew.
-        let ours = |name: &str| ["LOCK", "wal", "ASHLAR.new", "lost+found"].contains(&name);
+        let ours = |name: &str| ["LOCK", "wal", "tables", "manifest", "ASHLAR.new", "lost+found"].contains(&name);
         let foreign = entries.into_iter().find(|entry| !ours(&entry.name));
         return match foreign {
             Some(entry) => Err(FormatError::NotEmpty {
@@ -234,6 +248,11 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
     file::create_dir(reactor, &wal)
         .await
         .map_err(failed("create directory", &wal))?;
+    for dir in [Format::tables_dir(data), Format::manifest_dir(data)] {
+        file::create_dir(reactor, &dir)
+            .await
+            .map_err(failed("create directory", &dir))?;
+    }
     for shard in 0..choice.shards {
         let dir = Format::wal_dir(data, shard);
         file::create_dir(reactor, &dir)

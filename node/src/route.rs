@@ -1,6 +1,7 @@
 //! From a key to the partition that holds it, and from a partition to the shard that owns it. Fixed
 //! when the data directory is made; the same on every shard.
 
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use ashlar_partition::KeyRange;
@@ -48,6 +49,19 @@ impl Routes {
         self.ranges
             .partition_point(|range| range.start.as_slice() <= key)
             - 1
+    }
+
+    /// Returns the partitions that hold keys within bounds, in order; at least one.
+    pub fn partitions_between(
+        &self,
+        (start, end): &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    ) -> RangeInclusive<usize> {
+        let of = |bound: &Bound<Vec<u8>>, unbounded: usize| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => self.partition_of(key),
+            Bound::Unbounded => unbounded,
+        };
+        let first = of(start, 0);
+        first..=of(end, self.partitions() - 1).max(first)
     }
 
     /// Returns the shard that owns a partition.

@@ -7,8 +7,9 @@
 //! the next batch.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,14 @@ use ashlar_consensus::{Clock, PartitionId};
 use ashlar_io::queue::{Inbox, Sender};
 use ashlar_io::wal::{self, Failed, RecoverError, Wal};
 use ashlar_io::{Listener, Monotonic, Reactor};
-use ashlar_partition::Partition;
-use ashlar_partition::command::EntryHeader;
+use ashlar_partition::command::record_partition;
+use ashlar_partition::lsm::edit::Edit;
+use ashlar_partition::lsm::{Ground, GroundOptions, Layout};
+use ashlar_partition::lsm::manifest::Manifest;
+use ashlar_partition::{Partition, Recovering};
 
 use crate::client;
-use crate::core::{Core, Data};
+use crate::core::{Core, Data, Parts};
 use crate::format::Format;
 use crate::message::Message;
 use crate::route::Routes;
@@ -34,8 +38,10 @@ const TICK: Duration = Duration::from_millis(100);
 const QUIET_TICKS: u32 = 10;
 /// Messages taken from the inbox in one turn.
 const MESSAGES_PER_TURN: usize = 1024;
-/// Room in the log without which cleaning waits, in bytes: twice what it writes in a turn.
-const CLEANING_ROOM_BYTES: u64 = 128 << 10;
+/// Most reads of tables in flight, on one shard.
+const READS_INFLIGHT_MAX: u32 = 128;
+/// Most files of tables that a shard keeps open.
+const OPEN_FILES_MAX: usize = 4096;
 /// How long a stopping shard waits for its connections to take their last replies.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -63,6 +69,12 @@ pub enum Fatal {
     /// The log cannot be recovered.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// The checkpoint cannot be read or does not fit the log.
+    #[error("{0}")]
+    Manifest(String),
+    /// A table cannot be read.
+    #[error("cannot open the tables: {0}")]
+    Tables(String),
     /// A write or sync of the log failed.
     #[error(transparent)]
     Log(#[from] Failed),
@@ -138,8 +150,8 @@ impl Shard {
         let (slot, machine) = (Rc::clone(&recovering), reactor.clone());
         reactor.spawn(async move {
             let recovered = recover(&machine, shard, &data, &shared, &routes).await;
-            *slot.borrow_mut() = Some(recovered.map(|(data, recovery)| {
-                let core = Core::new(shard, &machine, shared, routes, peers, data);
+            *slot.borrow_mut() = Some(recovered.map(|(parts, recovery)| {
+                let core = Core::new(shard, &machine, shared, routes, peers, parts);
                 (Rc::new(core), recovery)
             }));
         });
@@ -179,7 +191,7 @@ impl Shard {
             self.next_tick = self.reactor.now() + TICK;
             self.tick(&core);
         }
-        self.clean(&core);
+        core.work(core.has_run_commands());
         core.drain();
         self.note_stall(&core);
         Ok(if core.is_stopping() && self.has_stopped(&core) {
@@ -228,7 +240,7 @@ impl Shard {
         Ok(Turn::Serving)
     }
 
-    fn receive(&self, core: &Core) {
+    fn receive(&self, core: &Rc<Core>) {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.inbox.pop() else {
                 return;
@@ -256,45 +268,12 @@ impl Shard {
         if data.wal.failure().is_some() {
             return;
         }
-        let used: u64 = data
-            .partitions()
-            .map(|partition| partition.used_bytes())
-            .sum();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a ratio of sizes needs no last digit"
-        )]
-        let large = data.wal.live_bytes() as f64 > used as f64 * config.wal.rewrite_ratio;
-        let large = large && data.wal.live_bytes() > config.wal.log_bytes_min;
         self.expiring = false;
-        let (clock, wal, partitions) = data.parts();
+        let (clock, _, partitions) = data.parts();
         for partition in partitions {
+            partition.keep_history(config.partition.history_ms);
             self.expiring |= partition.expire(now_ms, clock, now_us);
-            if large {
-                partition.start_cleaning(wal, clock, now_us);
-            }
         }
-    }
-
-    /// Goes on with the cleaning of the log, if there is any, and lets go of what is no longer
-    /// needed.
-    fn clean(&self, core: &Core) {
-        let (_, now_us) = core.now();
-        let limit = core.config().partition.inflight_bytes_max;
-        if core.room_bytes() < CLEANING_ROOM_BYTES {
-            return;
-        }
-        let mut data = core.data.borrow_mut();
-        let (clock, wal, partitions) = data.parts();
-        let mut pinned = wal.position();
-        for partition in partitions {
-            let idle = (partition.in_flight_bytes() as u64) < limit / 4;
-            if partition.is_cleaning() && idle && partition.clean(clock, now_us) {
-                core.hurry();
-            }
-            pinned = pinned.min(partition.pinned(wal));
-        }
-        wal.release(pinned);
     }
 
     /// Says whether a stopping shard is done: all is durable and attested, and its connections have
@@ -331,10 +310,10 @@ async fn accept(core: Rc<Core>, mut listener: Listener) {
 async fn recover(
     reactor: &Reactor,
     shard: u32,
-    data: &std::path::Path,
+    data: &Path,
     shared: &Shared,
     routes: &Routes,
-) -> Result<(Data, Recovery), Fatal> {
+) -> Result<(Parts, Recovery), Fatal> {
     let format = &shared.format;
     let config = shared.config();
     let options = wal::Options {
@@ -346,33 +325,74 @@ async fn recover(
         batch_bytes: config.wal.batch_bytes as usize,
         durability: format.durability(),
     };
-    let mut partitions: Vec<Option<Partition>> = (0..routes.partitions()).map(|_| None).collect();
-    for partition in routes.partitions_of(shard) {
-        let id = PartitionId(u32::try_from(partition).expect("partitions are counted in u32"));
-        let range = routes.range(partition).clone();
-        partitions[partition] = Some(Partition::new(id, range, reactor.random()));
-    }
+    let ground = Ground::new(reactor, ground_options(data, shared));
+    let dir = Format::manifest_dir(data);
+    let manifest = Manifest::open(reactor, &dir, shard).await;
+    let (manifest, saved) = manifest.map_err(|error| Fatal::Manifest(error.to_string()))?;
     let mut clock = Clock::default();
-    let recovered = wal::recover(reactor, &options, |_, entry| {
-        let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
-        match partitions.get_mut(header.partition.0 as usize) {
-            Some(Some(partition)) => partition.recover(entry, &mut clock),
+    let saved = saved.unwrap_or_default();
+    let position = saved.position;
+    let partitions = saved.partitions.into_iter();
+    let mut saved: BTreeMap<u32, Edit> = partitions.map(|edit| (edit.partition, edit)).collect();
+    let mut recovering: Vec<Option<Recovering>> = (0..routes.partitions()).map(|_| None).collect();
+    for number in routes.partitions_of(shard) {
+        let id = PartitionId(u32::try_from(number).expect("partitions are counted in u32"));
+        let range = routes.range(number).clone();
+        let mut partition = Partition::on_ground(id, range, reactor.random(), &ground);
+        partition.keep_history(config.partition.history_ms);
+        let begun = Recovering::begin(partition, saved.remove(&id.0), &mut clock);
+        recovering[number] = Some(begun.map_err(Fatal::Manifest)?);
+    }
+    let recovered = wal::recover(reactor, &options, |position, record| {
+        let partition = record_partition(record).ok_or("it is shorter than any record")?;
+        match recovering.get_mut(partition as usize) {
+            Some(Some(of)) => of.take(position, record, &mut clock),
             _ => Err(format!(
-                "it is of partition {}, which this shard does not own",
-                header.partition
+                "it is of partition {partition}, which this shard does not own"
             )),
         }
     })
     .await?;
+    if recovered.start > position {
+        return Err(Fatal::Manifest(format!(
+            "the log of shard {shard} begins at position {}, but the checkpoint in {} is of {}: an older checkpoint was put back, or a newer one was lost",
+            recovered.start.0,
+            dir.display(),
+            position.0,
+        )));
+    }
     let recovery = Recovery {
         entries: recovered.records,
         bytes: recovered.record_bytes,
         torn: recovered.torn,
     };
-    partitions
-        .iter_mut()
-        .flatten()
-        .for_each(|partition| partition.recovered(recovered.start));
+    let mut partitions: Vec<Option<Partition>> = Vec::new();
+    for of in recovering {
+        partitions.push(match of {
+            None => None,
+            Some(of) => {
+                let opened = of.finish().await;
+                Some(opened.map_err(|error| Fatal::Tables(error.to_string()))?)
+            }
+        });
+    }
     let wal = Wal::open(reactor, options, recovered);
-    Ok((Data::new(partitions, clock, wal), recovery))
+    let data = Data::new(partitions, clock, wal);
+    Ok(((data, ground, manifest), recovery))
+}
+
+/// Returns how the ground of a shard's tables is laid: it has its share of the memory.
+fn ground_options(data: &Path, shared: &Shared) -> GroundOptions {
+    let config = shared.config();
+    GroundOptions {
+        dir: Format::tables_dir(data),
+        cache_bytes: shared.cache_bytes(),
+        memtable_bytes: shared.memtable_bytes(),
+        reads_inflight_max: READS_INFLIGHT_MAX,
+        open_files_max: OPEN_FILES_MAX,
+        layout: Layout {
+            table_bytes: config.partition.table_bytes,
+            separate_bytes: config.partition.separate_bytes as usize,
+        },
+    }
 }

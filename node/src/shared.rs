@@ -63,7 +63,24 @@ pub struct Facts {
     pub process_id: u32,
 }
 
+/// Share of a shard's memory that memtables and entries in flight may take, in percent.
+const MEMTABLE_PERCENT: u64 = 25;
+/// Share of a shard's memory that blocks of tables may take, in percent.
+const CACHE_PERCENT: u64 = 55;
+
 impl Shared {
+    /// Returns the memory that the memtables of one shard may take, in bytes.
+    #[must_use]
+    pub fn memtable_bytes(&self) -> u64 {
+        self.memory_bytes / u64::from(self.format.shards) * MEMTABLE_PERCENT / 100
+    }
+
+    /// Returns the memory that one shard may keep blocks in, in bytes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.memory_bytes / u64::from(self.format.shards) * CACHE_PERCENT / 100
+    }
+
     /// Gathers what is known at start.
     #[must_use]
     pub fn new(facts: Facts) -> Self {

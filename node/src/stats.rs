@@ -60,6 +60,10 @@ pub struct ShardCounters {
     pub log_payload_bytes: AtomicU64,
     /// Bytes between the log's start and its end.
     pub log_live_bytes: AtomicU64,
+    /// Bytes of the files of tables.
+    pub table_bytes: AtomicU64,
+    /// Above every timestamp that the shard has given.
+    pub last_timestamp: AtomicU64,
     /// Turns.
     pub turns: AtomicU64,
     /// Turns that ended in sleep.
@@ -94,6 +98,8 @@ impl Default for ShardCounters {
             log_bytes: AtomicU64::default(),
             log_payload_bytes: AtomicU64::default(),
             log_live_bytes: AtomicU64::default(),
+            table_bytes: AtomicU64::default(),
+            last_timestamp: AtomicU64::default(),
             turns: AtomicU64::default(),
             sleeps: AtomicU64::default(),
             stalls: AtomicU64::default(),

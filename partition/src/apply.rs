@@ -4,18 +4,30 @@
 use ashlar_consensus::Timestamp;
 
 use crate::command::{Command, Commands, EntryHeader, Malformed};
-use crate::memtable::{Memtable, Version};
+use crate::lsm::ranges::Ranges;
+use crate::memtable::{Beneath, Memtable, Version};
 
 /// Commands whose keys are looked up together.
 const GROUP: usize = 16;
+
+/// What an entry changes.
+pub(crate) struct Applied<'a> {
+    pub(crate) memtable: &'a mut Memtable,
+    pub(crate) ranges: &'a mut Ranges,
+    /// Moves up to the entry's timestamp less the history that it tells to keep.
+    pub(crate) low_water: &'a mut u64,
+    /// Whether older versions may lie in frozen memtables or tables.
+    pub(crate) beneath: Beneath,
+}
 
 /// Applies every command of an entry.
 ///
 /// # Errors
 /// The bytes are not an entry; nothing after the first bad command was applied. It happens only
 /// with bytes from a log that something else wrote to: checksums have been checked before.
-pub(crate) fn apply(memtable: &mut Memtable, entry: &[u8]) -> Result<EntryHeader, Malformed> {
+pub(crate) fn apply(applied: &mut Applied<'_>, entry: &[u8]) -> Result<EntryHeader, Malformed> {
     let (header, mut commands) = Commands::of(entry)?;
+    *applied.low_water = (*applied.low_water).max(low_water(&header));
     let mut count = 0;
     let mut group = Vec::with_capacity(GROUP);
     let mut hashes = [0; GROUP];
@@ -26,12 +38,12 @@ pub(crate) fn apply(memtable: &mut Memtable, entry: &[u8]) -> Result<EntryHeader
             break;
         }
         for (hash, (_, command)) in hashes.iter_mut().zip(&group) {
-            *hash = memtable.hash(command.key());
+            *hash = applied.memtable.hash(command.key());
         }
         // The lookups of a group wait for memory together instead of one after another.
-        memtable.warm(&hashes[..group.len()]);
+        applied.memtable.warm(&hashes[..group.len()]);
         for (hash, (timestamp, command)) in hashes.iter().zip(&group) {
-            apply_command(memtable, *hash, *timestamp, *command);
+            applied.command(*hash, *timestamp, *command);
         }
         count += u32::try_from(group.len()).expect("a group is small");
     }
@@ -42,41 +54,51 @@ pub(crate) fn apply(memtable: &mut Memtable, entry: &[u8]) -> Result<EntryHeader
     }
 }
 
-fn apply_command(memtable: &mut Memtable, hash: u64, timestamp: Timestamp, command: Command<'_>) {
-    // There are no readers of the past yet: each version replaces the one before.
-    let floor = u64::MAX;
-    match command {
-        Command::Put {
-            key,
-            expire_at_ms,
-            value,
-        } => {
-            memtable.put(
-                hash,
+/// Returns the timestamp beneath which nobody reads once the entry is applied. Without history every
+/// version replaces the one before, those of the same entry too.
+fn low_water(header: &EntryHeader) -> u64 {
+    if header.history_ms == 0 {
+        return header.timestamp.plus(u64::from(header.commands)).0;
+    }
+    let history_us = u64::from(header.history_ms) * 1000;
+    let micros = header.timestamp.micros().saturating_sub(history_us);
+    Timestamp::at_micros(micros).0
+}
+
+impl Applied<'_> {
+    fn command(&mut self, hash: u64, timestamp: Timestamp, command: Command<'_>) {
+        let floor = *self.low_water;
+        match command {
+            Command::Put {
                 key,
-                Version::put(timestamp.0, expire_at_ms, value),
-                floor,
-            );
+                expire_at_ms,
+                value,
+            } => {
+                let version = Version::put(timestamp.0, expire_at_ms, value);
+                self.memtable.put(hash, key, version, floor, self.beneath);
+            }
+            Command::Delete { key } => {
+                self.memtable
+                    .delete(hash, key, timestamp.0, floor, self.beneath);
+            }
+            Command::Clear { database } => self.clear(database, timestamp),
+            Command::DeleteRange { start, end } => self.ranges.add(start, end, timestamp.0),
         }
-        Command::Delete { key } => {
-            memtable.delete(hash, key, timestamp.0, floor);
+    }
+
+    /// Forgets a database, its history too: memory is free at once.
+    fn clear(&mut self, database: Option<u8>, timestamp: Timestamp) {
+        *self.low_water = (*self.low_water).max(timestamp.0);
+        match database {
+            None => self.memtable.clear(),
+            Some(database) => self.memtable.clear_prefix(database),
         }
-        Command::Clear { database: None } => memtable.clear(),
-        Command::Clear {
-            database: Some(database),
-        } => memtable.clear_prefix(database),
-        Command::Keep {
-            key,
-            expire_at_ms,
-            timestamp,
-            value,
-        } => {
-            memtable.put(
-                hash,
-                key,
-                Version::put(timestamp.0, expire_at_ms, value),
-                floor,
-            );
+        if self.beneath == Beneath::Nothing {
+            return;
+        }
+        match database {
+            None => self.ranges.add(&[0], &[u8::MAX], timestamp.0),
+            Some(database) => self.ranges.add(&[database], &[database + 1], timestamp.0),
         }
     }
 }

@@ -9,18 +9,17 @@
 //!         16  index       u64
 //!         24  timestamp   u64   of the first command; command n has timestamp + n
 //!         32  commands    u32
-//!         36  reserved    u32
+//!         36  history_ms  u32   how far back the leader lets readers look
 //!         40  commands, one after another
 //! command  0  kind        u8
 //!          1  key_bytes   u32
 //!          5  value_bytes u32
-//!          9  expire_at   u64   only in kinds 2 and 5; 0 for never
-//!         17  timestamp   u64   only in kind 5
+//!          9  expire_at   u64   only in kind 2
 //!             key, value
 //! ```
 //! Kinds: 1 put, 2 put with expiry, 3 delete (no value), 4 clear (the key is one byte, the
-//! database; or empty for all), 5 keep (a version written again by log cleaning, with the timestamp
-//! that it has).
+//! database; or empty for all), 6 delete range (the value is the end, which stays). Kind 5 was of
+//! an earlier layout.
 
 use std::array;
 use std::fmt;
@@ -32,7 +31,7 @@ use crate::memtable::Memtable;
 /// Size of an entry's header, in bytes.
 pub const ENTRY_BYTES: usize = 40;
 /// Most bytes that a command takes beside its key and value.
-pub const COMMAND_BYTES_MAX: usize = 25;
+pub const COMMAND_BYTES_MAX: usize = 17;
 const VERSION: u8 = 1;
 /// Indexes and timestamps above this are damage: nothing could be counted on from them.
 const COUNTED_MAX: u64 = u64::MAX - (1 << 40);
@@ -59,16 +58,12 @@ pub enum Command<'a> {
         /// The database.
         database: Option<u8>,
     },
-    /// Says again what a key is, as of an earlier timestamp.
-    Keep {
-        /// Internal key.
-        key: &'a [u8],
-        /// Milliseconds since 1970.
-        expire_at_ms: Option<u64>,
-        /// When the version was made.
-        timestamp: Timestamp,
-        /// The value.
-        value: &'a [u8],
+    /// Deletes the keys of a range.
+    DeleteRange {
+        /// Internal key that the range begins with.
+        start: &'a [u8],
+        /// Internal key that it ends before.
+        end: &'a [u8],
     },
 }
 
@@ -77,8 +72,8 @@ impl<'a> Command<'a> {
     #[must_use]
     pub fn key(&self) -> &'a [u8] {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } | Self::Keep { key, .. } => key,
-            Self::Clear { .. } => &[],
+            Self::Put { key, .. } | Self::Delete { key } => key,
+            Self::Clear { .. } | Self::DeleteRange { .. } => &[],
         }
     }
 
@@ -87,44 +82,27 @@ impl<'a> Command<'a> {
     /// # Panics
     /// When key or value have 4 GiB or more; admission keeps them far below.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
-        let (kind, key, value, expire, timestamp): (u8, &[u8], &[u8], Option<u64>, Option<u64>) =
-            match *self {
-                Self::Put {
-                    key,
-                    expire_at_ms: None,
-                    value,
-                } => (1, key, value, None, None),
-                Self::Put {
-                    key,
-                    expire_at_ms: Some(at),
-                    value,
-                } => (2, key, value, Some(at), None),
-                Self::Delete { key } => (3, key, &[], None, None),
-                Self::Clear { database: None } => (4, &[], &[], None, None),
-                Self::Clear {
-                    database: Some(database),
-                } => {
-                    out.push(4);
-                    put_lengths(out, 1, 0);
-                    out.push(database);
-                    return out.len();
-                }
-                Self::Keep {
-                    key,
-                    expire_at_ms,
-                    timestamp,
-                    value,
-                } => (
-                    5,
-                    key,
-                    value,
-                    Some(expire_at_ms.unwrap_or(0)),
-                    Some(timestamp.0),
-                ),
-            };
+        let (kind, key, value, expire): (u8, &[u8], &[u8], Option<u64>) = match *self {
+            Self::Put {
+                key,
+                expire_at_ms,
+                value,
+            } => (1 + u8::from(expire_at_ms.is_some()), key, value, expire_at_ms),
+            Self::Delete { key } => (3, key, &[], None),
+            Self::Clear { database: None } => (4, &[], &[], None),
+            Self::Clear {
+                database: Some(database),
+            } => {
+                out.push(4);
+                put_lengths(out, 1, 0);
+                out.push(database);
+                return out.len();
+            }
+            Self::DeleteRange { start, end } => (6, start, end, None),
+        };
         out.push(kind);
         put_lengths(out, key.len(), value.len());
-        for number in expire.into_iter().chain(timestamp) {
+        if let Some(number) = expire {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(key);
@@ -138,12 +116,9 @@ impl<'a> Command<'a> {
         let (&kind, rest) = bytes.split_first()?;
         let (key_bytes, rest) = take_u32(rest)?;
         let (value_bytes, mut rest) = take_u32(rest)?;
-        let (mut expire, mut timestamp) = (0, 0);
-        if kind == 2 || kind == 5 {
+        let mut expire = 0;
+        if kind == 2 {
             (expire, rest) = take_u64(rest)?;
-        }
-        if kind == 5 {
-            (timestamp, rest) = take_u64(rest)?;
         }
         let (key, rest) = rest.split_at_checked(key_bytes as usize)?;
         let (value, rest) = rest.split_at_checked(value_bytes as usize)?;
@@ -162,12 +137,12 @@ impl<'a> Command<'a> {
             (4, &[database], []) => Self::Clear {
                 database: Some(database),
             },
-            (5, [_, ..], _) => Self::Keep {
-                key,
-                expire_at_ms,
-                timestamp: Timestamp(timestamp),
-                value,
-            },
+            (6, [_, ..], [_, ..]) if key < value && value.len() <= Memtable::KEY_BYTES_MAX => {
+                Self::DeleteRange {
+                    start: key,
+                    end: value,
+                }
+            }
             _ => return None,
         };
         Some((command, rest))
@@ -204,6 +179,8 @@ pub struct EntryHeader {
     pub timestamp: Timestamp,
     /// How many commands it has.
     pub commands: u32,
+    /// How far back readers may look, in milliseconds: all replicas keep the versions of this long.
+    pub history_ms: u32,
 }
 
 impl EntryHeader {
@@ -218,7 +195,7 @@ impl EntryHeader {
         out[16..24].copy_from_slice(&self.index.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.timestamp.0.to_le_bytes());
         out[32..36].copy_from_slice(&self.commands.to_le_bytes());
-        out[36..ENTRY_BYTES].fill(0);
+        out[36..ENTRY_BYTES].copy_from_slice(&self.history_ms.to_le_bytes());
     }
 
     /// Reads the header of an entry.
@@ -247,6 +224,7 @@ impl EntryHeader {
             index: Index(index),
             timestamp: Timestamp(timestamp),
             commands: u32_at(32),
+            history_ms: u32_at(36),
         })
     }
 }
@@ -298,14 +276,16 @@ impl<'a> Iterator for Commands<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let (command, rest) = Command::decode(self.rest)?;
         let timestamp = self.timestamp;
-        // A version that is kept is older than the command that keeps it.
-        if matches!(command, Command::Keep { timestamp: kept, .. } if kept >= timestamp) {
-            return None;
-        }
         self.timestamp = timestamp.plus(1);
         self.rest = rest;
         Some((timestamp, command))
     }
+}
+
+/// Returns which partition a record of the log is of: an entry, or an edit.
+#[must_use]
+pub fn record_partition(record: &[u8]) -> Option<u32> {
+    record.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// Reads the command at `offset` of an entry.
@@ -337,11 +317,9 @@ mod tests {
             Command::Delete { key: b"\x00k" },
             Command::Clear { database: None },
             Command::Clear { database: Some(3) },
-            Command::Keep {
-                key: b"\x00k",
-                expire_at_ms: None,
-                timestamp: Timestamp(9),
-                value: b"old",
+            Command::DeleteRange {
+                start: b"\x00a",
+                end: b"\x00b",
             },
         ];
         let header = EntryHeader {
@@ -350,6 +328,7 @@ mod tests {
             index: Index(3),
             timestamp: Timestamp(100),
             commands: 6,
+            history_ms: 10_000,
         };
         let mut entry = vec![0; ENTRY_BYTES];
         for command in &commands {

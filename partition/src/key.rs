@@ -45,6 +45,15 @@ impl KeyRange {
         self.start.as_slice() <= key && self.end.as_deref().is_none_or(|end| key < end)
     }
 
+    /// Returns what of the keys from `start` up to `end` lies in the range; nothing when the first
+    /// is not below the second.
+    #[must_use]
+    pub fn clamp(&self, start: &[u8], end: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let start = start.max(&self.start);
+        let end = self.end.as_deref().map_or(end, |own| end.min(own));
+        (start.to_vec(), end.to_vec())
+    }
+
     /// Cuts all keys at the given internal keys, which ascend; returns the ranges in order.
     #[must_use]
     pub fn split_at(boundaries: &[Vec<u8>]) -> Vec<Self> {

@@ -5,34 +5,47 @@
 //! applied, `evaluate` decides what the request answers and changes, and `replica` takes the change
 //! into the open entry. At the end of the turn [`Partition::drain`] gives the entry, encoded once,
 //! to the shard's log. When the log says it is durable, [`Partition::settle`] applies it to the
-//! memtable and the answers that waited for its index may leave.
+//! memtable and the answers that waited for its index may leave. A memtable that has grown is frozen
+//! and flushed to a table by a task; the edit that names the table goes through the same log.
 //!
 //! **Read path.** The overlay of entries in flight first (the answer then waits for their index),
-//! the memtable second (the answer leaves at once). Nothing is allocated and nothing suspends.
+//! the memtables second, the tables third, newest run first. Nothing suspends: a block that is not in
+//! memory is answered as a [`Want`], to be fetched by whoever may wait, and the request is served
+//! anew.
 //!
-//! **Recovery.** [`Partition::recover`] is given each entry that the log holds, in order, and
-//! applies it with the same `apply`. There is no redo code.
+//! **Recovery.** A checkpoint says which tables there are. [`Partition::recover`] is given each
+//! record that the log holds, in order: edits change the set of tables, entries that no table holds
+//! go through the same `apply`. There is no redo code.
 //!
-//! Terms: a *command* is one blind change of one key, or of a whole database; an *entry* is what
+//! Terms: a *command* is one blind change of one key, or of a range; an *entry* is what
 //! one turn proposed, under one index; a *version* is what a command makes of a key, at the entry's
 //! timestamp plus its place in it.
 //!
-//! Architecture invariant: nothing here awaits, reads a file, or asks for the time.
+//! Architecture invariant: nothing outside `lsm` awaits or reads a file, and nothing asks for the
+//! time.
 #![forbid(unsafe_code)]
 
 mod apply;
-mod cleaning;
 pub mod command;
 mod evaluate;
+mod figures;
 pub mod key;
+pub mod lsm;
+mod maintain;
 mod memtable;
 mod overlay;
 mod partition;
+mod read;
+mod recover;
 mod replica;
 mod request;
+mod scan;
 mod serve;
 
 pub use key::KeyRange;
-pub use memtable::{Kind, Memtable, Version};
-pub use partition::{Admission, LogRoom, Partition};
+pub use memtable::{Beneath, ChunkPool, Kind, Memtable, Parked, Version, Versions};
+pub use partition::{Admission, LogRoom, Partition, Pressure};
+pub use read::{Held, Want};
+pub use recover::Recovering;
 pub use request::{Condition, ExpireCondition, Expiry, Put, Refusal, Request, Response, Return};
+pub use scan::{Order, Part, Scan, Scanned};

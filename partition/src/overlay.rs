@@ -34,7 +34,7 @@ struct Slot {
 pub(crate) struct Overlay {
     slots: Vec<Slot>,
     used: usize,
-    /// Offsets of the commands that cleared a database or all, plus one; rare.
+    /// Offsets of the commands that deleted a range, a database or all, plus one; rare.
     clears: Vec<u32>,
 }
 
@@ -67,7 +67,7 @@ impl Overlay {
         };
     }
 
-    /// Notes that the command at `offset` clears a database, or all.
+    /// Notes that the command at `offset` deletes a range of keys, a database, or all.
     pub(crate) fn note_clear(&mut self, offset: usize) {
         self.clears
             .push(u32::try_from(offset + 1).expect("an entry is below 4 GiB"));
@@ -96,16 +96,13 @@ impl Overlay {
                 value,
                 expire_at_ms,
                 ..
-            }
-            | Command::Keep {
-                value,
-                expire_at_ms,
-                ..
             } => Pending::Put {
                 value,
                 expire_at_ms,
             },
-            Command::Delete { .. } | Command::Clear { .. } => Pending::Deleted,
+            Command::Delete { .. } | Command::Clear { .. } | Command::DeleteRange { .. } => {
+                Pending::Deleted
+            }
         }
     }
 
@@ -149,12 +146,14 @@ fn key_at(entry: &[u8], offset: u32) -> &[u8] {
 }
 
 /// Says whether the command at `offset` (plus one) clears the database of `key`.
+/// Says whether the command deletes `key` among others.
 fn clears(entry: &[u8], offset: u32, key: &[u8]) -> bool {
     match command_at(entry, offset as usize - 1) {
         Command::Clear { database } => {
             database.is_none_or(|database| key.first() == Some(&database))
         }
-        Command::Put { .. } | Command::Delete { .. } | Command::Keep { .. } => false,
+        Command::DeleteRange { start, end } => start <= key && key < end,
+        Command::Put { .. } | Command::Delete { .. } => false,
     }
 }
 

@@ -1,25 +1,38 @@
-//! One partition on its shard: its memtable, its log of entries, and what may still be admitted.
+//! One partition on its shard: its memtable, its tables, its log of entries, and what may still be
+//! admitted.
+
+use std::rc::Rc;
 
 use ashlar_consensus::{Clock, Index, PartitionId, Timestamp};
 use ashlar_io::wal::{Mark, Position, Wal};
 
-use crate::apply::apply;
-use crate::cleaning::Cleaning;
-use crate::command::EntryHeader;
+use crate::apply::{Applied, apply};
 use crate::key::KeyRange;
-use crate::memtable::Memtable;
+use crate::lsm::ranges::Ranges;
+use crate::lsm::Ground;
+use crate::lsm::tree::Tree;
+use crate::memtable::{Beneath, Memtable};
+use crate::read::Want;
 use crate::replica::Replica;
 
 /// What the shard can still take in this turn. Set anew each turn; requests use it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Bytes that the memory budget has left; below zero, requests that grow the partition are
-    /// refused.
-    pub memory_left: i64,
+    /// Whether memory takes what makes the partition larger.
+    pub pressure: Pressure,
     /// The log has room.
     pub log: LogRoom,
     /// Most bytes of a value.
     pub value_bytes_max: usize,
+}
+
+/// Whether the memtables take more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// They do.
+    Open,
+    /// They are full and tables do not take their content fast enough: what makes the partition larger is refused.
+    Full,
 }
 
 /// Whether the log takes writes in this turn.
@@ -36,30 +49,57 @@ pub enum LogRoom {
 /// A partition on its shard.
 #[derive(Debug)]
 pub struct Partition {
-    id: PartitionId,
-    range: KeyRange,
+    pub(crate) id: PartitionId,
+    pub(crate) range: KeyRange,
+    /// What was applied since the last freeze.
     pub(crate) memtable: Memtable,
+    /// Where in the log the oldest entry of the memtable may begin.
+    pub(crate) memtable_begin: Option<Position>,
+    /// Frozen memtables, and tables; `None` when all is to stay in memory.
+    pub(crate) tree: Option<Tree>,
+    /// Range deletions that tables or memtables may still hold keys of.
+    pub(crate) ranges: Ranges,
+    /// Timestamp beneath which versions may be gone: readers of the past are refused.
+    pub(crate) low_water: u64,
     pub(crate) replica: Replica,
-    pub(crate) cleaning: Cleaning,
+    /// Set while a command could not be served because something is not in memory.
+    pub(crate) want: Option<Want>,
+    /// Why nothing is served: its files are damaged.
+    pub(crate) damage: Option<Rc<str>>,
     /// What may be admitted; the shard sets it.
     pub admission: Admission,
 }
 
 impl Partition {
-    /// Makes an empty partition whose hash table depends on `seed`.
+    /// Makes an empty partition that stays in memory, whose hash table depends on `seed`.
     #[must_use]
     pub fn new(id: PartitionId, range: KeyRange, seed: u64) -> Self {
         Self {
             id,
             range,
             memtable: Memtable::new(seed),
+            memtable_begin: None,
+            tree: None,
+            ranges: Ranges::default(),
+            low_water: 0,
             replica: Replica::new(id),
-            cleaning: Cleaning::default(),
+            want: None,
+            damage: None,
             admission: Admission {
-                memory_left: i64::MAX,
+                pressure: Pressure::Open,
                 log: LogRoom::Open,
                 value_bytes_max: usize::MAX,
             },
+        }
+    }
+
+    /// Makes an empty partition that has tables.
+    #[must_use]
+    pub fn on_ground(id: PartitionId, range: KeyRange, seed: u64, ground: &Ground) -> Self {
+        Self {
+            memtable: Memtable::with_pool(seed, &ground.chunks),
+            tree: Some(Tree::new(id, ground)),
+            ..Self::new(id, range, seed)
         }
     }
 
@@ -75,41 +115,43 @@ impl Partition {
         &self.range
     }
 
-    /// Returns its content, as applied.
+    /// Returns what was applied since the last freeze.
     #[must_use]
     pub fn memtable(&self) -> &Memtable {
         &self.memtable
     }
 
-    /// Takes in an entry that the log holds, at start: the same apply as ever. `position` is one at
-    /// or before which the record begins; `clock` is moved above the entry's timestamps.
-    ///
-    /// # Errors
-    /// The bytes are not the entry that follows; a sentence says why.
-    pub fn recover(&mut self, entry: &[u8], clock: &mut Clock) -> Result<(), String> {
-        let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
-        if header.partition != self.id {
-            return Err(format!(
-                "entry {} is of partition {}, not {}",
-                header.index, header.partition, self.id
-            ));
+    /// Sets how far back readers may look, as of the entries to come.
+    pub fn keep_history(&mut self, history_ms: u32) {
+        self.replica.history_ms = history_ms;
+    }
+
+    /// Returns the timestamp beneath which nobody can read.
+    #[must_use]
+    pub fn low_water(&self) -> Timestamp {
+        Timestamp(self.low_water)
+    }
+
+    /// Says why nothing is served, if that is so.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Rc<str>> {
+        self.damage.as_ref()
+    }
+
+    /// Stops serving: a file is damaged, as `what` says.
+    pub fn quarantine(&mut self, what: &str) {
+        if self.damage.is_none() {
+            tracing::error!("partition {} is damaged and no longer served: {what}", self.id);
+            self.damage = Some(what.into());
         }
-        self.replica.recovered(&header)?;
-        apply(&mut self.memtable, entry).map_err(|malformed| malformed.to_string())?;
-        clock.observe(header.timestamp.plus(u64::from(header.commands)));
-        Ok(())
     }
 
-    /// Notes where the log begins, once it is recovered: all of it is needed, for this partition
-    /// may have written there.
-    pub fn recovered(&mut self, start: Position) {
-        self.cleaning.pinned = start;
-    }
-
-    /// Ends the turn: gives the open entry to the log. Says whether there was one.
+    /// Ends the turn: gives the open entry, and the edits of what tasks have done, to the log. Says
+    /// whether there was anything.
     pub fn drain(&mut self, wal: &mut Wal, clock: &mut Clock) -> bool {
+        let edits = self.tree.as_mut().is_some_and(|tree| tree.drain(wal));
         let Some((bytes, last)) = self.replica.seal() else {
-            return false;
+            return edits;
         };
         clock.observe(last);
         let position = wal.position();
@@ -123,17 +165,41 @@ impl Partition {
     /// # Panics
     /// When an entry that this very process encoded cannot be decoded: memory is damaged.
     pub fn settle(&mut self, durable: Mark) -> Option<Index> {
+        self.publish(durable);
         self.replica.durable(durable);
         let before = self.replica.applied();
         while let Some(entry) = self.replica.next_committed() {
-            apply(&mut self.memtable, &entry.bytes).expect("an entry of our own is well formed");
+            let beneath = self.beneath();
+            self.apply_entry(&entry.bytes, entry.position, beneath)
+                .expect("an entry of our own is well formed");
             self.replica.applied_entry(entry);
         }
         let applied = self.replica.applied();
-        if applied > before {
-            Some(applied)
-        } else {
-            None
+        (applied > before).then_some(applied)
+    }
+
+    /// Applies an entry that begins at `position` or later.
+    pub(crate) fn apply_entry(
+        &mut self,
+        entry: &[u8],
+        position: Position,
+        beneath: Beneath,
+    ) -> Result<(), crate::command::Malformed> {
+        self.memtable_begin.get_or_insert(position);
+        let mut applied = Applied {
+            memtable: &mut self.memtable,
+            ranges: &mut self.ranges,
+            low_water: &mut self.low_water,
+            beneath,
+        };
+        apply(&mut applied, entry).map(drop)
+    }
+
+    /// Says what a deletion must leave a trace for.
+    fn beneath(&self) -> Beneath {
+        match &self.tree {
+            Some(tree) if !tree.is_empty() => Beneath::Tables,
+            Some(_) | None => Beneath::Nothing,
         }
     }
 
@@ -156,14 +222,11 @@ impl Partition {
         self.replica.in_flight_bytes()
     }
 
-    /// Returns the bytes of memory that the content takes.
+    /// Returns the bytes of memory that the memtables take, frozen ones included, and the entries
+    /// in flight.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.memtable.used_bytes() + self.replica.in_flight_bytes() as u64
-    }
-
-    /// Opens an entry without commands, which carries index and clock to a log that is cleaned.
-    pub(crate) fn open_entry(&mut self, timestamp: Timestamp) -> Index {
-        self.replica.open_entry(timestamp)
+        let frozen = self.tree.as_ref().map_or(0, Tree::frozen_bytes);
+        self.memtable.used_bytes() + frozen + self.replica.in_flight_bytes() as u64
     }
 }

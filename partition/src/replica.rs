@@ -16,6 +16,7 @@ use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
 use ashlar_io::wal::{Mark, Position};
 
 use crate::command::{Command, ENTRY_BYTES, EntryHeader};
+use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
 
 /// Entries kept for their buffers, once applied.
@@ -32,7 +33,7 @@ pub(crate) struct Entry {
     pub(crate) bytes: Vec<u8>,
     overlay: Overlay,
     mark: Mark,
-    position: Position,
+    pub(crate) position: Position,
 }
 
 /// What is known of a key from entries in flight.
@@ -51,10 +52,14 @@ pub(crate) struct Replica {
     last: Index,
     committed: Index,
     applied: Index,
+    /// Above the timestamps of all that is applied.
+    applied_timestamp: Timestamp,
     open: Option<Entry>,
     pending: VecDeque<Entry>,
     pending_bytes: usize,
     spares: Vec<Entry>,
+    /// How far back readers may look, as of the entries to come.
+    pub(crate) history_ms: u32,
 }
 
 impl Replica {
@@ -65,10 +70,12 @@ impl Replica {
             last: Index(0),
             committed: Index(0),
             applied: Index(0),
+            applied_timestamp: Timestamp(0),
             open: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
             spares: Vec::new(),
+            history_ms: 0,
         }
     }
 
@@ -87,10 +94,12 @@ impl Replica {
         let offset = entry.bytes.len();
         command.encode(&mut entry.bytes);
         match command {
-            Command::Put { key, .. } | Command::Delete { key } | Command::Keep { key, .. } => {
+            Command::Put { key, .. } | Command::Delete { key } => {
                 entry.overlay.note(hash, key, &entry.bytes, offset);
             }
-            Command::Clear { .. } => entry.overlay.note_clear(offset),
+            Command::Clear { .. } | Command::DeleteRange { .. } => {
+                entry.overlay.note_clear(offset);
+            }
         }
         entry.commands += 1;
         entry.index
@@ -121,6 +130,7 @@ impl Replica {
             index: entry.index,
             timestamp: entry.timestamp,
             commands: entry.commands,
+            history_ms: self.history_ms,
         };
         header.encode(&mut entry.bytes);
         self.pending_bytes += entry.bytes.len();
@@ -169,6 +179,7 @@ impl Replica {
     /// Takes an applied entry back.
     pub(crate) fn applied_entry(&mut self, mut entry: Entry) {
         self.applied = entry.index;
+        self.applied_timestamp = entry.timestamp.plus(u64::from(entry.commands));
         self.pending_bytes -= entry.bytes.len();
         if self.spares.len() < SPARES_MAX && entry.bytes.capacity() <= SPARE_BYTES_MAX {
             entry.overlay.clear();
@@ -195,7 +206,37 @@ impl Replica {
         }
         (self.last, self.committed, self.applied) = (header.index, header.index, header.index);
         self.term = header.term;
+        self.applied_timestamp = header.timestamp.plus(u64::from(header.commands));
         Ok(())
+    }
+
+    /// Notes that tables hold everything up to `flushed`: what the log holds goes on behind it, or
+    /// begins at or before it.
+    pub(crate) fn flushed(&mut self, flushed: &Flushed) {
+        let index = Index(flushed.index);
+        if index > self.applied {
+            (self.last, self.committed, self.applied) = (index, index, index);
+            self.applied_timestamp = Timestamp(flushed.timestamp);
+            self.term = Term(flushed.term);
+        }
+    }
+
+    /// Returns what is applied: the last entry, its term, and a timestamp above all of it.
+    pub(crate) fn state(&self) -> Flushed {
+        Flushed {
+            index: self.applied.0,
+            term: self.term.0,
+            timestamp: self.applied_timestamp.0,
+        }
+    }
+
+    /// Returns the last entry in flight that has a version at or before `at`.
+    pub(crate) fn pending_at(&self, at: Timestamp) -> Option<Index> {
+        let in_flight = self.open.iter().chain(self.pending.iter().rev());
+        in_flight
+            .filter(|entry| entry.timestamp <= at)
+            .map(|entry| entry.index)
+            .next()
     }
 
     /// Returns the newest word of the entries in flight on a key.

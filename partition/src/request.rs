@@ -152,8 +152,16 @@ pub enum Refusal {
     Overflow,
     /// The value would be longer than allowed.
     TooLong,
-    /// The memory budget is used up.
-    OutOfMemory,
+    /// Memory is full, and tables do not take its content fast enough: try again.
+    Busy,
+    /// Files of this partition are damaged.
+    Damaged(u32),
+    /// What was asked for is older than the history that is kept.
+    TooOld,
+    /// What was asked for has not happened yet.
+    InFuture,
+    /// A block must be read first. Never seen by a client: the command is run anew.
+    NotInMemory,
     /// The disk is full.
     DiskFull,
 }

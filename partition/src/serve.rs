@@ -4,6 +4,10 @@
 //! index that must be applied before it may leave ([`Wait`]). Whoever holds the client's replies
 //! holds it until then.
 //!
+//! A read that needs a block of a table that is not in memory changes nothing and answers
+//! [`Refusal::NotInMemory`]; [`Partition::take_want`] then says what is wanted, and the whole command
+//! is run anew once it has been fetched.
+//!
 //! A read that memory can answer allocates nothing. A read that meets an entry in flight answers
 //! what that entry will make true, and waits for it: so a client sees its own writes, and nobody is
 //! told what a crash could take back.
@@ -12,16 +16,16 @@ use std::borrow::Cow;
 
 use ashlar_consensus::Timestamp;
 
-use crate::command::{COMMAND_BYTES_MAX, Command};
+use crate::command::Command;
 use crate::evaluate::{Current, Effect, NewValue, evaluate};
 use crate::memtable::Kind;
 use crate::overlay::Pending;
-use crate::partition::{LogRoom, Partition};
+use crate::partition::{LogRoom, Partition, Pressure};
+use crate::read::{Held, Want};
 use crate::request::{Refusal, Request, Response, Wait};
 
-/// Memory that a new key takes beside its bytes, roughly; the memtable counts exactly once it is
-/// applied.
-const KEY_OVERHEAD_BYTES: usize = 64;
+/// Range deletions that a partition may have before tables have taken them in.
+const RANGES_MAX: usize = 4096;
 
 impl Partition {
     /// Serves one request for `key`, an internal key of this partition's range.
@@ -44,10 +48,16 @@ impl Partition {
             return (answer(Response::Refused(refusal)), None);
         }
         let hash = self.memtable.hash(key);
-        let (current, wait) = if request.reads(now_ms) {
-            self.current(hash, key, now_ms)
-        } else {
-            (None, None)
+        let mut held = Held::default();
+        let (current, wait) = match request.reads(now_ms) {
+            false => (None, None),
+            true => match self.current(hash, key, now_ms, &mut held) {
+                Ok(found) => found,
+                Err(want) => {
+                    self.want = Some(want);
+                    return (answer(Response::Refused(Refusal::NotInMemory)), None);
+                }
+            },
         };
         let (response, effect) = evaluate(request, current, now_ms, self.admission.value_bytes_max);
         let change = change_of(request, current, effect);
@@ -63,7 +73,6 @@ impl Partition {
             },
             Change::Delete => Command::Delete { key },
         };
-        self.admission.memory_left -= memory_of(&command);
         (
             answered,
             Some(self.replica.propose(hash, command, timestamp)),
@@ -79,18 +88,57 @@ impl Partition {
         database: Option<u8>,
         timestamp: impl FnOnce() -> Timestamp,
     ) -> Result<Wait, Refusal> {
+        self.delete_many(Command::Clear { database }, timestamp)
+    }
+
+    /// Deletes the keys from `start` up to `end`, which stays; both are internal keys.
+    ///
+    /// # Errors
+    /// The log takes no writes, or there are too many range deletions that tables have not taken
+    /// in.
+    pub fn delete_range(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        timestamp: impl FnOnce() -> Timestamp,
+    ) -> Result<Wait, Refusal> {
+        if start >= end {
+            return Ok(None);
+        }
+        if self.ranges.fragments() >= RANGES_MAX {
+            return Err(Refusal::Busy);
+        }
+        self.delete_many(Command::DeleteRange { start, end }, timestamp)
+    }
+
+    fn delete_many(
+        &mut self,
+        command: Command<'_>,
+        timestamp: impl FnOnce() -> Timestamp,
+    ) -> Result<Wait, Refusal> {
+        if self.damage.is_some() {
+            return Err(Refusal::Damaged(self.id.0));
+        }
         if self.admission.log == LogRoom::Full {
             return Err(Refusal::DiskFull);
         }
-        Ok(Some(self.replica.propose(
-            0,
-            Command::Clear { database },
-            timestamp,
-        )))
+        Ok(Some(self.replica.propose(0, command, timestamp)))
+    }
+
+    /// Takes what the last command wanted and did not find in memory.
+    pub fn take_want(&mut self) -> Option<Want> {
+        self.want.take()
     }
 
     /// Returns why a request cannot be admitted now.
     fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
+        // Once a command wants something, the rest of it changes nothing: it will be run anew.
+        if self.want.is_some() {
+            return Some(Refusal::NotInMemory);
+        }
+        if self.damage.is_some() {
+            return Some(Refusal::Damaged(self.id.0));
+        }
         if !request.writes() {
             return None;
         }
@@ -98,8 +146,8 @@ impl Partition {
         {
             return Some(Refusal::TooLong);
         }
-        if request.grows() && self.admission.memory_left < 0 {
-            return Some(Refusal::OutOfMemory);
+        if request.grows() && self.admission.pressure == Pressure::Full {
+            return Some(Refusal::Busy);
         }
         match self.admission.log {
             LogRoom::Open => None,
@@ -110,12 +158,13 @@ impl Partition {
 
     /// Returns the key as it will be once all that is proposed is applied, and the index that this
     /// waits for.
-    pub(crate) fn current(
-        &self,
+    fn current<'a>(
+        &'a self,
         hash: u64,
         key: &[u8],
         now_ms: u64,
-    ) -> (Option<Current<'_>>, Wait) {
+        held: &'a mut Held,
+    ) -> Result<(Option<Current<'a>>, Wait), Want> {
         let (current, wait) = match self.replica.find(hash, key) {
             Some(found) => match found.pending {
                 Pending::Put {
@@ -130,7 +179,7 @@ impl Partition {
                 ),
                 Pending::Deleted | Pending::Untouched => (None, Some(found.index)),
             },
-            None => match self.memtable.newest(hash, key) {
+            None => match self.find(hash, key, u64::MAX, held)? {
                 Some(version) if version.kind == Kind::Put => (
                     Some(Current {
                         value: version.value,
@@ -141,10 +190,10 @@ impl Partition {
                 _ => (None, None),
             },
         };
-        (
+        Ok((
             current.filter(|c| c.expire_at_ms.is_none_or(|at_ms| at_ms > now_ms)),
             wait,
-        )
+        ))
     }
 }
 
@@ -177,15 +226,4 @@ fn change_of<'a>(
         (NewValue::Requested, other) => unreachable!("{other:?} carries no value"),
     };
     Some(Change::Put(value, expire_at_ms))
-}
-
-fn memory_of(command: &Command<'_>) -> i64 {
-    let bytes = match command {
-        Command::Put { key, value, .. } | Command::Keep { key, value, .. } => {
-            key.len() + value.len() + COMMAND_BYTES_MAX + KEY_OVERHEAD_BYTES
-        }
-        Command::Delete { key } => key.len() + COMMAND_BYTES_MAX,
-        Command::Clear { .. } => 0,
-    };
-    i64::try_from(bytes).expect("keys and values are bounded")
 }

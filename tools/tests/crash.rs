@@ -131,7 +131,7 @@ const SMALL: [&str; 4] = [
     "--set",
     "wal.segment_bytes=1 MiB",
     "--set",
-    "wal.log_bytes_min=1 MiB",
+    "wal.log_bytes_max=1 MiB",
 ];
 const LARGE: [&str; 2] = ["--set", "wal.segment_bytes=32 MiB"];
 const SPLIT: [&str; 4] = ["--shards", "2", "--split-at", "w3"];

@@ -18,7 +18,7 @@ const SMALL: [&str; 6] = [
     "--set",
     "wal.segment_bytes=1 MiB",
     "--set",
-    "wal.log_bytes_min=1 MiB",
+    "wal.log_bytes_max=1 MiB",
     "--cpus",
     "0",
 ];

@@ -1,54 +1,110 @@
-//! Commands over all partitions: each is asked in its turn, wherever it is, and the answers are
-//! gathered into one reply.
+//! Commands over several partitions: the questions that a connection asks, one partition after the
+//! other, and the one reply that their answers become. The connection waits for its earlier replies
+//! first, so the order of its commands is kept.
+
+use std::ops::Bound;
+
+use ashlar_partition::{Order, Part, Scan as Walk};
 
 use super::Client;
-use crate::command::spread::{Answer, Question, Scan};
+use crate::command::spread::{Answer, Plan, Question, Range, Scan};
 use crate::glob;
 use crate::resp::encode::Encoder;
 
+/// Bytes of keys and values that one partition answers at once.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Keys that `KEYS` asks for at once.
+const KEYS_AT_ONCE: usize = 1000;
+
+/// Why there is no answer: the error to reply with.
+pub(super) struct NoAnswer(pub(super) Vec<u8>);
+
 impl Client {
-    pub(super) async fn count(&self, database: u8) -> u64 {
+    /// Asks all partitions that a command goes over, and writes its reply.
+    pub(super) async fn gather(&self, plan: Plan, reply: &mut Vec<u8>) -> Result<(), NoAnswer> {
+        let mut encoder = Encoder::new(reply, self.session.version);
+        let encoder = &mut encoder;
+        match plan {
+            Plan::Count { database } => self.count(database, encoder).await,
+            Plan::Clear { database } => {
+                let question = |_| Question::Clear { database };
+                self.change_all(0, question, encoder).await
+            }
+            Plan::DeleteRange { start, end } => {
+                let first = self.core.routes.partition_of(&start);
+                let question = |partition: usize| {
+                    let range = self.core.routes.range(partition);
+                    let (start, end) = range.clamp(&start, &end);
+                    Question::DeleteRange { start, end }
+                };
+                self.change_all(first, question, encoder).await
+            }
+            Plan::Scan(scan) => self.scan(scan, encoder).await,
+            Plan::Walk(range) => self.walk(range, encoder).await,
+            Plan::Random { database } => self.random(database, encoder).await,
+            Plan::Keys { database, pattern } => self.keys(database, &pattern, encoder).await,
+        }
+    }
+
+    /// Asks a partition; refusals and failures become the error of the whole command.
+    async fn ask(&self, partition: usize, question: Question) -> Result<Answer, NoAnswer> {
+        let answer = self.core.ask(partition, question).await;
+        let mut error = Vec::new();
+        let mut encoder = Encoder::new(&mut error, self.session.version);
+        match answer {
+            Answer::Refused(refusal) => crate::command::refuse(&mut encoder, refusal),
+            Answer::Failed(what) => encoder.error(what.as_bytes()),
+            answer => return Ok(answer),
+        }
+        Err(NoAnswer(error))
+    }
+
+    async fn count(&self, database: u8, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
         let mut keys = 0;
         for partition in 0..self.core.routes.partitions() {
-            if let Answer::Count(n) = self.core.ask(partition, Question::Count { database }).await {
+            if let Answer::Count(n) = self.ask(partition, Question::Count { database }).await? {
                 keys += n;
             }
         }
-        keys
+        encoder.integer(i64::try_from(keys).unwrap_or(i64::MAX));
+        Ok(())
     }
 
-    /// Clears every partition; what one of them refused is the error reply.
-    pub(super) async fn clear(&self, database: Option<u8>) -> Result<(), Vec<u8>> {
-        let mut cleared = Ok(());
-        for partition in 0..self.core.routes.partitions() {
-            let question = Question::Clear { database };
-            if let Answer::Refused(reply) = self.core.ask(partition, question).await {
-                cleared = Err(reply);
-            }
+    /// Asks every partition from `first` on for a change. When one refuses, those before it have
+    /// done it.
+    async fn change_all(
+        &self,
+        first: usize,
+        question: impl Fn(usize) -> Question,
+        encoder: &mut Encoder<'_>,
+    ) -> Result<(), NoAnswer> {
+        for partition in first..self.core.routes.partitions() {
+            self.ask(partition, question(partition)).await?;
         }
-        cleared
+        encoder.ok();
+        Ok(())
     }
 
-    pub(super) async fn random(&self, database: u8) -> Option<Vec<u8>> {
+    async fn random(&self, database: u8, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
         let partitions = self.core.routes.partitions() as u64;
         let seed = self.core.reactor.random();
+        let mut found = None;
         for n in 0..partitions {
             let partition =
                 usize::try_from((seed % partitions + n) % partitions).expect("below a usize");
-            if let Answer::Key(Some(key)) = self
-                .core
-                .ask(partition, Question::Random { database, seed })
-                .await
-            {
-                return Some(key);
+            let question = Question::Random { database, seed };
+            if let Answer::Key(Some(key)) = self.ask(partition, question).await? {
+                found = Some(key);
+                break;
             }
         }
-        None
+        encoder.optional_bulk(found.as_deref());
+        Ok(())
     }
 
-    /// One step of a scan: asks partition after partition until enough keys were looked at, or none
-    /// is left.
-    pub(super) async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) {
+    /// One step of a scan: asks partition after partition until enough keys were found, or none is
+    /// left.
+    async fn scan(&self, scan: Scan, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
         let Scan {
             database,
             after,
@@ -56,8 +112,9 @@ impl Client {
             pattern,
             only_type,
         } = scan;
-        let (keys, next) = self.scan_keys(database, after, count).await;
-        let wanted = |key: &&Vec<u8>| {
+        let walk = all_keys(database, after, count);
+        let (entries, next) = self.entries(walk).await?;
+        let wanted = |key: &&[u8]| {
             pattern
                 .as_ref()
                 .is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
@@ -65,59 +122,107 @@ impl Client {
                     .as_ref()
                     .is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
         };
-        let keys: Vec<_> = keys.iter().filter(wanted).collect();
-        let cursor = next.map_or(0, |after| self.core.shared.keep_cursor(after));
+        let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| &key[1..]).filter(wanted).collect();
+        let after = next.and_then(|walk| match walk.keys.0 {
+            Bound::Excluded(after) => Some(after),
+            Bound::Included(_) | Bound::Unbounded => None,
+        });
+        let cursor = after.map_or(0, |after| self.core.shared.keep_cursor(after));
         encoder.array(2);
         encoder.bulk(cursor.to_string().as_bytes());
         encoder.array(keys.len());
         keys.into_iter().for_each(|key| encoder.bulk(key));
+        Ok(())
     }
 
-    async fn scan_keys(
-        &self,
-        database: u8,
-        after: Option<Vec<u8>>,
-        count: usize,
-    ) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
-        let routes = &self.core.routes;
-        let first = after.clone().unwrap_or_else(|| vec![database]);
-        let mut keys = Vec::new();
-        let mut after = after;
-        for partition in routes.partition_of(&first)..routes.partitions() {
-            // At least one more key: so the place to go on at is always a key, and never the edge
-            // of a partition.
-            let count = count.saturating_sub(keys.len()).max(1);
-            let question = Question::Scan {
-                database,
-                after: after.take(),
-                count,
-            };
-            let Answer::Keys(more, next) = self.core.ask(partition, question).await else {
-                break;
-            };
-            keys.extend(more);
-            if next.is_some() {
-                return (keys, next);
+    /// Answers a range: where to go on (null at the end), and what was found.
+    async fn walk(&self, range: Range, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
+        let part = range.part;
+        let (entries, next) = self.entries(range.walk).await?;
+        // The next call begins with this key: behind the last one looked at.
+        let next = next.and_then(|walk| match (walk.order, walk.keys.0, walk.keys.1) {
+            (Order::Ascending, Bound::Excluded(after), _) => Some([&after[1..], &[0]].concat()),
+            (Order::Descending, _, Bound::Excluded(before)) => Some(before[1..].to_vec()),
+            _ => None,
+        });
+        encoder.array(2);
+        encoder.optional_bulk(next.as_deref());
+        encoder.array(entries.len() * if part == Part::Value { 2 } else { 1 });
+        for (key, value) in &entries {
+            encoder.bulk(&key[1..]);
+            if part == Part::Value {
+                encoder.bulk(value);
             }
         }
-        (keys, None)
+        Ok(())
     }
 
-    pub(super) async fn keys(&self, database: u8, pattern: &[u8], encoder: &mut Encoder<'_>) {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let (keys, next) = self.scan_keys(database, after, 1000).await;
-            found.extend(
-                keys.into_iter()
-                    .filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)),
-            );
-            self.core.next_turn(true).await;
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
+    /// Walks over partitions until enough was found; answers where to go on, if not at the end.
+    async fn entries(
+        &self,
+        mut walk: Walk,
+    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>), NoAnswer> {
+        let routes = &self.core.routes;
+        let mut partitions: Vec<usize> = routes.partitions_between(&walk.keys).collect();
+        if walk.order == Order::Descending {
+            partitions.reverse();
+        }
+        let mut found = Vec::new();
+        for partition in partitions {
+            // At least one more key: so the place to go on at is always a key, and never the edge
+            // of a partition.
+            walk.keys_max = walk.keys_max.max(1);
+            walk.bytes_max = walk.bytes_max.max(1);
+            let Answer::Entries(more, next) =
+                self.ask(partition, Question::Scan(walk.clone())).await?
+            else {
+                break;
+            };
+            let bytes: usize = more.iter().map(|(key, value)| key.len() + value.len()).sum();
+            walk.keys_max = walk.keys_max.saturating_sub(more.len());
+            walk.bytes_max = walk.bytes_max.saturating_sub(bytes);
+            found.extend(more);
+            if next.is_some() {
+                return Ok((found, next));
             }
+        }
+        Ok((found, None))
+    }
+
+    async fn keys(
+        &self,
+        database: u8,
+        pattern: &[u8],
+        encoder: &mut Encoder<'_>,
+    ) -> Result<(), NoAnswer> {
+        let mut found = Vec::new();
+        let mut walk = Some(all_keys(database, None, KEYS_AT_ONCE));
+        while let Some(some) = walk {
+            let (entries, next) = self.entries(some).await?;
+            let keys = entries.into_iter().map(|(key, _)| key[1..].to_vec());
+            found.extend(keys.filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)));
+            self.core.next_turn(true).await;
+            walk = next.map(|next| Walk {
+                keys_max: KEYS_AT_ONCE,
+                bytes_max: ANSWER_BYTES_MAX,
+                ..next
+            });
         }
         encoder.array(found.len());
         found.iter().for_each(|key| encoder.bulk(key));
+        Ok(())
+    }
+}
+
+/// A walk over the keys of a database behind `after`.
+fn all_keys(database: u8, after: Option<Vec<u8>>, keys_max: usize) -> Walk {
+    let start = after.map_or(Bound::Included(vec![database]), Bound::Excluded);
+    Walk {
+        keys: (start, Bound::Excluded(vec![database + 1])),
+        order: Order::Ascending,
+        part: Part::Key,
+        at: None,
+        keys_max,
+        bytes_max: ANSWER_BYTES_MAX,
     }
 }

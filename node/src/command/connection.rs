@@ -35,6 +35,7 @@ const SESSION: Command = Command {
     syntax: "",
     run: Run::Session(ping),
     derived: Derived::LATER,
+    is_blind: false,
 };
 
 /// What those have in common that a connection may send first of all.

@@ -20,6 +20,7 @@ const SUM: Command = Command {
     syntax: "key",
     run: Run::Data(incr),
     derived: Derived::LATER,
+    is_blind: false,
 };
 
 /// The commands of this family.

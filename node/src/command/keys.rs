@@ -22,6 +22,7 @@ const READ: Command = Command {
     syntax: "key",
     run: Run::Data(exists),
     derived: Derived::LATER,
+    is_blind: false,
 };
 
 /// What most writes of one key have in common.

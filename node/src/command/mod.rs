@@ -14,6 +14,7 @@ pub mod info;
 pub mod integer;
 pub mod keys;
 pub mod options;
+pub mod ordered;
 pub mod server;
 pub mod settings;
 pub mod spread;
@@ -61,6 +62,8 @@ pub struct Command {
     pub run: Run,
     /// What the table makes of the rest; rows leave it at [`Derived::LATER`].
     pub derived: Derived,
+    /// Of several keys, and what they are makes no difference: they need not be in memory.
+    pub is_blind: bool,
 }
 
 /// What the table works out of a row when it is joined, at compile time.
@@ -256,7 +259,14 @@ pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
         Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
         Refusal::Overflow => b"ERR increment or decrement would overflow",
         Refusal::TooLong => b"ERR string exceeds maximum allowed size (client.value_bytes_max)",
-        Refusal::OutOfMemory => b"OOM command not allowed when used memory > 'maxmemory'.",
+        Refusal::Busy => b"BUSY writes come faster than the disk takes them in; nothing was written, try again",
+        Refusal::TooOld => b"TOOOLD the timestamp lies before the history that is kept (partition.history_ms)",
+        Refusal::InFuture => b"ERR the timestamp lies in the future",
+        Refusal::NotInMemory => b"IOERR what is needed was not read",
+        Refusal::Damaged(partition) => {
+            let text = format!("DAMAGED a file of partition {partition} is damaged: it is not served; the log of the node names the file");
+            return encoder.error(text.as_bytes());
+        }
         Refusal::DiskFull => return refuse_growth(encoder, None),
     };
     encoder.error(text);
@@ -265,17 +275,22 @@ pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
 /// Writes the error of a write that the log has no room for; `failure` is what kept the log from
 /// growing, a full disk when it is not known.
 pub fn refuse_growth(encoder: &mut Encoder<'_>, failure: Option<&GrowthFailure>) {
+    encoder.error(growth_error(failure).as_bytes());
+}
+
+/// Returns that error.
+#[must_use]
+pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
     let other = failure.filter(|failure| {
         !matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
     });
-    let Some(GrowthFailure { path, error }) = other else {
-        return encoder.error(b"DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room");
-    };
-    let text = format!(
-        "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
-        path.display()
-    );
-    encoder.error(text.as_bytes());
+    match other {
+        None => "DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room".to_owned(),
+        Some(GrowthFailure { path, error }) => format!(
+            "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
+            path.display()
+        ),
+    }
 }
 
 /// Writes the error of a command with the wrong number of words.

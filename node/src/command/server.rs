@@ -17,6 +17,7 @@ const SERVER_WIDE: Command = Command {
     syntax: "",
     run: Run::Session(time),
     derived: Derived::LATER,
+    is_blind: false,
 };
 
 /// What the commands that delete all keys have in common.

@@ -2,8 +2,10 @@
 //! reply. The connection waits for its earlier replies first and for these answers then, so the
 //! order of its commands is kept.
 
-use ashlar_consensus::{Clock, Index};
-use ashlar_partition::{Kind, Partition};
+use std::ops::Bound;
+
+use ashlar_consensus::{Clock, Index, Timestamp};
+use ashlar_partition::{Order, Part, Partition, Refusal, Scan as Walk, Scanned, Want};
 
 /// What a partition is asked.
 #[derive(Clone, Debug)]
@@ -18,15 +20,15 @@ pub enum Question {
         /// The database.
         database: Option<u8>,
     },
-    /// Some keys of a database, in order.
-    Scan {
-        /// The database.
-        database: u8,
-        /// Internal key behind which to begin; `None` begins at the partition's first.
-        after: Option<Vec<u8>>,
-        /// Keys looked at, at most.
-        count: usize,
+    /// Delete the keys from `start` up to `end`, internal ones.
+    DeleteRange {
+        /// The first.
+        start: Vec<u8>,
+        /// The first that stays.
+        end: Vec<u8>,
     },
+    /// Some keys in order; moved behind the last one looked at.
+    Scan(Walk),
     /// Any one key of a database.
     Random {
         /// The database.
@@ -37,19 +39,36 @@ pub enum Question {
 }
 
 /// What a partition answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
+    /// Nothing yet.
+    #[default]
+    Nothing,
     /// A number of keys.
     Count(u64),
     /// Done.
-    Cleared,
-    /// The log takes no writes; the error reply says why.
-    Refused(Vec<u8>),
-    /// User keys in order, and where to go on: the internal key of the last one looked at, `None`
-    /// at the end.
-    Keys(Vec<Vec<u8>>, Option<Vec<u8>>),
+    Done,
+    /// Not done, for this reason.
+    Refused(Refusal),
+    /// It could not be read; the error to answer with.
+    Failed(String),
+    /// Internal keys in order with their values; and where to go on, if not at the end.
+    Entries(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>),
     /// A user key.
     Key(Option<Vec<u8>>),
+}
+
+/// How far a question has been answered.
+#[derive(Debug)]
+pub enum Step {
+    /// Wholly; the answer may leave once this index is applied.
+    Done(Option<Index>),
+    /// Again once this index is applied.
+    Applied(Index),
+    /// Again in another turn.
+    More,
+    /// Again once these are in memory.
+    Wants(Vec<Want>),
 }
 
 /// How a command over all partitions goes.
@@ -67,6 +86,15 @@ pub enum Plan {
     },
     /// One step of a scan: partitions are asked in order until `count` keys were looked at.
     Scan(Scan),
+    /// A walk over a range, of database and user keys.
+    Walk(Range),
+    /// Delete a range everywhere.
+    DeleteRange {
+        /// First internal key.
+        start: Vec<u8>,
+        /// First internal key that stays.
+        end: Vec<u8>,
+    },
     /// A random key of a database.
     Random {
         /// The database.
@@ -79,6 +107,15 @@ pub enum Plan {
         /// Glob pattern.
         pattern: Vec<u8>,
     },
+}
+
+/// A walk over a range of keys.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// What to walk over.
+    pub walk: Walk,
+    /// Whether values are answered, too.
+    pub part: Part,
 }
 
 /// One step of a scan.
@@ -96,62 +133,128 @@ pub struct Scan {
     pub only_type: Option<Vec<u8>>,
 }
 
-/// Answers a question on the shard of the partition. The answer may leave once the index is
-/// applied.
+/// Goes on answering a question on the shard of the partition. `question` and `answer` keep what was
+/// reached.
 pub fn answer(
     partition: &mut Partition,
-    question: &Question,
+    question: &mut Question,
+    answer: &mut Answer,
     clock: &mut Clock,
     (now_ms, now_us): (u64, u64),
-) -> (Answer, Option<Index>) {
+) -> Step {
+    if partition.damage().is_some() {
+        *answer = Answer::Refused(Refusal::Damaged(partition.id().0));
+        return Step::Done(None);
+    }
     match question {
         Question::Count { database } => {
-            (Answer::Count(partition.memtable().keys_of(*database)), None)
+            *answer = Answer::Count(partition.keys_of(*database));
+            Step::Done(None)
         }
-        Question::Clear { database } => match partition.clear(*database, || clock.take(now_us)) {
-            Ok(wait) => (Answer::Cleared, wait),
-            // The shard knows what its log lacks, and puts it in.
-            Err(_) => (Answer::Refused(Vec::new()), None),
-        },
-        Question::Scan {
-            database,
-            after,
-            count,
-        } => (
-            scan(partition, *database, after.as_deref(), *count, now_ms),
-            None,
-        ),
-        Question::Random { database, seed } => {
-            let key = partition.memtable().random_key_of(*database, *seed);
-            (Answer::Key(key.map(|key| key[1..].to_vec())), None)
+        Question::Clear { database } => {
+            let cleared = partition.clear(*database, || clock.take(now_us));
+            changed(answer, cleared)
+        }
+        Question::DeleteRange { start, end } => {
+            let deleted = partition.delete_range(start, end, || clock.take(now_us));
+            changed(answer, deleted)
+        }
+        Question::Scan(walk) => {
+            if let Some(step) = not_yet(partition, walk.at, clock, answer) {
+                return step;
+            }
+            scan(partition, walk, answer, now_ms)
+        }
+        Question::Random { database, seed } => random(partition, *database, *seed, answer, now_ms),
+    }
+}
+
+fn changed(answer: &mut Answer, outcome: Result<Option<Index>, Refusal>) -> Step {
+    match outcome {
+        Ok(wait) => {
+            *answer = Answer::Done;
+            Step::Done(wait)
+        }
+        Err(refusal) => {
+            *answer = Answer::Refused(refusal);
+            Step::Done(None)
         }
     }
 }
 
-fn scan(
+/// Sees to it that what a reader of the past sees does not change any more: later writes come after
+/// it, and those before it are applied. Refuses what may be gone.
+fn not_yet(
+    partition: &Partition,
+    at: Option<Timestamp>,
+    clock: &mut Clock,
+    answer: &mut Answer,
+) -> Option<Step> {
+    let at = at?;
+    if at < partition.low_water() {
+        *answer = Answer::Refused(Refusal::TooOld);
+        return Some(Step::Done(None));
+    }
+    clock.observe(at);
+    partition.pending_at(at).map(Step::Applied)
+}
+
+/// Walks on; `walk` is left with what it may still take.
+fn scan(partition: &Partition, walk: &mut Walk, answer: &mut Answer, now_ms: u64) -> Step {
+    let mut entries = match std::mem::take(answer) {
+        Answer::Entries(entries, _) => entries,
+        _ => Vec::new(),
+    };
+    let (mut keys, mut bytes) = (0, 0);
+    let scanned = partition.scan(walk, now_ms, |key, value| {
+        keys += 1;
+        bytes += key.len() + value.len();
+        entries.push((key.to_vec(), value.to_vec()));
+    });
+    walk.keys_max = walk.keys_max.saturating_sub(keys);
+    walk.bytes_max = walk.bytes_max.saturating_sub(bytes);
+    let is_full = walk.keys_max == 0 || walk.bytes_max == 0;
+    let (next, step) = match scanned {
+        Scanned::End => (None, Step::Done(None)),
+        Scanned::Want(wants) if !is_full => (None, Step::Wants(wants)),
+        Scanned::Limit | Scanned::Want(_) => (Some(walk.clone()), Step::Done(None)),
+    };
+    *answer = Answer::Entries(entries, next);
+    step
+}
+
+/// Finds a key at random: walks from a random place, and from the beginning when nothing is behind.
+fn random(
     partition: &Partition,
     database: u8,
-    after: Option<&[u8]>,
-    count: usize,
+    seed: u64,
+    answer: &mut Answer,
     now_ms: u64,
-) -> Answer {
-    use std::ops::Bound;
-    let first = [database];
-    let from = after.map_or(Bound::Included(&first[..]), Bound::Excluded);
-    let mut keys = Vec::new();
-    let mut last: Option<&[u8]> = None;
-    let live = partition
-        .memtable()
-        .range(from)
-        .take_while(|(key, _)| key.first() == Some(&database));
-    for (looked_at, (key, version)) in live.enumerate() {
-        if looked_at == count {
-            return Answer::Keys(keys, last.map(<[u8]>::to_vec));
+) -> Step {
+    let from = match answer {
+        Answer::Key(_) => vec![database],
+        _ => partition.random_place(database, seed),
+    };
+    let mut walk = Walk {
+        keys: (Bound::Included(from), Bound::Excluded(vec![database + 1])),
+        order: Order::Ascending,
+        part: Part::Key,
+        at: None,
+        keys_max: 1,
+        bytes_max: usize::MAX,
+    };
+    let mut found = None;
+    let scanned = partition.scan(&mut walk, now_ms, |key, _| found = Some(key[1..].to_vec()));
+    match (scanned, found, &answer) {
+        (Scanned::Want(wants), None, _) => Step::Wants(wants),
+        (_, None, Answer::Key(_)) => Step::Done(None),
+        (_, None, _) => {
+            *answer = Answer::Key(None);
+            Step::More
         }
-        last = Some(key);
-        if version.kind == Kind::Put && version.expire_at_ms.is_none_or(|at_ms| at_ms > now_ms) {
-            keys.push(key[1..].to_vec());
+        (_, Some(key), _) => {
+            *answer = Answer::Key(Some(key));
+            Step::Done(None)
         }
     }
-    Answer::Keys(keys, None)
 }

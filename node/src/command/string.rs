@@ -4,7 +4,7 @@
 //! Invariant: a command that sets several keys sets all of them, in one entry, or none.
 
 use ashlar_partition::{
-    Admission, Condition, ExpireCondition, Expiry, LogRoom, Put, Refusal, Request, Response, Return,
+    Condition, ExpireCondition, Expiry, LogRoom, Pressure, Put, Refusal, Request, Response, Return,
 };
 
 use super::options::{self, Base, Scale, Touch, Unit};
@@ -26,6 +26,7 @@ const READ: Command = Command {
     syntax: "key",
     run: Run::Data(get),
     derived: Derived::LATER,
+    is_blind: false,
 };
 
 /// What most writes of one key have in common.
@@ -73,6 +74,7 @@ pub const STRING: &[Command] = &[
         since: "1.0.1",
         syntax: "key value [key value ...]",
         run: Run::Data(mset),
+        is_blind: true,
         ..WRITE
     },
     Command {
@@ -357,10 +359,7 @@ fn is_there(call: &mut DataCall<'_>, place: usize) -> bool {
 
 /// Sets every pair of key and value, or refuses all of them.
 fn set_all(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let Admission { memory_left, .. } = admit_all(call)?;
-    // A command is admitted whole while there is memory at all, as one SET is: so its own pairs do
-    // not count against it.
-    call.partition.admission.memory_left = i64::MAX;
+    admit_all(call)?;
     for place in (1..call.words.len()).step_by(2) {
         let request = put(
             call.word(place + 1),
@@ -373,23 +372,24 @@ fn set_all(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         });
         assert!(done, "the command was admitted whole");
     }
-    let used = i64::MAX - call.partition.admission.memory_left;
-    call.partition.admission.memory_left = memory_left - used;
     Ok(())
 }
 
 /// Says whether a partition takes all values of a command.
-fn admit_all(call: &DataCall<'_>) -> Result<Admission, Refusal> {
+fn admit_all(call: &DataCall<'_>) -> Result<(), Refusal> {
+    if call.partition.damage().is_some() {
+        return Err(Refusal::Damaged(call.partition.id().0));
+    }
     let admission = call.partition.admission;
     let mut values = (2..call.words.len()).step_by(2);
     if values.any(|place| call.words[place].len() > admission.value_bytes_max) {
         return Err(Refusal::TooLong);
     }
-    if admission.memory_left < 0 {
-        return Err(Refusal::OutOfMemory);
+    if admission.pressure == Pressure::Full {
+        return Err(Refusal::Busy);
     }
     match admission.log {
-        LogRoom::Open => Ok(admission),
+        LogRoom::Open => Ok(()),
         LogRoom::Deletes | LogRoom::Full => Err(Refusal::DiskFull),
     }
 }

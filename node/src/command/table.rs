@@ -7,13 +7,14 @@
 //!
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
-use super::{Command, Derived, connection, integer, keys, server, string};
+use super::{Command, Derived, connection, integer, keys, ordered, server, string};
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
     string::STRING,
     integer::INTEGER,
     keys::KEYS,
+    ordered::ORDERED,
     connection::CONNECTION,
     server::SERVER,
 ];

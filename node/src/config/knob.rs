@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::knobs::KNOBS;
-use super::value::{Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size};
+use super::value::{Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size};
 
 /// When a change of a knob takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) enum Field {
     Address(fn(&mut Config) -> &mut SocketAddr),
     /// A set of CPUs.
     Cpus(fn(&mut Config) -> &mut Cpus),
+    /// A way of compaction.
+    Compaction(fn(&mut Config) -> &mut Compaction),
     /// A method of durability.
     Durability(fn(&mut Config) -> &mut Durability),
     /// Bytes.
@@ -124,7 +126,7 @@ impl Knob {
             Field::Path(_) => "directory",
             Field::Address(_) => "address",
             Field::Cpus(_) => "CPU list",
-            Field::Durability(_) => "word",
+            Field::Compaction(_) | Field::Durability(_) => "word",
             Field::Size(_) | Field::Size32(_) => "bytes",
             Field::Ratio(_) => "ratio",
             Field::Count(_) if self.key.ends_with("_s") => "seconds",
@@ -146,6 +148,10 @@ impl Knob {
             Field::Cpus(_) => "\"all\", or CPU numbers up to 1023 such as \"0-3,6\"".to_owned(),
             Field::Durability(_) => {
                 let words = Durability::EVERY.map(|method| format!("\"{}\"", method.word()));
+                format!("one of {}", words.join(", "))
+            }
+            Field::Compaction(_) => {
+                let words = Compaction::EVERY.map(|method| format!("\"{}\"", method.word()));
                 format!("one of {}", words.join(", "))
             }
             Field::Size(_) | Field::Size32(_) => {
@@ -191,7 +197,7 @@ impl Knob {
     /// Returns the kind of TOML value that the knob takes.
     pub(super) fn shape(&self) -> Shape {
         match self.field {
-            Field::Path(_) | Field::Address(_) | Field::Cpus(_) | Field::Durability(_) => {
+            Field::Path(_) | Field::Address(_) | Field::Cpus(_) | Field::Compaction(_) | Field::Durability(_) => {
                 Shape::Text
             }
             Field::Size(_) | Field::Size32(_) => Shape::Size,
@@ -206,6 +212,7 @@ impl Knob {
             Field::Path(at) => *at(config) = parse_path(given)?,
             Field::Address(at) => *at(config) = given.parse().map_err(|_| Unreadable)?,
             Field::Cpus(at) => *at(config) = parse_cpus(given)?,
+            Field::Compaction(at) => *at(config) = Compaction::parse(given)?,
             Field::Durability(at) => *at(config) = Durability::parse(given)?,
             Field::Size(at) => *at(config) = self.within(parse_size(given)?)?,
             Field::Size32(at) => *at(config) = self.within_32(parse_size(given)?)?,
@@ -224,6 +231,7 @@ impl Knob {
             Field::Path(at) => at(&mut config).display().to_string(),
             Field::Address(at) => at(&mut config).to_string(),
             Field::Cpus(at) => at(&mut config).to_string(),
+            Field::Compaction(at) => at(&mut config).word().to_owned(),
             Field::Durability(at) => at(&mut config).word().to_owned(),
             Field::Size(at) => at(&mut config).to_string(),
             Field::Size32(at) | Field::Count(at) => at(&mut config).to_string(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::knob::{Change, Field, Knob, Step};
-use super::value::{Cpus, Durability};
+use super::value::{Compaction, Cpus, Durability};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -85,14 +85,10 @@ pub const KNOBS: &[Knob] = &[
         "How a log write is made durable: measured at start (auto), by a flag of each write (dsync), \
          by a call after it (fdatasync), or not at all (none: for testing, loses data in a power cut).",
     ),
-    ratio("wal.rewrite_ratio", "2.0", |c| &mut c.wal.rewrite_ratio)
-        .between(120, 10_000)
-        .running()
-        .about("The log is cleaned when it is larger than this times the live data."),
-    size("wal.log_bytes_min", "256 MiB", |c| &mut c.wal.log_bytes_min)
+    size("wal.log_bytes_max", "512 MiB", |c| &mut c.wal.log_bytes_max)
         .between(MIB, TIB)
         .running()
-        .about("The log of a shard is not cleaned while it is smaller than this."),
+        .about("Log of a shard above which the memtable with its oldest entries is flushed; a start reads it all."),
     count("io.spin_us_max", "20", |c| &mut c.io.spin_us_max)
         .between(0, 1_000)
         .running()
@@ -150,6 +146,22 @@ pub const KNOBS: &[Knob] = &[
         .between(MIB, 4 * GIB)
         .running()
         .about("Most bytes of a partition that are proposed and not yet durable; further writes wait."),
+    count("partition.history_ms", "10000", |c| &mut c.partition.history_ms)
+        .between(0, 86_400_000)
+        .running()
+        .about("How far back KV.GET and KV.SCAN may look; all versions of this long are kept."),
+    compaction("partition.compaction", "lazy", |c| &mut c.partition.compaction)
+        .about("How tables are merged: lazy writes least, leveled scans fastest."),
+    ratio("partition.space_ratio", "1.5", |c| &mut c.partition.space_ratio)
+        .between(110, 1_000)
+        .running()
+        .about("Lazy compaction merges everything when tables take this times the data."),
+    size_32("partition.separate_bytes", "1 KiB", |c| &mut c.partition.separate_bytes)
+        .between(64, 64 * MIB)
+        .about("Values of this size and larger are kept apart from keys, so that merges need not move them."),
+    size("partition.table_bytes", "64 MiB", |c| &mut c.partition.table_bytes)
+        .between(64 * KIB, GIB)
+        .about("Size of a table's file, about: the step in which merges make progress."),
 ];
 
 impl Knob {
@@ -210,6 +222,14 @@ const fn address(
 
 const fn cpus(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut Cpus) -> Knob {
     Knob::row(key, default, Field::Cpus(at))
+}
+
+const fn compaction(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Compaction,
+) -> Knob {
+    Knob::row(key, default, Field::Compaction(at))
 }
 
 const fn durability(

@@ -24,7 +24,7 @@ fn empty_text_is_the_defaults() {
     assert_eq!(config.client.value_bytes_max, 64 << 20);
     assert_eq!(config.client.chunk_bytes, 16_384);
     assert_eq!(config.wal.batch_bytes, 262_144);
-    assert_eq!(config.wal.rewrite_ratio, 2.0);
+    assert_eq!(config.partition.space_ratio, 1.5);
     assert_eq!(config.partition.inflight_bytes_max, 64 << 20);
 }
 
@@ -53,7 +53,7 @@ fn every_kind_of_value_is_read() {
         cpus = '0-2, 6'
         memory_bytes = '2 GiB'
         wal.durability = 'fdatasync'
-        wal.rewrite_ratio = 3
+        partition.space_ratio = 3
         [client]
         clients_max = 1_000
         value_bytes_max = 0x100000
@@ -66,7 +66,7 @@ fn every_kind_of_value_is_read() {
     assert_eq!(config.cpus, Cpus::List(vec![0, 1, 2, 6]));
     assert_eq!(config.memory_bytes, 2 << 30);
     assert_eq!(config.wal.durability, Durability::Fdatasync);
-    assert_eq!(config.wal.rewrite_ratio, 3.0);
+    assert_eq!(config.partition.space_ratio, 3.0);
     assert_eq!(
         (config.client.clients_max, config.client.value_bytes_max),
         (1000, 1 << 20)
@@ -104,7 +104,7 @@ fn wrong_values_name_key_value_and_what_is_allowed() {
     assert!(refusal("databases = 17").ends_with("it takes 16 only"));
     assert!(refusal("memory_bytes = 1").contains("or 0 (half of the machine's memory)"));
     assert!(refusal("[io]\nqueue_entries = 65").contains("a power of two from 64 to 32768"));
-    assert!(refusal("[wal]\nrewrite_ratio = 1.1").ends_with("a number from 1.2 to 100"));
+    assert!(refusal("[partition]\nspace_ratio = 1.05").ends_with("a number from 1.1 to 10"));
     assert!(refusal("[wal]\ndurability = 'sometimes'").contains("one of \"auto\", \"dsync\""));
     assert!(refusal("listen = 'localhost'").contains("an IP address and a port"));
     assert!(refusal("data = ''").contains("data = \"\" is not allowed"));
@@ -121,8 +121,8 @@ fn values_of_the_wrong_type_are_refused() {
         "io.stall_ms = '5'",
         "io.stall_ms = 5.0",
         "io.stall_ms = 99999999999999999999",
-        "wal.rewrite_ratio = nan",
-        "wal.rewrite_ratio = inf",
+        "partition.space_ratio = nan",
+        "partition.space_ratio = inf",
         "wal.durability = [1]",
         "wal.durability = 1979-05-27",
         "wal = 5",

@@ -31,6 +31,35 @@ pub enum Durability {
     None,
 }
 
+/// How runs of tables are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// Several runs per level above one bottom run: least writing.
+    LazyLeveled,
+    /// One run per level: fewer runs to scan, twice the writing.
+    Leveled,
+}
+
+impl Compaction {
+    /// Every way, in the order of the documentation.
+    pub const EVERY: [Self; 2] = [Self::LazyLeveled, Self::Leveled];
+
+    /// Returns the word for this way in the configuration file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::LazyLeveled => "lazy",
+            Self::Leveled => "leveled",
+        }
+    }
+
+    /// Returns the way that `word` names.
+    pub(crate) fn parse(word: &str) -> Result<Self, Unreadable> {
+        let mut every = Self::EVERY.into_iter();
+        every.find(|way| way.word() == word).ok_or(Unreadable)
+    }
+}
+
 /// A value that cannot be read; the caller knows the key and says what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value cannot be read")]

@@ -41,8 +41,8 @@ impl Core {
         for partition in data.partitions() {
             used += partition.used_bytes();
             for database in 0..16_u8 {
-                keys[usize::from(database)] += partition.memtable().keys_of(database);
-                expiring[usize::from(database)] += partition.memtable().expiring_of(database);
+                keys[usize::from(database)] += partition.keys_of(database);
+                expiring[usize::from(database)] += partition.expiring_of(database);
             }
         }
         let set = |counter: &AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);

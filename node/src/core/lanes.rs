@@ -9,6 +9,7 @@
 //! Invariant: the commands of one connection run in their order, whether they waited or not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use super::Core;
 use crate::connection::Connection;
@@ -98,14 +99,14 @@ impl Core {
     }
 
     /// Takes in that a client of another shard has taken answers, and runs what has waited for it.
-    pub(super) fn note_taken(&self, asker: Asker, bytes: usize) {
+    pub(super) fn note_taken(self: &Rc<Self>, asker: Asker, bytes: usize) {
         self.lanes.borrow_mut().taken(asker, bytes);
         self.run_lanes();
     }
 
     /// Runs what need not wait in its lane any more, until one has to wait for something else.
-    pub(super) fn run_lanes(&self) {
-        loop {
+    pub(super) fn run_lanes(self: &Rc<Self>) {
+        while !self.fetching.get() {
             let Some(forward) = self.lanes.borrow_mut().next() else {
                 return;
             };
@@ -138,11 +139,11 @@ impl Core {
     }
 
     /// Remembers a connection that large answers have left for.
-    pub(super) fn owe(&self, connection: &std::rc::Rc<Connection>) {
+    pub(super) fn owe(&self, connection: &Rc<Connection>) {
         let mut owing = self.owing.borrow_mut();
-        let known = |other: &std::rc::Rc<Connection>| std::rc::Rc::ptr_eq(other, connection);
+        let known = |other: &Rc<Connection>| Rc::ptr_eq(other, connection);
         if connection.replies.borrow().has_large() && !owing.iter().any(known) {
-            owing.push(std::rc::Rc::clone(connection));
+            owing.push(Rc::clone(connection));
         }
     }
 

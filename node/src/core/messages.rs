@@ -6,14 +6,18 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::Index;
+use ashlar_partition::{Refusal, Want};
 
-use super::{Admitted, Asked, Core, Data, Waiter};
-use crate::command::spread::{self, Answer, Question};
-use crate::command::{Command, refuse_growth};
+use super::{Admitted, Asked, Core, Data, Fetched, Ran, Waiter};
+use crate::command::spread::{self, Answer, Question, Step};
+use crate::command::{Command, growth_error};
 use crate::connection::Connection;
 use crate::message::{Forward, Message, Ticket};
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
+
+/// Commands behind one that wants blocks whose blocks are fetched with it.
+pub(crate) const AHEAD_COMMANDS: usize = 64;
 
 impl Core {
     fn ticket(&self) -> Ticket {
@@ -54,11 +58,7 @@ impl Core {
     pub async fn ask(&self, partition: usize, question: Question) -> Answer {
         let owner = self.routes.shard_of(partition);
         if owner == self.shard {
-            let (answer, wait) = self.answer(partition, &question);
-            if let Some(index) = wait {
-                self.applied(partition, index).await;
-            }
-            return answer;
+            return self.answer(partition, question).await;
         }
         let ticket = self.ticket();
         self.asked.borrow_mut().insert(
@@ -97,23 +97,49 @@ impl Core {
         .await
     }
 
-    fn answer(&self, partition: usize, question: &Question) -> (Answer, Option<Index>) {
+    /// Answers a question about a partition of this shard, as often interrupted as blocks must be
+    /// fetched for it; the answer is durable.
+    async fn answer(&self, partition: usize, mut question: Question) -> Answer {
+        let mut answer = Answer::Nothing;
+        let mut fetched = Fetched::default();
+        loop {
+            let step = self.answer_step(partition, &mut question, &mut answer);
+            drop(std::mem::take(&mut fetched));
+            match step {
+                Step::Done(None) => return answer,
+                Step::Done(Some(index)) => {
+                    self.applied(partition, index).await;
+                    return answer;
+                }
+                Step::Applied(index) => self.applied(partition, index).await,
+                Step::More => self.next_turn(true).await,
+                Step::Wants(wants) => match self.fetch(partition, &wants, &[]).await {
+                    Ok(found) => fetched = found,
+                    Err(error) => return Answer::Failed(error),
+                },
+            }
+        }
+    }
+
+    fn answer_step(&self, partition: usize, question: &mut Question, answer: &mut Answer) -> Step {
         let now = self.now.get();
         let mut data = self.data.borrow_mut();
-        let Data { owned, clock, .. } = &mut *data;
+        let Data {
+            owned, clock, wal, ..
+        } = &mut *data;
         let owned = owned[partition]
             .as_mut()
             .expect("questions are routed to the owner");
-        let (mut answer, wait) = spread::answer(&mut owned.partition, question, clock, now);
-        if let Answer::Refused(reply) = &mut answer {
-            let mut encoder = Encoder::new(reply, Version::default());
-            refuse_growth(&mut encoder, data.wal.growth_failure().as_ref());
+        let step = spread::answer(&mut owned.partition, question, answer, clock, now);
+        if *answer == Answer::Refused(Refusal::DiskFull) {
+            // The partition knows that the log takes no writes, and the log knows why.
+            *answer = Answer::Failed(growth_error(wal.growth_failure().as_ref()));
         }
-        (answer, wait)
+        step
     }
 
     /// Waits until `index` is applied.
-    async fn applied(&self, partition: usize, index: Index) {
+    pub(super) async fn applied(&self, partition: usize, index: Index) {
         poll_fn(|context| {
             let mut data = self.data.borrow_mut();
             let owned = data.owned_mut(partition);
@@ -129,16 +155,24 @@ impl Core {
     }
 
     /// Takes a message of another shard in.
-    pub(crate) fn receive(&self, message: Message) {
+    pub(crate) fn receive(self: &Rc<Self>, message: Message) {
         match message {
-            Message::Run(_) | Message::Ask { .. } => {
-                if self.deferred.borrow().is_empty() {
-                    if let Some(message) = self.run_message(message) {
-                        self.deferred.borrow_mut().push_back(message);
-                    }
-                } else {
-                    self.deferred.borrow_mut().push_back(message);
-                }
+            Message::Run(forward) => {
+                self.deferred.borrow_mut().push_back(forward);
+                self.run_deferred();
+            }
+            Message::Ask {
+                from,
+                ticket,
+                partition,
+                question,
+            } => {
+                let core = Rc::clone(self);
+                self.reactor.spawn(async move {
+                    let answer = core.answer(partition, *question).await;
+                    core.post(from, Message::Answered(ticket, Box::new(answer)));
+                    core.hurry();
+                });
             }
             Message::Replied(ticket, bytes) => {
                 let asked = self.asked.borrow_mut().remove(&ticket);
@@ -165,48 +199,29 @@ impl Core {
     }
 
     /// Runs what had to wait, oldest first, until one has to wait again.
-    pub(super) fn run_deferred(&self) {
-        loop {
-            let Some(message) = self.deferred.borrow_mut().pop_front() else {
+    pub(super) fn run_deferred(self: &Rc<Self>) {
+        while !self.fetching.get() {
+            let Some(forward) = self.deferred.borrow_mut().pop_front() else {
                 return;
             };
-            if let Some(message) = self.run_message(message) {
-                self.deferred.borrow_mut().push_front(message);
+            let entered = self.enter_lane(forward);
+            if let Some(forward) = entered.and_then(|forward| self.run_forward(forward)) {
+                self.deferred.borrow_mut().push_front(forward);
                 return;
             }
         }
     }
 
-    /// Runs a command or answers a question for another shard; gives it back when it must wait.
-    fn run_message(&self, message: Message) -> Option<Message> {
-        match message {
-            Message::Run(forward) => {
-                let forward = self.enter_lane(forward)?;
-                self.run_forward(forward).map(Message::Run)
-            }
-            Message::Ask {
-                from,
-                ticket,
-                partition,
-                question,
-            } => {
-                let (answer, wait) = self.answer(partition, &question);
-                let answered = Message::Answered(ticket, Box::new(answer));
-                self.post_when(partition, wait, from, answered);
-                None
-            }
-            other => unreachable!("{other:?} is not for a partition"),
-        }
-    }
-
-    /// Runs a command for another shard; gives it back when it must wait for room in the log.
-    pub(super) fn run_forward(&self, forward: Box<Forward>) -> Option<Box<Forward>> {
+    /// Runs a command for another shard; gives it back when it must wait for room in the log,
+    /// or for blocks.
+    pub(super) fn run_forward(self: &Rc<Self>, forward: Box<Forward>) -> Option<Box<Forward>> {
         self.start_lap();
         let bytes = forward.words.heap_bytes();
         let (partition, command, version) = (forward.partition, forward.command, forward.version);
         let mut out = Vec::new();
         let wait = match self.admits(partition, command, bytes) {
-            Admitted::Later => return Some(forward),
+            _ if self.is_unreadable(&forward, &mut out) => None,
+            Admitted::Later | Admitted::Slower => return Some(forward),
             Admitted::Never => {
                 self.refuse_write(&mut Encoder::new(&mut out, version));
                 self.counters().note_rejected(command.row(), &out);
@@ -215,13 +230,58 @@ impl Core {
             Admitted::Now => {
                 let words = forward.words.as_words();
                 let context = (forward.database, version);
-                self.run(partition, command, words, context, &mut out)
+                match self.run(partition, command, words, context, &mut out) {
+                    Ran::Done(wait) => wait,
+                    Ran::Wants(wants) => {
+                        self.fetch_for(&forward, wants);
+                        return Some(forward);
+                    }
+                }
             }
         };
+        drop(self.fetched.take());
         self.note_sent((forward.from, forward.connection), out.len());
         let replied = Message::Replied(forward.ticket, out);
         self.post_when(partition, wait, forward.from, replied);
         None
+    }
+
+    /// Fetches what a command of another shard wants, and what those behind it will want. Until
+    /// that is done no other is run.
+    fn fetch_for(self: &Rc<Self>, forward: &Forward, wants: Vec<Want>) {
+        self.fetching.set(true);
+        let (core, partition, ticket) = (Rc::clone(self), forward.partition, forward.ticket);
+        self.reactor.spawn(async move {
+            let ahead = core.wants_deferred();
+            match core.fetch(partition, &wants, &ahead).await {
+                Ok(fetched) => *core.fetched.borrow_mut() = fetched,
+                Err(error) => *core.unreadable.borrow_mut() = Some((ticket, error)),
+            }
+            core.fetching.set(false);
+            core.hurry();
+        });
+    }
+
+    /// Returns what the deferred commands will want.
+    fn wants_deferred(&self) -> Vec<Want> {
+        let deferred = self.deferred.borrow();
+        let some = deferred.iter().take(AHEAD_COMMANDS);
+        let wants = some.flat_map(|forward| {
+            let words = forward.words.as_words();
+            self.wants(forward.partition, forward.command, words, forward.database)
+        });
+        wants.collect()
+    }
+
+    /// Answers a command whose blocks could not be read with the error; says whether it did.
+    fn is_unreadable(&self, forward: &Forward, out: &mut Vec<u8>) -> bool {
+        let mut unreadable = self.unreadable.borrow_mut();
+        let error = unreadable.take_if(|(ticket, _)| *ticket == forward.ticket);
+        let found = error.is_some();
+        if let Some((_, error)) = error {
+            Encoder::new(out, forward.version).error(error.as_bytes());
+        }
+        found
     }
 
     /// Sends a message to another shard once `wait` is applied, if there is something to wait for.

@@ -8,8 +8,10 @@
 
 mod admission;
 mod counting;
+mod fetch;
 mod lanes;
 mod messages;
+mod upkeep;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,22 +19,29 @@ use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
 use ashlar_io::{Monotonic, Reactor};
-use ashlar_partition::Partition;
 use ashlar_partition::key::KeyBuf;
+use ashlar_partition::lsm::Ground;
+use ashlar_partition::lsm::manifest::Manifest;
+use ashlar_partition::{Partition, Want};
 
 pub use self::admission::Admitted;
+use self::admission::Throttle;
+pub use self::fetch::Fetched;
 use self::lanes::Lanes;
+pub(crate) use self::messages::AHEAD_COMMANDS;
+use self::upkeep::Upkeep;
 use crate::command::spread::Answer;
 use crate::command::{Command, DataCall, Run, refuse_growth};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::message::{Message, Ticket};
+use crate::message::{Forward, Message, Ticket};
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::route::Routes;
@@ -63,6 +72,7 @@ pub(crate) struct Data {
     room_bytes: u64,
     /// Bytes proposed in this turn.
     proposed_bytes: u64,
+    throttle: Throttle,
 }
 
 impl Data {
@@ -83,6 +93,7 @@ impl Data {
             key: KeyBuf::default(),
             room_bytes: 0,
             proposed_bytes: 0,
+            throttle: Throttle::default(),
         }
     }
 
@@ -113,6 +124,9 @@ impl Data {
     }
 }
 
+/// What a recovered shard consists of.
+pub(crate) type Parts = (Data, Ground, Manifest);
+
 /// What was asked of another shard, and for whom.
 enum Asked {
     /// A command's reply, for a connection, from the shard with this number.
@@ -142,13 +156,22 @@ pub struct Core {
     config: RefCell<Rc<Config>>,
     config_version: Cell<u64>,
     pub(crate) data: RefCell<Data>,
+    /// What the tables of this shard stand on.
+    pub(crate) ground: Ground,
+    upkeep: Upkeep,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     peers: Vec<Sender<Message>>,
     outboxes: RefCell<Vec<Outbox>>,
     asked: RefCell<BTreeMap<Ticket, Asked>>,
     next_ticket: Cell<u64>,
-    /// Commands and questions of other shards that were not admitted yet.
-    deferred: RefCell<VecDeque<Message>>,
+    /// Commands of other shards that were not admitted yet.
+    deferred: RefCell<VecDeque<Box<Forward>>>,
+    /// One of them, or of those in lanes, waits for blocks.
+    fetching: Cell<bool>,
+    /// What it waited for.
+    fetched: RefCell<Fetched>,
+    /// What it is answered with: what it wants could not be read.
+    unreadable: RefCell<Option<(Ticket, String)>>,
     /// Large answers on their way to connections of other shards.
     lanes: RefCell<Lanes>,
     /// Connections that took large answers which their shards have not been told of.
@@ -178,7 +201,7 @@ impl Core {
         shared: Arc<Shared>,
         routes: Routes,
         peers: Vec<Sender<Message>>,
-        data: Data,
+        (data, ground, manifest): Parts,
     ) -> Self {
         let outboxes = peers.iter().map(|_| Outbox::default()).collect();
         let config = Rc::new(shared.config());
@@ -190,12 +213,17 @@ impl Core {
             config_version: Cell::new(shared.config_version()),
             shared,
             data: RefCell::new(data),
+            ground,
+            upkeep: Upkeep::new(manifest),
             connections: RefCell::default(),
             peers,
             outboxes: RefCell::new(outboxes),
             asked: RefCell::default(),
             next_ticket: Cell::new(0),
             deferred: RefCell::default(),
+            fetching: Cell::new(false),
+            fetched: RefCell::default(),
+            unreadable: RefCell::default(),
             lanes: RefCell::default(),
             owing: RefCell::default(),
             turn_waiters: RefCell::default(),
@@ -253,7 +281,7 @@ impl Core {
 
     /// Begins a turn: takes the time, applies what the log has made durable, releases what waited
     /// for it.
-    pub(crate) fn settle(&self) -> Result<(), Failed> {
+    pub(crate) fn settle(self: &Rc<Self>) -> Result<(), Failed> {
         let wall = self.reactor.wall();
         self.now.set((wall.millis(), wall.0));
         self.turn_commands.set(0);
@@ -317,6 +345,11 @@ impl Core {
         commands <= self.config.borrow().io.turn_commands_max
     }
 
+    /// Says whether commands were run in this turn.
+    pub(crate) fn has_run_commands(&self) -> bool {
+        self.turn_commands.get() > 0
+    }
+
     /// Waits for the next turn. `hurry` has the turn come at once; without, it comes when something
     /// has happened.
     pub(crate) async fn next_turn(&self, hurry: bool) {
@@ -349,8 +382,8 @@ impl Core {
         self.hurry.set(true);
     }
 
-    /// Runs a command on a partition of this shard; its reply goes to `out`. Returns the index that
-    /// the reply waits for.
+    /// Runs a command on a partition of this shard; its reply goes to `out`. A command that wants
+    /// blocks which are not in memory has done nothing.
     ///
     /// # Panics
     /// When the partition is another shard's, or the command touches no key: routing keeps both away.
@@ -361,7 +394,7 @@ impl Core {
         words: Words<'_>,
         (database, version): (u8, Version),
         out: &mut Vec<u8>,
-    ) -> Option<Index> {
+    ) -> Ran {
         let Run::Data(run) = command.run else {
             unreachable!("{} touches no key", command.name)
         };
@@ -377,6 +410,10 @@ impl Core {
         let owned = owned[partition]
             .as_mut()
             .expect("requests are routed to the owner");
+        let wants = wants_of(&owned.partition, command, words, (database, key));
+        if !wants.is_empty() {
+            return Ran::Wants(wants);
+        }
         let from = out.len();
         let mut call = DataCall {
             words,
@@ -395,7 +432,12 @@ impl Core {
         };
         run(&mut call);
         let (wait, hits, misses) = (call.wait, call.hits, call.misses);
-        if call.log_is_full {
+        let log_is_full = call.log_is_full;
+        if let Some(want) = owned.partition.take_want() {
+            out.truncate(from);
+            return Ran::Wants(vec![want]);
+        }
+        if log_is_full {
             // The partition knows that the log takes no writes, and the log knows why.
             out.truncate(from);
             let mut encoder = Encoder::new(out, version);
@@ -408,7 +450,25 @@ impl Core {
         }
         self.note_call(command, &out[from..]);
         // What was applied meanwhile holds nothing back.
-        wait.filter(|index| *index > owned.partition.applied())
+        Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
+    }
+
+    /// Returns what a command will want of blocks that are not in memory, as far as that can be told.
+    pub(crate) fn wants(
+        &self,
+        partition: usize,
+        command: &Command,
+        words: Words<'_>,
+        database: u8,
+    ) -> Vec<Want> {
+        let mut data = self.data.borrow_mut();
+        let Data { owned, key, .. } = &mut *data;
+        let found = owned[partition].as_ref();
+        found.map_or_else(Vec::new, |owned| {
+            let each = command.key_places(words.len());
+            each.filter_map(|place| owned.partition.probe(key.set(database, &words[place])))
+                .collect()
+        })
     }
 
     /// Writes the error of a write that the log has no room for.
@@ -440,6 +500,9 @@ impl Core {
                 owned.partition.drain(wal, clock);
             }
             wal.flush();
+            // Told before the replies leave: a reader of the past asks for all that was acknowledged.
+            let last = &self.counters().last_timestamp;
+            last.store(clock.last().0, Ordering::Release);
         }
         for (outbox, peer) in self.outboxes.borrow_mut().iter_mut().zip(&self.peers) {
             let mut sent = false;
@@ -463,4 +526,30 @@ impl Core {
             *self.config.borrow_mut() = Rc::new(self.shared.config());
         }
     }
+}
+
+/// How a command went.
+#[derive(Debug)]
+pub enum Ran {
+    /// It ran; its reply waits for this index.
+    Done(Option<Index>),
+    /// It did nothing: this must be brought into memory first.
+    Wants(Vec<Want>),
+}
+
+/// Returns what a command of several keys wants before it begins: what it does takes effect
+/// together. One of a single key finds out when it runs.
+fn wants_of(
+    partition: &Partition,
+    command: &Command,
+    words: Words<'_>,
+    (database, key): (u8, &mut KeyBuf),
+) -> Vec<Want> {
+    if command.last_key == command.first_key || command.is_blind {
+        return Vec::new();
+    }
+    let places = command.key_places(words.len());
+    places
+        .filter_map(|place| partition.probe(key.set(database, &words[place])))
+        .collect()
 }

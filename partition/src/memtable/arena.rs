@@ -14,12 +14,12 @@
 //! 1. Every unit of a chunk is in exactly one of: a live block, a free list, the unused tail of the
 //!    last chunk, or unit 0 of chunk 0 (so that no block has reference 0).
 //! 2. `occupied` has bit `c` set if and only if the free list of class `c` is not empty.
-//! 3. When the last live block is freed, everything but the first chunk goes back to the system.
+//! 3. When the last live block is freed, everything but the first chunk goes back to the pool.
+
+use super::chunks::{CHUNK_BYTES, Chunk, ChunkPool};
 
 /// Bytes of one unit, the granularity of references and of small blocks.
 pub(super) const UNIT_BYTES: usize = 16;
-/// Bytes of one chunk.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Units of one chunk.
 const CHUNK_UNITS: u32 = 1 << 16;
 /// Up to this many units, every size is a class of its own, so a block can be cut anywhere.
@@ -60,7 +60,8 @@ struct Large {
 
 /// The chunks, their free lists and the large values.
 pub(super) struct Arena {
-    chunks: Vec<Box<[u8; CHUNK_BYTES]>>,
+    pool: ChunkPool,
+    chunks: Vec<Chunk>,
     /// First unit of the last chunk that was never handed out; `CHUNK_UNITS` when there is none.
     unused: u32,
     /// First free block of each class.
@@ -70,18 +71,48 @@ pub(super) struct Arena {
     /// Units in live blocks, rounded up to their class.
     used_units: u64,
     large: Large,
+    pub(super) tally: Tally,
+}
+
+/// Versions in the arena, counted by those who write and cut them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// All of them.
+    pub(super) versions: u64,
+    /// Those that delete their key.
+    pub(super) tombstones: u64,
+}
+
+impl Tally {
+    /// Counts a version that has been written.
+    pub(super) fn write(&mut self, is_tombstone: bool) {
+        self.versions += 1;
+        if is_tombstone {
+            self.tombstones += 1;
+        }
+    }
+
+    /// Counts a version that has been cut.
+    pub(super) fn cut(&mut self, is_tombstone: bool) {
+        self.versions -= 1;
+        if is_tombstone {
+            self.tombstones -= 1;
+        }
+    }
 }
 
 impl Arena {
-    /// Returns an arena that holds nothing.
-    pub(super) fn new() -> Self {
+    /// Returns an arena that holds nothing and takes its chunks from `pool`.
+    pub(super) fn new(pool: ChunkPool) -> Self {
         Self {
+            pool,
             chunks: Vec::new(),
             unused: CHUNK_UNITS,
             free: [Ref::NONE; CLASSES],
             occupied: 0,
             used_units: 0,
             large: Large::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -90,9 +121,16 @@ impl Arena {
         self.used_units * UNIT_BYTES as u64 + self.large.bytes
     }
 
-    /// Returns the bytes taken from the system.
+    /// Returns the bytes taken from the pool and the system.
     pub(super) fn held_bytes(&self) -> u64 {
-        (self.chunks.len() * CHUNK_BYTES) as u64 + self.large.bytes
+        let slots = self.large.slots.capacity() * size_of::<Option<Box<[u8]>>>();
+        let free = self.large.free.capacity() * size_of::<u32>();
+        (self.chunks.len() * CHUNK_BYTES + slots + free) as u64 + self.large.bytes
+    }
+
+    /// Returns the pool the chunks come from.
+    pub(super) const fn pool(&self) -> &ChunkPool {
+        &self.pool
     }
 
     /// Returns the bytes from the start of a block to the end of its chunk.
@@ -218,9 +256,7 @@ impl Arena {
         }
         let number = u32::try_from(self.chunks.len()).expect("chunks are numbered by 16 bits");
         assert!(number < 1 << 16, "a memtable holds at most 64 GiB");
-        let zeroed = vec![0u8; CHUNK_BYTES].into_boxed_slice();
-        self.chunks
-            .push(zeroed.try_into().expect("the length is the array's"));
+        self.chunks.push(self.pool.take());
         self.unused = u32::from(number == 0);
     }
 
@@ -241,9 +277,9 @@ impl Arena {
     }
 
     /// Forgets all blocks, when none is live; keeps one chunk so that a key set and deleted by
-    /// turns does not ask the system each time.
+    /// turns does not ask for one each time.
     fn reset(&mut self) {
-        self.chunks.truncate(1);
+        self.pool.give_back(self.chunks.drain(1..));
         self.unused = 1;
         self.free = [Ref::NONE; CLASSES];
         self.occupied = 0;
@@ -268,6 +304,12 @@ impl Arena {
             self.occupied &= !(1 << class);
         }
         at
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.pool.give_back(self.chunks.drain(..));
     }
 }
 
@@ -358,7 +400,7 @@ mod tests {
 
     #[test]
     fn freeing_all_resets_to_one_chunk() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(ChunkPool::new(0));
         let blocks: Vec<Ref> = (0..100).map(|_| arena.allocate(200_000)).collect();
         assert!(arena.held_bytes() > 20_000_000);
         blocks
@@ -372,7 +414,7 @@ mod tests {
 
     #[test]
     fn smaller_blocks_come_out_of_freed_greater_ones() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(ChunkPool::new(0));
         let anchor = arena.allocate(16);
         let great: Vec<Ref> = (0..64).map(|_| arena.allocate(100_000)).collect();
         great
@@ -391,7 +433,7 @@ mod tests {
         fn live_blocks_never_overlap(
             steps in prop::collection::vec((any::<u16>(), prop_oneof![1usize..300, 1usize..260_000]), 1..400)
         ) {
-            let mut arena = Arena::new();
+            let mut arena = Arena::new(ChunkPool::new(0));
             let mut live: Vec<(Ref, usize, u8)> = Vec::new();
             for (number, (choice, bytes)) in steps.into_iter().enumerate() {
                 let mark = u8::try_from(number % 251).unwrap();

@@ -16,32 +16,40 @@
 //! 1. Index and tree hold the same key records, each with at least one version.
 //! 2. Timestamps descend strictly along a chain.
 //! 3. `expiries` and `counts` describe the newest version of each key.
-//! 4. At most one version of a key is at or below the last floor given for that key, and it is not
-//!    a tombstone.
+//! 4. At most one version of a key is at or below the last floor given for that key, and it is no
+//!    tombstone if nothing is beneath; a long chain may have more of them, see `ladder`.
 
 mod arena;
+mod chain;
+mod chunks;
+mod clear;
 mod index;
+mod ladder;
 mod pool;
-mod range;
+pub(crate) mod range;
 mod record;
 mod run;
 mod tree;
+mod versions;
 
 #[cfg(test)]
 mod tests;
+
+pub use chunks::ChunkPool;
+pub use versions::{Parked, Versions};
 
 use arena::{Arena, Ref};
 use index::Index;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::RangeInclusive;
 use tree::Tree;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes an entry of `expiries` takes, with its share of the tree it is in.
-const EXPIRY_ENTRY_BYTES: u64 = 24;
-/// Keys of a database that are removed together while it is cleared.
-const CLEARED_KEYS: usize = 64;
+const EXPIRY_ENTRY_BYTES: u64 = 32;
+/// Bytes that a memtable keeps of its own, while it has no pool to share.
+const OWN_FREE_BYTES_MAX: u64 = 0;
 /// Hashes that are warmed at once: about as many reads as a core keeps in flight.
 const WARM_HASHES: usize = 16;
 
@@ -89,6 +97,35 @@ impl<'a> Version<'a> {
     }
 }
 
+/// Whether older versions of a memtable's keys may lie beneath it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beneath {
+    /// What is not in the memtable does not exist.
+    Nothing,
+    /// Older versions may be in tables or older memtables, and a tombstone hides them.
+    Tables,
+}
+
+/// What the caller of a write says about its readers.
+#[derive(Clone, Copy, Debug)]
+struct Horizon {
+    /// The least timestamp that is still read.
+    floor: u64,
+    beneath: Beneath,
+}
+
+impl Horizon {
+    /// Whether a tombstone that everybody sees is of use.
+    fn keeps_tombstones(self) -> bool {
+        self.beneath == Beneath::Tables
+    }
+
+    /// Whether `version` is of use as the oldest version of its key.
+    fn keeps(self, version: Version<'_>) -> bool {
+        version.kind == Kind::Put || version.timestamp > self.floor || self.keeps_tombstones()
+    }
+}
+
 /// Keys of one database, by first byte of the key.
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -128,6 +165,10 @@ pub struct Memtable {
     expiries: BTreeSet<(u64, Ref)>,
     counts: Box<[Count; 256]>,
     live: u64,
+    /// Least and greatest timestamp put since there was no version.
+    timestamps: (u64, u64),
+    /// Goes up with every write, so that a parked reader knows whether its place still holds.
+    changes: u64,
 }
 
 impl Memtable {
@@ -136,17 +177,31 @@ impl Memtable {
     /// Bytes of the longest value.
     pub const VALUE_BYTES_MAX: usize = 64 << 20;
 
-    /// Returns an empty memtable whose hashes depend on `seed`.
+    /// Returns an empty memtable whose hashes depend on `seed`, with memory of its own.
     pub fn new(seed: u64) -> Self {
+        Self::with_pool(seed, &ChunkPool::new(OWN_FREE_BYTES_MAX))
+    }
+
+    /// Returns an empty memtable whose hashes depend on `seed` and whose memory comes from `pool`
+    /// and goes back there.
+    pub fn with_pool(seed: u64, pool: &ChunkPool) -> Self {
         Self {
             seed,
-            arena: Arena::new(),
+            arena: Arena::new(pool.clone()),
             index: Index::new(),
             tree: Tree::new(),
             expiries: BTreeSet::new(),
             counts: Box::new([Count::default(); 256]),
             live: 0,
+            timestamps: (u64::MAX, 0),
+            changes: 0,
         }
+    }
+
+    /// Returns the seed, for a memtable that is to share its hashes with this one.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Returns the hash of `key` that the other functions ask for.
@@ -195,22 +250,33 @@ impl Memtable {
     /// Adds a version of `key`, at its place by timestamp.
     ///
     /// Nobody reads below `floor`: versions older than the newest one at or below it are freed, and
-    /// so is that one if it is a tombstone; a key without versions is removed. A timestamp that the
-    /// key has already changes nothing, so a log may be replayed.
+    /// so is that one if it is a tombstone with nothing `beneath`; a key without versions is removed.
+    /// Of a long chain some go now and some with the next writes of the key, so that a write costs
+    /// the same whatever the length. A timestamp that the key has already changes nothing, so a log
+    /// may be replayed.
     ///
     /// # Panics
     /// If `hash` is not the key's, or the key is empty or longer than [`Memtable::KEY_BYTES_MAX`], or the
     /// value is longer than [`Memtable::VALUE_BYTES_MAX`], or a tombstone has a value or an expiry.
-    pub fn put(&mut self, hash: u64, key: &[u8], version: Version<'_>, floor: u64) {
+    pub fn put(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        version: Version<'_>,
+        floor: u64,
+        beneath: Beneath,
+    ) {
         debug_assert!(hash == self.hash(key));
         assert!(!key.is_empty() && key.len() <= Self::KEY_BYTES_MAX);
         assert!(version.value.len() <= Self::VALUE_BYTES_MAX);
         if version.kind == Kind::Tombstone {
             assert!(version.value.is_empty() && version.expire_at_ms.is_none());
         }
+        self.note(version.timestamp);
+        let horizon = Horizon { floor, beneath };
         if let Some(found) = self.find(hash, key) {
-            self.amend(hash, key, found, version, floor);
-        } else if version.kind == Kind::Put || version.timestamp > floor {
+            self.amend(hash, key, found, version, horizon);
+        } else if horizon.keeps(version) {
             let created = self.arena.create_key(key, version);
             self.index.insert(hash, created);
             self.tree.insert(&mut self.arena, created);
@@ -222,35 +288,8 @@ impl Memtable {
     ///
     /// # Panics
     /// As [`Memtable::put`].
-    pub fn delete(&mut self, hash: u64, key: &[u8], timestamp: u64, floor: u64) {
-        self.put(hash, key, Version::tombstone(timestamp), floor);
-    }
-
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.seed);
-    }
-
-    /// Drops all versions of all keys that begin with `first_byte`.
-    ///
-    /// Cheap if there are no other keys; otherwise it costs some 300 nanoseconds for each dropped.
-    pub fn clear_prefix(&mut self, first_byte: u8) {
-        let is_of = |key: Option<&[u8]>| key.is_none_or(|key| key[0] == first_byte);
-        if is_of(self.first_key()) && is_of(self.last_key()) {
-            return self.clear();
-        }
-        loop {
-            let batch = self.some_keys_of(first_byte);
-            if batch.is_empty() {
-                return;
-            }
-            let hashes: Vec<u64> = batch.iter().map(|key| self.hash(key)).collect();
-            self.warm(&hashes);
-            batch
-                .iter()
-                .zip(hashes)
-                .for_each(|(key, hash)| self.evict(hash, key));
-        }
+    pub fn delete(&mut self, hash: u64, key: &[u8], timestamp: u64, floor: u64, beneath: Beneath) {
+        self.put(hash, key, Version::tombstone(timestamp), floor, beneath);
     }
 
     /// Returns the number of keys whose newest version is not a tombstone.
@@ -261,6 +300,23 @@ impl Memtable {
     /// Returns the number of keys of database `first_byte` whose newest version is not a tombstone.
     pub fn keys_of(&self, first_byte: u8) -> u64 {
         self.counts[usize::from(first_byte)].live
+    }
+
+    /// Returns the number of versions of all keys, those included that nobody sees any more.
+    pub const fn version_count(&self) -> u64 {
+        self.arena.tally.versions
+    }
+
+    /// Returns how many of the versions are tombstones.
+    pub const fn tombstone_count(&self) -> u64 {
+        self.arena.tally.tombstones
+    }
+
+    /// Returns the least and the greatest timestamp put since the memtable was last empty; `None`
+    /// if it is. The versions that had them may have been freed.
+    pub fn timestamps(&self) -> Option<RangeInclusive<u64>> {
+        let (least, greatest) = self.timestamps;
+        (self.version_count() > 0).then_some(least..=greatest)
     }
 
     /// Returns the number of keys whose newest version has an expiry.
@@ -280,7 +336,7 @@ impl Memtable {
         self.arena.used_bytes() + tables + self.expiring() * EXPIRY_ENTRY_BYTES
     }
 
-    /// Returns the bytes taken from the system, free space included.
+    /// Returns the bytes taken from the pool and the system, free space included.
     pub fn held_bytes(&self) -> u64 {
         let tables = self.index.held_bytes() + self.tree.held_bytes();
         self.arena.held_bytes() + tables + self.expiring() * EXPIRY_ENTRY_BYTES
@@ -325,37 +381,30 @@ impl Memtable {
         chosen.map(|key| self.arena.key(key))
     }
 
+    /// Counts a write, whatever comes of it.
+    #[inline]
+    fn note(&mut self, timestamp: u64) {
+        self.changes += 1;
+        if self.version_count() == 0 {
+            self.timestamps = (u64::MAX, 0);
+        }
+        let (least, greatest) = self.timestamps;
+        self.timestamps = (least.min(timestamp), greatest.max(timestamp));
+    }
+
     #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> Option<Ref> {
         self.index.find(hash, |found| self.arena.key(found) == key)
     }
 
-    fn amend(&mut self, hash: u64, key: &[u8], found: Ref, version: Version<'_>, floor: u64) {
+    fn amend(&mut self, hash: u64, key: &[u8], found: Ref, version: Version<'_>, horizon: Horizon) {
         let before = Standing::of(self.arena.newest_version(found));
-        if self.arena.amend(found, version, floor) {
+        if self.arena.amend(found, version, horizon) {
             let after = Standing::of(self.arena.newest_version(found));
             self.recount(key[0], found, before, after);
         } else {
             self.remove(hash, key, found, before);
         }
-    }
-
-    /// Returns the first keys that begin with `first_byte`, none if there are none.
-    fn some_keys_of(&self, first_byte: u8) -> Vec<Vec<u8>> {
-        let keys = self
-            .range(Bound::Included(&[first_byte]))
-            .map(|(key, _)| key);
-        let of_it = keys.take_while(|key| key[0] == first_byte);
-        of_it.take(CLEARED_KEYS).map(<[u8]>::to_vec).collect()
-    }
-
-    /// Removes a key that is present, with all its versions.
-    fn evict(&mut self, hash: u64, key: &[u8]) {
-        let found = self
-            .find(hash, key)
-            .expect("index and tree hold the same keys");
-        let before = Standing::of(self.arena.newest_version(found));
-        self.remove(hash, key, found, before);
     }
 
     /// Removes a key; `before` is what it counted as, since its versions may be gone already.
@@ -389,6 +438,7 @@ impl fmt::Debug for Memtable {
         f.debug_struct("Memtable")
             .field("keys", &self.live)
             .field("expiring", &self.expiring())
+            .field("versions", &self.version_count())
             .field("used_bytes", &self.used_bytes())
             .field("held_bytes", &self.held_bytes())
             .finish_non_exhaustive()

@@ -18,16 +18,19 @@ const AHEAD_MAX: usize = 16;
 /// wait for; touched together, they are waited for once. It begins with one record, as many ranges
 /// end early, and doubles.
 #[derive(Clone, Copy, Debug)]
-struct Ahead {
+pub(super) struct Ahead {
     count: usize,
     left: usize,
 }
 
 impl Ahead {
-    const START: Self = Self { count: 1, left: 1 };
+    /// Of a range that begins.
+    pub(super) const START: Self = Self { count: 1, left: 1 };
 
+    /// Goes on by one key; touches the next ones of those that `upcoming` returns, at most its
+    /// second argument, when all touched before have been read.
     #[inline]
-    fn step<'a>(
+    pub(super) fn step<'a>(
         &mut self,
         memtable: &'a Memtable,
         upcoming: impl FnOnce(&'a Tree, usize) -> &'a [Ref],
@@ -63,14 +66,9 @@ pub struct RangeRev<'a> {
 impl Memtable {
     /// Returns the keys upwards from `from`, with their newest versions, tombstones included.
     pub fn range(&self, from: Bound<&[u8]>) -> Range<'_> {
-        let spot = match from {
-            Bound::Included(key) => self.tree.seek(&self.arena, key, Side::Before),
-            Bound::Excluded(key) => self.tree.seek(&self.arena, key, Side::After),
-            Bound::Unbounded => self.tree.start(),
-        };
         Range {
             memtable: self,
-            spot,
+            spot: self.spot_of(from),
             timestamp: u64::MAX,
             ahead: Ahead::START,
         }
@@ -91,13 +89,15 @@ impl Memtable {
         }
     }
 
-    pub(super) fn first_key(&self) -> Option<&[u8]> {
+    /// Returns the lowest key, be its newest version a tombstone or not.
+    pub fn first_key(&self) -> Option<&[u8]> {
         self.tree
             .next(&mut self.tree.start())
             .map(|key| self.arena.key(key))
     }
 
-    pub(super) fn last_key(&self) -> Option<&[u8]> {
+    /// Returns the highest key, be its newest version a tombstone or not.
+    pub fn last_key(&self) -> Option<&[u8]> {
         self.tree
             .previous(&mut self.tree.end())
             .map(|key| self.arena.key(key))

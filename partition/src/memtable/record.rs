@@ -1,9 +1,10 @@
-//! What the blocks of the arena hold: keys and the chains of their versions.
+//! What the blocks of the arena hold: keys and their versions.
 //!
 //! A chain goes from the newest version to the oldest, timestamps strictly descending. One version
 //! of a small key may live in the key's own block (*inline*), so that a lookup touches one place;
 //! its reference is the key's. When it is collected its space is used again by the next version or
-//! given back. Counting keys and keeping them in order is not done here.
+//! given back. A long chain has a ladder, see `ladder`. Counting keys and keeping them in order is
+//! not done here.
 //!
 //! ```text
 //! key      newest u32 | flags and length u32 | key                               plain
@@ -19,7 +20,7 @@ use super::arena::{
     Arena, BLOCK_BYTES_MAX, EXACT_BYTES_MAX, Ref, UNIT_BYTES, read_u32, read_u64, write_u32,
     write_u64,
 };
-use super::{Kind, Memtable, Version};
+use super::{Horizon, Kind, Memtable, Version};
 
 const KEY_HEAD_BYTES: usize = 8;
 const VERSION_HEAD_BYTES: usize = 16;
@@ -27,6 +28,8 @@ const EXPIRY_BYTES: usize = 8;
 
 /// Flag of a key: its block holds a version, live or vacant.
 const INLINE: u32 = 1 << 31;
+/// Flag of a key: its chain has a ladder, which `newest` refers to.
+const LADDER: u32 = 1 << 30;
 /// Flags of a version.
 const TOMBSTONE: u32 = 1 << 31;
 const EXPIRES: u32 = 1 << 30;
@@ -37,9 +40,11 @@ const _: () = assert!(Memtable::VALUE_BYTES_MAX <= LENGTH as usize);
 const _: () = assert!(KEY_HEAD_BYTES + Memtable::KEY_BYTES_MAX <= BLOCK_BYTES_MAX);
 
 /// What became of a key's inline place when versions were cut from its chain.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Inline {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inline {
+    /// It holds what it did, or there is none.
     Unchanged,
+    /// Its version was cut.
     Vacant,
 }
 
@@ -64,22 +69,42 @@ impl Arena {
     /// Returns the newest version of a key, [`Ref::NONE`] for a separator.
     #[inline]
     pub(super) fn newest(&self, key: Ref) -> Ref {
-        Ref(read_u32(self.block(key), 0))
+        let block = self.block(key);
+        let newest = Ref(read_u32(block, 0));
+        if read_u32(block, 4) & LADDER == 0 {
+            newest
+        } else {
+            self.ladder_newest(newest)
+        }
+    }
+
+    /// Returns the ladder of a key's chain.
+    #[inline]
+    pub(super) fn ladder(&self, key: Ref) -> Option<Ref> {
+        let block = self.block(key);
+        (read_u32(block, 4) & LADDER != 0).then(|| Ref(read_u32(block, 0)))
+    }
+
+    /// Enters the ladder of a key's chain, which knows the newest version.
+    pub(super) fn set_ladder(&mut self, key: Ref, ladder: Ref) {
+        let word = self.key_word(key);
+        let block = self.block_mut(key);
+        write_u32(block, 0, ladder.0);
+        write_u32(block, 4, word | LADDER);
+    }
+
+    /// Enters the newest version of a key whose ladder is gone.
+    pub(super) fn unset_ladder(&mut self, key: Ref, newest: Ref) {
+        let word = self.key_word(key);
+        let block = self.block_mut(key);
+        write_u32(block, 0, newest.0);
+        write_u32(block, 4, word & !LADDER);
     }
 
     /// Returns the newest version of a key.
     #[inline]
     pub(super) fn newest_version(&self, key: Ref) -> Version<'_> {
         self.version(key, self.newest(key))
-    }
-
-    /// Returns the newest version of a key whose timestamp is `timestamp` or less.
-    pub(super) fn version_as_of(&self, key: Ref, timestamp: u64) -> Option<Version<'_>> {
-        let mut at = self.newest(key);
-        while at.is_some() && self.timestamp(key, at) > timestamp {
-            at = self.previous(key, at);
-        }
-        at.is_some().then(|| self.version(key, at))
     }
 
     /// Returns a plain key without versions, to separate nodes of the tree.
@@ -107,95 +132,58 @@ impl Arena {
 
     /// Frees a key and all its versions.
     pub(super) fn free_key(&mut self, key: Ref) {
+        self.drop_ladder(key);
         let inline = self.cut(key, Ref::NONE);
         self.free_bare_key(key, inline);
     }
 
-    /// Puts `version` at its place in the chain and frees what no reader at `floor` or later sees:
-    /// all that is older than the newest version at or below `floor`, and that one too if it is a
-    /// tombstone. Changes nothing else if there is a version of the same timestamp.
-    ///
-    /// Returns false if no version is left; the key is then to be freed by
-    /// [`Arena::free_key`].
-    pub(super) fn amend(&mut self, key: Ref, version: Version<'_>, floor: u64) -> bool {
-        let newer = self.last_newer(key, version.timestamp);
-        let older = self.next(key, newer);
-        let present = older.is_some() && self.timestamp(key, older) == version.timestamp;
-        let hidden = newer.is_some() && self.timestamp(key, newer) <= floor;
-        if present || hidden {
-            self.collect(key, floor);
-            return self.newest(key).is_some();
+    /// Frees a version that the chain no longer leads to, but for the inline place.
+    #[inline]
+    pub(super) fn free_version(&mut self, key: Ref, at: Ref) -> Inline {
+        let word = self.version_word(key, at);
+        self.tally.cut(word & TOMBSTONE != 0);
+        if word & LARGE != 0 {
+            self.free_large(self.large_slot(self.place(key, at), word));
         }
-        let seen_by_all = version.timestamp <= floor;
-        let keep = if seen_by_all {
-            newer
-        } else {
-            self.last_kept(key, floor)
-        };
-        let inline = self.cut(key, keep);
-        if seen_by_all && version.kind == Kind::Tombstone {
-            self.settle(key, inline);
-            return self.newest(key).is_some();
+        if at == key {
+            return Inline::Vacant;
         }
-        // What was older may have been a tombstone that is cut now, so look again.
-        let older = self.next(key, newer);
-        let at = self.add_version(key, version, older, inline);
-        self.link(key, newer, at);
+        self.free(at, VERSION_HEAD_BYTES + stored_bytes(word));
+        Inline::Unchanged
+    }
+
+    /// Whether the key has one version, an inline one, and `version` takes its place; if so, that
+    /// one counts as cut. It is what happens to nearly every write when nobody looks back.
+    pub(super) fn replaces_alone(
+        &mut self,
+        key: Ref,
+        version: Version<'_>,
+        horizon: Horizon,
+    ) -> bool {
+        let block = self.block(key);
+        let (newest, word) = (read_u32(block, 0), read_u32(block, 4));
+        let timestamp = version.timestamp;
+        if newest != key.0 || word & LADDER != 0 || timestamp > horizon.floor {
+            return false;
+        }
+        let head = &block[KEY_HEAD_BYTES..][..VERSION_HEAD_BYTES];
+        let alone = read_u32(head, 8) == 0 && read_u64(head, 0) < timestamp;
+        let flags = read_u32(head, 12);
+        if !alone || flags & LARGE != 0 || !horizon.keeps(version) {
+            return false;
+        }
+        self.tally.cut(flags & TOMBSTONE != 0);
         true
     }
 
-    fn collect(&mut self, key: Ref, floor: u64) {
-        let keep = self.last_kept(key, floor);
-        let inline = self.cut(key, keep);
-        self.settle(key, inline);
-    }
-
-    /// Returns the oldest version that is newer than `timestamp`.
-    fn last_newer(&self, key: Ref, timestamp: u64) -> Ref {
-        let (mut last, mut at) = (Ref::NONE, self.newest(key));
-        while at.is_some() && self.timestamp(key, at) > timestamp {
-            (last, at) = (at, self.previous(key, at));
-        }
-        last
-    }
-
-    /// Returns the oldest version that a reader at `floor` or later can see.
-    fn last_kept(&self, key: Ref, floor: u64) -> Ref {
-        let last = self.last_newer(key, floor);
-        let at = self.next(key, last);
-        if at.is_some() && self.version_word(key, at) & TOMBSTONE == 0 {
-            at
-        } else {
-            last
-        }
-    }
-
-    /// Frees all versions older than `keep`, or the whole chain for [`Ref::NONE`]. A vacant inline
-    /// place is left to the caller, who may have a use for it.
-    fn cut(&mut self, key: Ref, keep: Ref) -> Inline {
-        let mut inline = Inline::Unchanged;
-        let mut at = self.next(key, keep);
-        if at.is_some() {
-            self.link(key, keep, Ref::NONE);
-        }
-        while at.is_some() {
-            let older = self.previous(key, at);
-            let word = self.version_word(key, at);
-            if word & LARGE != 0 {
-                self.free_large(self.large_slot(self.place(key, at), word));
-            }
-            if at == key {
-                inline = Inline::Vacant;
-            } else {
-                self.free(at, VERSION_HEAD_BYTES + stored_bytes(word));
-            }
-            at = older;
-        }
-        inline
-    }
-
     /// Stores a version, in the vacant inline place if it fits.
-    fn add_version(&mut self, key: Ref, version: Version<'_>, older: Ref, inline: Inline) -> Ref {
+    pub(super) fn add_version(
+        &mut self,
+        key: Ref,
+        version: Version<'_>,
+        older: Ref,
+        inline: Inline,
+    ) -> Ref {
         if inline == Inline::Unchanged {
             return self.create_version(key, version, older);
         }
@@ -212,16 +200,17 @@ impl Arena {
     }
 
     /// Gives back a vacant inline place: the key becomes a plain one.
-    fn settle(&mut self, key: Ref, inline: Inline) {
+    pub(super) fn settle(&mut self, key: Ref, inline: Inline) {
         if inline == Inline::Unchanged {
             return;
         }
-        let length = key_bytes(self.key_word(key));
+        let word = self.key_word(key);
+        let length = key_bytes(word);
         let held = inline_bytes(length, stored_bytes(self.version_word(key, key)));
         let from = key_start(INLINE);
         let block = self.block_mut(key);
         block.copy_within(from..from + length, KEY_HEAD_BYTES);
-        write_u32(block, 4, length_word(length));
+        write_u32(block, 4, word & !INLINE);
         self.shrink(key, held, KEY_HEAD_BYTES + length);
     }
 
@@ -251,6 +240,7 @@ impl Arena {
     }
 
     fn write_version(&mut self, place: Place, version: Version<'_>, older: Ref) {
+        self.tally.write(version.kind == Kind::Tombstone);
         let large = is_large(version).then(|| self.store_large(version.value).to_le_bytes());
         let stored = large.as_ref().map_or(version.value, |slot| slot.as_slice());
         let word = version_word(version);
@@ -266,8 +256,9 @@ impl Arena {
         block[body..body + stored.len()].copy_from_slice(stored);
     }
 
+    /// Returns a version of a key.
     #[inline]
-    fn version(&self, key: Ref, at: Ref) -> Version<'_> {
+    pub(super) fn version(&self, key: Ref, at: Ref) -> Version<'_> {
         let place = self.place(key, at);
         let block = self.block(place.block);
         let word = read_u32(block, place.head + 12);
@@ -312,20 +303,31 @@ impl Arena {
         }
     }
 
+    #[inline]
     fn key_word(&self, key: Ref) -> u32 {
         read_u32(self.block(key), 4)
     }
 
-    fn timestamp(&self, key: Ref, at: Ref) -> u64 {
+    /// Returns the timestamp of a version of a key.
+    #[inline]
+    pub(super) fn timestamp(&self, key: Ref, at: Ref) -> u64 {
         read_u64(self.block(at), head_start(key, at))
     }
 
-    fn previous(&self, key: Ref, at: Ref) -> Ref {
+    /// Returns the version next older than one of a key.
+    #[inline]
+    pub(super) fn previous(&self, key: Ref, at: Ref) -> Ref {
         Ref(read_u32(self.block(at), head_start(key, at) + 8))
     }
 
+    #[inline]
     fn version_word(&self, key: Ref, at: Ref) -> u32 {
         read_u32(self.block(at), head_start(key, at) + 12)
+    }
+
+    /// Whether a version of a key is a tombstone.
+    pub(super) fn is_tombstone(&self, key: Ref, at: Ref) -> bool {
+        self.version_word(key, at) & TOMBSTONE != 0
     }
 
     fn large_slot(&self, place: Place, word: u32) -> u32 {
@@ -334,7 +336,8 @@ impl Arena {
     }
 
     /// Returns the version after `at` in the chain; the first one for [`Ref::NONE`].
-    fn next(&self, key: Ref, at: Ref) -> Ref {
+    #[inline]
+    pub(super) fn next(&self, key: Ref, at: Ref) -> Ref {
         if at.is_some() {
             self.previous(key, at)
         } else {
@@ -343,7 +346,8 @@ impl Arena {
     }
 
     /// Makes `older` the version after `at`; the newest one for [`Ref::NONE`].
-    fn link(&mut self, key: Ref, at: Ref, older: Ref) {
+    #[inline]
+    pub(super) fn link(&mut self, key: Ref, at: Ref, older: Ref) {
         if at.is_some() {
             write_u32(self.block_mut(at), head_start(key, at) + 8, older.0);
         } else {
@@ -351,8 +355,13 @@ impl Arena {
         }
     }
 
-    fn set_newest(&mut self, key: Ref, newest: Ref) {
-        write_u32(self.block_mut(key), 0, newest.0);
+    /// Enters the newest version of a key.
+    #[inline]
+    pub(super) fn set_newest(&mut self, key: Ref, newest: Ref) {
+        match self.ladder(key) {
+            Some(ladder) => self.set_ladder_newest(ladder, newest),
+            None => write_u32(self.block_mut(key), 0, newest.0),
+        }
     }
 }
 
@@ -369,7 +378,7 @@ const fn key_start(word: u32) -> usize {
 }
 
 const fn key_bytes(word: u32) -> usize {
-    (word & !INLINE) as usize
+    (word & !(INLINE | LADDER)) as usize
 }
 
 const fn inline_bytes(key_bytes: usize, body_bytes: usize) -> usize {

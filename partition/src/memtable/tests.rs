@@ -1,17 +1,27 @@
 //! Tests of the whole memtable against a map of (key, newest timestamp first).
 
+mod history;
+mod memory;
+
 use super::*;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Versions of a key up to which nothing unseen stays.
+const EXACT_VERSIONS: usize = 8;
 
 type Stored = (Kind, Option<u64>, Vec<u8>);
 
 /// The same thing without any cleverness.
-#[derive(Default)]
-struct Model(BTreeMap<(Vec<u8>, Reverse<u64>), Stored>);
+struct Model(BTreeMap<(Vec<u8>, Reverse<u64>), Stored>, Beneath);
 
 impl Model {
+    fn new(beneath: Beneath) -> Self {
+        Self(BTreeMap::new(), beneath)
+    }
+
     fn put(&mut self, key: &[u8], version: Version<'_>, floor: u64) {
         let timestamp = version.timestamp;
         let hidden = self
@@ -26,7 +36,7 @@ impl Model {
         }
         let mut floor_seen = false;
         for (timestamp, stored) in self.chain(key) {
-            let tombstone = stored.0 == Kind::Tombstone;
+            let tombstone = stored.0 == Kind::Tombstone && self.1 == Beneath::Nothing;
             if timestamp <= floor && (floor_seen || tombstone) {
                 self.0.remove(&(key.to_vec(), Reverse(timestamp)));
             }
@@ -91,8 +101,38 @@ fn check(memtable: &Memtable, model: &Model) {
         }
     }
     check_counts(memtable, &expected);
+    check_versions(memtable, model);
     assert_eq!(memtable.used_bytes() == 0, expected.is_empty());
     assert!(memtable.used_bytes() <= memtable.held_bytes());
+}
+
+fn check_versions(memtable: &Memtable, model: &Model) {
+    let flat = |((key, timestamp), stored): (&(Vec<u8>, Reverse<u64>), &Stored)| {
+        (key.clone(), (timestamp.0, stored.clone()))
+    };
+    let expected: Vec<_> = model.0.iter().map(flat).collect();
+    let found: Vec<_> = memtable
+        .versions(Bound::Unbounded)
+        .map(owned_entry)
+        .collect();
+    assert_eq!(found, expected);
+    let tombstones = found
+        .iter()
+        .filter(|(_, (_, stored))| stored.0 == Kind::Tombstone);
+    assert_eq!(memtable.version_count(), expected.len() as u64);
+    assert_eq!(memtable.tombstone_count(), tombstones.count() as u64);
+    assert_eq!(memtable.timestamps().is_none(), expected.is_empty());
+    if let Some(timestamps) = memtable.timestamps() {
+        assert!(expected.iter().all(|(_, (at, _))| timestamps.contains(at)));
+    }
+    assert_eq!(
+        memtable.first_key(),
+        expected.first().map(|(key, _)| key.as_slice())
+    );
+    assert_eq!(
+        memtable.last_key(),
+        expected.last().map(|(key, _)| key.as_slice())
+    );
 }
 
 fn check_counts(memtable: &Memtable, expected: &[(Vec<u8>, (u64, Stored))]) {
@@ -168,6 +208,9 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
 }
 
 fn apply(memtable: &mut Memtable, model: &mut Model, write: &Write, number: usize) {
+    if model.chain(&write.key).len() == EXACT_VERSIONS {
+        return;
+    }
     let mark = u8::try_from(number % 251).unwrap();
     let value = vec![mark; write.value_bytes];
     let version = Version {
@@ -176,16 +219,21 @@ fn apply(memtable: &mut Memtable, model: &mut Model, write: &Write, number: usiz
         expire_at_ms: write.expire_at_ms,
         value: &value,
     };
-    memtable.put(memtable.hash(&write.key), &write.key, version, write.floor);
+    let hash = memtable.hash(&write.key);
+    memtable.put(hash, &write.key, version, write.floor, model.1);
     model.put(&write.key, version, write.floor);
+}
+
+fn beneath() -> impl Strategy<Value = Beneath> {
+    prop::sample::select(vec![Beneath::Nothing, Beneath::Tables])
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn agrees_with_the_model_in_any_order(writes in writes()) {
-        let (mut memtable, mut model) = (Memtable::new(1), Model::default());
+    fn agrees_with_the_model_in_any_order(writes in writes(), beneath in beneath()) {
+        let (mut memtable, mut model) = (Memtable::new(1), Model::new(beneath));
         for (number, write) in writes.iter().enumerate() {
             apply(&mut memtable, &mut model, write, number);
             let found = memtable.newest(memtable.hash(&write.key), &write.key).map(owned);
@@ -196,14 +244,18 @@ proptest! {
         model.0.retain(|(key, _), _| key[0] != 2);
         check(&memtable, &model);
         for key in model.keys() {
-            memtable.delete(memtable.hash(&key), &key, 100, 100);
+            memtable.delete(memtable.hash(&key), &key, 100, 100, Beneath::Nothing);
         }
-        check(&memtable, &Model::default());
+        check(&memtable, &Model::new(beneath));
     }
 
     #[test]
-    fn agrees_with_the_model_as_time_goes_on(mut writes in writes(), window in 0u64..20) {
-        let (mut memtable, mut model) = (Memtable::new(2), Model::default());
+    fn agrees_with_the_model_as_time_goes_on(
+        mut writes in writes(),
+        window in 0u64..20,
+        beneath in beneath(),
+    ) {
+        let (mut memtable, mut model) = (Memtable::new(2), Model::new(beneath));
         for (number, write) in writes.iter_mut().enumerate() {
             write.timestamp = number as u64 / 3 + 1;
             write.floor = write.timestamp.saturating_sub(window);
@@ -241,81 +293,17 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn memory_stays_bounded_while_values_change_size() {
-    let mut memtable = Memtable::new(3);
-    let value = vec![7; 3000];
-    let mut held_after_warmup = 0;
-    for (step, random) in numbers(0).take(5_000_000).enumerate() {
-        let key = (random % 20_000).to_le_bytes();
-        let value = &value[..(random >> 32) as usize % 500 + (random >> 50) as usize % 8 * 300];
-        let timestamp = step as u64 + 1;
-        let version = Version::put(timestamp, None, value);
-        memtable.put(
-            memtable.hash(&key),
-            &key,
-            version,
-            timestamp.saturating_sub(5000),
-        );
-        if step == 1_000_000 {
-            held_after_warmup = memtable.held_bytes();
-        }
-    }
-    assert!(
-        memtable.held_bytes() < held_after_warmup * 11 / 10,
-        "{memtable:?}"
-    );
-    assert!(
-        memtable.held_bytes() < memtable.used_bytes() * 3 / 2,
-        "{memtable:?}"
-    );
-}
-
-#[test]
-fn space_returns_to_zero_when_all_is_deleted() {
-    let mut memtable = Memtable::new(4);
-    for random in numbers(0).take(300_000) {
-        let (key, value) = (random.to_le_bytes(), vec![1; (random % 300) as usize]);
-        memtable.put(
-            memtable.hash(&key),
-            &key,
-            Version::put(5, Some(random), &value),
-            0,
-        );
-    }
-    assert!(memtable.keys() > 299_000 && memtable.expiring() == memtable.keys());
-    for random in numbers(0).take(300_000) {
-        let key = random.to_le_bytes();
-        memtable.delete(memtable.hash(&key), &key, 6, 6);
-    }
-    assert_eq!(
-        (memtable.keys(), memtable.expiring(), memtable.used_bytes()),
-        (0, 0, 0)
-    );
-    assert!(memtable.held_bytes() < 2 << 20);
-}
-
-#[test]
-fn a_small_key_costs_less_than_64_bytes_beside_its_own() {
-    let mut memtable = Memtable::new(5);
-    for random in numbers(0).take(1_000_000) {
-        let key = [random.to_le_bytes(), random.rotate_left(7).to_le_bytes()].concat();
-        memtable.put(
-            memtable.hash(&key),
-            &key,
-            Version::put(1, None, &key[..8]),
-            0,
-        );
-    }
-    let overhead_bytes = memtable.held_bytes() / memtable.keys() - 24;
-    assert!(overhead_bytes <= 64, "{overhead_bytes} {memtable:?}");
-}
-
-#[test]
 fn a_tombstone_above_the_floor_hides_without_freeing() {
     let mut memtable = Memtable::new(6);
     let hash = memtable.hash(b"k");
-    memtable.put(hash, b"k", Version::put(10, None, b"v"), 0);
-    memtable.delete(hash, b"k", 20, 10);
+    memtable.put(
+        hash,
+        b"k",
+        Version::put(10, None, b"v"),
+        0,
+        Beneath::Nothing,
+    );
+    memtable.delete(hash, b"k", 20, 10, Beneath::Nothing);
     assert_eq!(memtable.keys(), 0);
     assert_eq!(
         memtable.newest(hash, b"k").map(|newest| newest.kind),
@@ -325,7 +313,7 @@ fn a_tombstone_above_the_floor_hides_without_freeing() {
         memtable.as_of(hash, b"k", 19).map(|version| version.value),
         Some(&b"v"[..])
     );
-    memtable.delete(hash, b"k", 21, 21);
+    memtable.delete(hash, b"k", 21, 21, Beneath::Nothing);
     assert_eq!(
         (memtable.newest(hash, b"k"), memtable.used_bytes()),
         (None, 0)
@@ -337,7 +325,13 @@ fn clearing_one_database_leaves_the_others() {
     let mut memtable = Memtable::new(7);
     for random in numbers(0).take(30_000) {
         let key = [&[(random % 3) as u8], &random.to_le_bytes()[..]].concat();
-        memtable.put(memtable.hash(&key), &key, Version::put(1, None, b"v"), 0);
+        memtable.put(
+            memtable.hash(&key),
+            &key,
+            Version::put(1, None, b"v"),
+            0,
+            Beneath::Nothing,
+        );
     }
     let others = memtable.keys_of(0) + memtable.keys_of(2);
     memtable.clear_prefix(1);
@@ -345,5 +339,58 @@ fn clearing_one_database_leaves_the_others() {
     assert_eq!(memtable.range(Bound::Unbounded).count() as u64, others);
     memtable.clear_prefix(0);
     memtable.clear_prefix(2);
+    assert_eq!((memtable.keys(), memtable.used_bytes()), (0, 0));
+}
+
+#[test]
+fn a_tombstone_stays_as_long_as_tables_may_hold_what_it_hides() {
+    let mut memtable = Memtable::new(8);
+    let hash = memtable.hash(b"k");
+    memtable.delete(hash, b"k", 20, u64::MAX, Beneath::Tables);
+    memtable.put(
+        hash,
+        b"k",
+        Version::put(30, None, b"v"),
+        25,
+        Beneath::Tables,
+    );
+    assert_eq!(
+        (memtable.version_count(), memtable.tombstone_count()),
+        (2, 1)
+    );
+    let seen = memtable.as_of(hash, b"k", 25).map(|version| version.kind);
+    assert_eq!(seen, Some(Kind::Tombstone));
+    memtable.delete(hash, b"k", 40, 40, Beneath::Tables);
+    assert_eq!(
+        (memtable.version_count(), memtable.tombstone_count()),
+        (1, 1)
+    );
+    memtable.delete(hash, b"k", 41, 41, Beneath::Nothing);
+    assert_eq!((memtable.version_count(), memtable.used_bytes()), (0, 0));
+}
+
+#[test]
+fn clearing_in_slices_stops_after_so_many_keys() {
+    let mut memtable = Memtable::new(9);
+    for number in 0..1000u32 {
+        let key = [&[(number % 2) as u8], &number.to_le_bytes()[..]].concat();
+        memtable.put(
+            memtable.hash(&key),
+            &key,
+            Version::put(1, None, b"v"),
+            0,
+            Beneath::Nothing,
+        );
+    }
+    assert!(memtable.clear_prefix_some(0, 200));
+    assert_eq!((memtable.keys_of(0), memtable.keys_of(1)), (300, 500));
+    assert!(memtable.clear_prefix_some(0, 299));
+    assert!(!memtable.clear_prefix_some(0, 1));
+    assert!(!memtable.clear_prefix_some(0, 1));
+    assert_eq!((memtable.keys_of(0), memtable.keys_of(1)), (0, 500));
+    assert!(
+        !memtable.clear_prefix_some(1, 1),
+        "alone, a database goes at once"
+    );
     assert_eq!((memtable.keys(), memtable.used_bytes()), (0, 0));
 }

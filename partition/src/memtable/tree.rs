@@ -386,7 +386,7 @@ mod tests {
     impl Pair {
         fn new() -> Self {
             Self {
-                arena: Arena::new(),
+                arena: Arena::new(super::super::ChunkPool::new(0)),
                 tree: Tree::new(),
                 model: BTreeMap::new(),
             }

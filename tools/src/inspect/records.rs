@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use ashlar_io::wal::format::{FRAME_BYTES, Frames, HEADER_BYTES, Header, Kind};
+use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::command::{Command, Commands};
 
 use super::segment::Segment;
@@ -108,8 +109,11 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// Prints a record as the entry that it is.
+/// Prints a record as the entry or the edit that it is.
 fn entry(record: &[u8], out: &mut impl Write) -> io::Result<()> {
+    if Edit::is_edit(record) {
+        return edit(record, out);
+    }
     let (header, mut commands) = match Commands::of(record) {
         Ok(decoded) => decoded,
         Err(error) => return writeln!(out, "    not an entry: {error}"),
@@ -141,6 +145,40 @@ fn entry(record: &[u8], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Prints a change of a partition's tables.
+fn edit(record: &[u8], out: &mut impl Write) -> io::Result<()> {
+    let edit = match Edit::decode(record) {
+        Ok(edit) => edit,
+        Err(error) => return writeln!(out, "    not an edit: {error}"),
+    };
+    writeln!(
+        out,
+        "    edit: partition {}, number {}, low-water mark {}",
+        edit.partition, edit.sequence, edit.low_water
+    )?;
+    if let Some(flushed) = edit.flushed {
+        writeln!(out, "      entries up to {} are in tables", flushed.index)?;
+    }
+    for add in &edit.add_tables {
+        let (meta, run) = (&add.meta, add.run);
+        let (number, keys, bytes) = (meta.number, meta.keys, meta.file_bytes);
+        writeln!(out, "      run {run} gets table {number}: {keys} keys, {bytes} bytes")?;
+    }
+    for number in &edit.remove_tables {
+        writeln!(out, "      table {number} goes")?;
+    }
+    let values = (edit.add_values.len(), edit.remove_values.len());
+    let ranges = (edit.add_ranges.len(), edit.remove_ranges.len());
+    if values != (0, 0) || ranges != (0, 0) {
+        writeln!(
+            out,
+            "      value files: {} come, {} go; range deletions: {} come, {} go",
+            values.0, values.1, ranges.0, ranges.1
+        )?;
+    }
+    Ok(())
+}
+
 fn describe(command: &Command<'_>) -> String {
     let until = |at: Option<u64>| at.map_or(String::new(), |at| format!(", expires at {at} ms"));
     match *command {
@@ -161,18 +199,9 @@ fn describe(command: &Command<'_>) -> String {
             database: Some(database),
         } => format!("clear database {database}"),
         Command::Clear { database: None } => "clear all databases".to_owned(),
-        Command::Keep {
-            key,
-            expire_at_ms,
-            timestamp,
-            value,
-        } => format!(
-            "keep {}, {} bytes as of {}{}",
-            key_name(key),
-            value.len(),
-            timestamp.0,
-            until(expire_at_ms)
-        ),
+        Command::DeleteRange { start, end } => {
+            format!("delete from {} up to {}", key_name(start), key_name(end))
+        }
     }
 }
 

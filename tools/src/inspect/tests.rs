@@ -122,6 +122,7 @@ fn entry() -> Vec<u8> {
         index: Index(33),
         timestamp: Timestamp(100),
         commands: 2,
+        history_ms: 0,
     }
     .encode(&mut entry);
     entry

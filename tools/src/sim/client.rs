@@ -218,7 +218,7 @@ fn number_of(value: &[u8]) -> u64 {
 fn judge(model: &mut Model, asked: Asked, reply: Reply) {
     match (&asked, &reply) {
         (Asked::Write(..) | Asked::Increment(_), Reply::Error(text)) => {
-            let refusal = text.starts_with("OOM") || text.starts_with("DISKFULL");
+            let refusal = text.starts_with("BUSY") || text.starts_with("DISKFULL");
             let result = if refusal {
                 Ok(())
             } else {

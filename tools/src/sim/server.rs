@@ -10,7 +10,7 @@ use ashlar_io::queue::inbox;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::World;
 use ashlar_io::wal::Durability;
-use ashlar_node::config::Config;
+use ashlar_node::config::{Compaction, Config};
 use ashlar_node::format::{self, Choice, Format, FormatError};
 use ashlar_node::message::Message;
 use ashlar_node::route::Routes;
@@ -34,18 +34,23 @@ pub(super) struct Server {
     pub(super) listen: SocketAddr,
 }
 
-/// Draws a configuration: small segments and batches, so that rolls, recycling and cleaning happen
+/// Draws a configuration: small segments and batches, so that rolls, recycling, flushes and merges happen
 /// all the time.
 pub(super) fn draw_config(rng: &mut Rng) -> Config {
     let mut config = Config::defaults();
     config.data = PathBuf::from("data");
+    // Little memory: memtables are flushed all the time, and blocks are evicted.
+    config.memory_bytes = [2 << 20, 8 << 20, 1 << 30][rng.index(3)];
     config.wal.segments_spare = 1 + u32::try_from(rng.below(3)).expect("small");
     config.wal.inflight = 1 + u32::try_from(rng.below(4)).expect("small");
     config.wal.batch_bytes = [4096, 16 << 10, 64 << 10, 256 << 10][rng.index(4)];
-    config.wal.log_bytes_min = 256 << 10;
-    config.wal.rewrite_ratio = 1.5 + rng.unit() * 3.0;
+    config.wal.log_bytes_max = [64 << 10, 256 << 10, 1 << 20][rng.index(3)];
     config.io.turn_commands_max = [1, 3, 1024][rng.index(3)];
     config.partition.inflight_bytes_max = [8 << 10, 64 << 20][rng.index(2)];
+    config.partition.history_ms = [0, 50, 10_000][rng.index(3)];
+    config.partition.separate_bytes = [64, 1 << 10][rng.index(2)];
+    config.partition.table_bytes = [64 << 10, 256 << 10, 64 << 20][rng.index(3)];
+    config.partition.compaction = Compaction::EVERY[rng.index(2)];
     config
 }
 
@@ -114,7 +119,7 @@ impl Server {
             started_ms: reactors[0].wall().millis(),
             run_id: format!("{:040x}", reactors[0].random()),
             listen: self.listen,
-            memory_bytes: 1 << 30,
+            memory_bytes: self.config.memory_bytes,
             process_id: 1,
         }));
         let (peers, inboxes): (Vec<_>, Vec<_>) = reactors

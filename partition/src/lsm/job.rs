@@ -1,0 +1,141 @@
+//! What tasks of a tree are given, and what they answer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::edit::Edit;
+use super::ranges::Ranges;
+use super::store::{ReadError, Store, WriteError};
+use super::table::Table;
+use super::{FileId, Layout};
+
+/// How long a task that could not write waits before it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The kinds of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Of a frozen memtable to a table.
+    Flush,
+    /// Of runs to one.
+    Merge,
+}
+
+/// What a task needs to know.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) store: Rc<Store>,
+    pub(crate) layout: Layout,
+    pub(crate) partition: u32,
+    pub(crate) numbers: Rc<Cell<u64>>,
+    /// Nobody reads as of an earlier timestamp.
+    pub(crate) low_water: u64,
+    /// The range deletions of the partition when the task began.
+    pub(crate) ranges: Ranges,
+}
+
+impl Context {
+    /// Returns a file that nobody has.
+    pub(crate) fn new_file(&self) -> FileId {
+        let number = self.numbers.get();
+        self.numbers.set(number + 1);
+        FileId {
+            partition: self.partition,
+            number,
+        }
+    }
+}
+
+/// What a task has done: a change to be logged, or its end.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) edit: Option<Edit>,
+    /// The tables that the edit adds.
+    pub(crate) opened: Vec<Rc<Table>>,
+    pub(crate) ended: Option<Task>,
+    pub(crate) failed: Option<Failure>,
+}
+
+impl Done {
+    pub(crate) fn edit(edit: Edit, opened: Vec<Rc<Table>>) -> Self {
+        Self {
+            edit: Some(edit),
+            opened,
+            ended: None,
+            failed: None,
+        }
+    }
+
+    pub(crate) fn end(task: Task, failed: Option<Failure>) -> Self {
+        Self {
+            edit: None,
+            opened: Vec::new(),
+            ended: Some(task),
+            failed,
+        }
+    }
+}
+
+/// Where a task puts what it has done.
+#[derive(Clone, Debug)]
+pub(crate) struct Report(Rc<RefCell<VecDeque<Done>>>);
+
+impl Report {
+    pub(crate) fn new(done: Rc<RefCell<VecDeque<Done>>>) -> Self {
+        Self(done)
+    }
+
+    /// Proposes a change of the version.
+    pub(crate) fn edit(&self, edit: Edit, opened: Vec<Rc<Table>>) {
+        self.0.borrow_mut().push_back(Done::edit(edit, opened));
+    }
+}
+
+/// Why a task ended early. What it reported before stays.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A file that is part of the version cannot be understood.
+    Damaged(String),
+    /// The operating system refused; trying again later may help.
+    Io(String),
+}
+
+impl Failure {
+    /// Waits as long as the failure asks for, and says what it is.
+    pub(crate) async fn pause(&self, store: &Store) {
+        match self {
+            Self::Damaged(what) => tracing::error!("{what}"),
+            Self::Io(what) => {
+                tracing::warn!("{what}; it is tried again");
+                store.reactor().sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(what) | Self::Io(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        if error.is_damage() {
+            Self::Damaged(error.to_string())
+        } else {
+            Self::Io(error.to_string())
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::Io(error.to_string())
+    }
+}

@@ -1,0 +1,225 @@
+//! Merges runs to one, or writes tables anew: reads all their versions in order, leaves out what
+//! nobody can read any more, writes tables.
+//!
+//! The output takes the place of the inputs table by table: the edit that adds a table also trims the
+//! inputs up to its last key, and drops those of their tables that are wholly behind it. So a job
+//! needs room for little more than one table, and a crash loses one table's work.
+//!
+//! It reads and writes past the cache, and works in slices that the shard grants.
+
+use std::rc::Rc;
+
+use super::edit::{AddRun, Edit, StartMerge, TrimRun};
+use super::inputs::Inputs;
+use super::job::{Context, Failure, Report};
+use super::output::Output;
+use super::pick::{Job, Merge, Rewrite};
+use super::retain::{Depth, Retain, Verdict};
+use super::table::Table;
+use super::version::{Run, Version};
+use super::{Entry, Value};
+use crate::memtable::Kind;
+
+/// Entries looked at in one slice: about 100 microseconds.
+const SLICE_ENTRIES: u32 = 512;
+
+/// Does a job on `version`; reports an edit for each table that it has written.
+pub(crate) async fn run_job(
+    context: &Context,
+    version: &Version<Rc<Table>>,
+    job: Job,
+    report: &Report,
+) -> Result<(), Failure> {
+    match job {
+        Job::Drop(edit) => report.edit(*edit, Vec::new()),
+        Job::Merge(merge) => {
+            let runs = merge.inputs.iter().filter_map(|id| version.run(*id));
+            let plan = Plan::merge(context, &merge, runs.cloned().collect());
+            write_anew(context, plan, report).await?;
+        }
+        Job::Rewrite(rewrite) => {
+            let run = version.run(rewrite.run).expect("a job is of its version");
+            let plan = Plan::rewrite(&rewrite, run);
+            write_anew(context, plan, report).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is read, what it becomes, and what the edits say of it.
+struct Plan {
+    inputs: Vec<Rc<Run<Rc<Table>>>>,
+    /// For each input, how many of its tables are dropped already.
+    dropped: Vec<usize>,
+    level: u8,
+    depth: Depth,
+    /// Value files whose values are written anew.
+    values: Vec<u64>,
+    output: u64,
+    kind: PlanKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PlanKind {
+    /// The output is a new run, and not in the version yet.
+    NewRun { age: u64 },
+    /// The output is a run that grows at the cost of the inputs.
+    Growing,
+    /// Tables are replaced within their run.
+    InPlace,
+}
+
+impl Plan {
+    fn merge(context: &Context, merge: &Merge, inputs: Vec<Rc<Run<Rc<Table>>>>) -> Self {
+        Self {
+            dropped: vec![0; inputs.len()],
+            inputs,
+            level: merge.output_level,
+            depth: depth(merge.bottom),
+            values: Vec::new(),
+            output: merge.output.unwrap_or_else(|| context.new_file().number),
+            kind: match merge.output {
+                Some(_) => PlanKind::Growing,
+                None => PlanKind::NewRun { age: merge.age },
+            },
+        }
+    }
+
+    fn rewrite(rewrite: &Rewrite, run: &Rc<Run<Rc<Table>>>) -> Self {
+        let chosen = |table: &&Rc<Table>| rewrite.tables.contains(&table.meta().number);
+        let some = Run {
+            tables: run.tables.iter().filter(chosen).cloned().collect(),
+            ..(**run).clone()
+        };
+        Self {
+            dropped: vec![0],
+            level: run.level,
+            inputs: vec![Rc::new(some)],
+            depth: depth(rewrite.bottom),
+            values: rewrite.values.clone(),
+            output: run.id,
+            kind: PlanKind::InPlace,
+        }
+    }
+
+    /// Says in `edit`, which adds what the output has become since the last one, what leaves the
+    /// inputs: every key up to `last`, or all that are left.
+    fn advance(&mut self, edit: &mut Edit, last: Option<&[u8]>) {
+        for add in &mut edit.add_tables {
+            add.run = self.output;
+        }
+        if !edit.add_tables.is_empty() {
+            self.begin(edit, last);
+        }
+        for (run, dropped) in self.inputs.iter().zip(&mut self.dropped) {
+            let left = &run.tables[*dropped..];
+            let is_done = |table: &&Rc<Table>| {
+                last.is_none_or(|last| table.meta().last_key.as_slice() <= last)
+            };
+            let done = left.iter().take_while(is_done).count();
+            let numbers = left[..done].iter().map(|table| table.meta().number);
+            edit.remove_tables.extend(numbers);
+            *dropped += done;
+            if let (Some(last), true) = (last, *dropped < run.tables.len()) {
+                // The least key behind the last one.
+                let from = [last, &[0]].concat();
+                edit.trim_runs.push(TrimRun { run: run.id, from });
+            }
+        }
+    }
+
+    /// Makes the output a run, unless it is one.
+    fn begin(&mut self, edit: &mut Edit, last: Option<&[u8]>) {
+        let PlanKind::NewRun { age } = self.kind else {
+            return;
+        };
+        let (id, level) = (self.output, self.level);
+        edit.add_runs.push(AddRun { id, age, level });
+        if last.is_some() {
+            edit.start_merges.extend(self.inputs.iter().map(|run| StartMerge {
+                input: run.id,
+                output: id,
+            }));
+        }
+        self.kind = PlanKind::Growing;
+    }
+
+    /// Says whether the output can be published up to a key, when it has tables. Tables within a
+    /// run have no keys that could be trimmed, so they are replaced whole.
+    fn is_divisible(&self) -> bool {
+        self.kind != PlanKind::InPlace
+    }
+}
+
+fn depth(bottom: bool) -> Depth {
+    if bottom { Depth::Bottom } else { Depth::Upper }
+}
+
+async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Result<(), Failure> {
+    let mut output = Output::new(context, plan.level, plan.depth);
+    let mut inputs = Inputs::new(&context.store, &plan.inputs);
+    inputs.begin().await?;
+    let mut retain = Retain::new(context.low_water, plan.depth, &context.ranges);
+    let mut key = Vec::new();
+    let mut slice = 0;
+    while let Some(entry) = inputs.entry() {
+        slice += 1;
+        if slice >= SLICE_ENTRIES {
+            slice = 0;
+            context.store.slice().await;
+        }
+        if entry.key != key {
+            if output.is_table_full() {
+                output.end_table().await?;
+                if plan.is_divisible() {
+                    let (mut edit, opened) = output.finish().await?;
+                    plan.advance(&mut edit, Some(&key));
+                    report.edit(edit, opened);
+                }
+            }
+            let entry = inputs.entry().expect("as before");
+            key.clear();
+            key.extend_from_slice(entry.key);
+            retain.begin(&key);
+        }
+        push(context, &plan, &mut retain, &inputs, &mut output).await?;
+        inputs.advance().await?;
+    }
+    let (mut edit, opened) = output.finish().await?;
+    plan.advance(&mut edit, None);
+    report.edit(edit, opened);
+    Ok(())
+}
+
+/// Judges the entry that the inputs are at, and writes what is kept of it.
+async fn push(
+    context: &Context,
+    plan: &Plan,
+    retain: &mut Retain<'_>,
+    inputs: &Inputs,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let mut entry = inputs.entry().expect("the caller looked at it");
+    match retain.judge(&entry) {
+        Verdict::Drop => return Ok(()),
+        Verdict::Keep => {}
+        Verdict::Bury => entry = buried(entry),
+    }
+    if let Value::Separate(value) = entry.value
+        && plan.values.contains(&value.number)
+    {
+        let block = context.store.fetch_value(context.partition, value).await?;
+        entry.value = Value::Separate(output.separate(block.bytes()).await?);
+    }
+    output.push(&entry).await
+}
+
+/// Returns a tombstone of the entry's timestamp.
+pub(crate) fn buried(entry: Entry<'_>) -> Entry<'_> {
+    Entry {
+        kind: Kind::Tombstone,
+        expire_at_ms: None,
+        value: Value::Inline(&[]),
+        ..entry
+    }
+}

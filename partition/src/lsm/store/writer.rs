@@ -1,0 +1,218 @@
+//! A new file of tables or values: chunk by chunk, two writes in flight, durable when finished, and
+//! gone when not.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ashlar_io::{Durable, File, OpenOptions, file};
+
+use super::gate::{Gate, Urgency};
+use super::names::partition_dir;
+use super::stage::CHUNK_BYTES;
+use super::{FileKind, FileName, Store, WriteError};
+use crate::lsm::{FileId, SECTOR_BYTES};
+
+/// Most writes of a file in flight: one on the device and one behind it.
+const WRITES_INFLIGHT_MAX: u32 = 2;
+
+/// A file that is being written. Unless it is finished, dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct FileWriter {
+    store: Rc<Store>,
+    name: FileName,
+    /// Open from the first write on.
+    file: Option<Rc<File>>,
+    reserved_bytes: u64,
+    gate: Rc<Gate>,
+    /// The first error of a write.
+    failed: Rc<RefCell<Option<WriteError>>>,
+    fate: Fate,
+}
+
+/// What becomes of the file when its writer is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing: it was not made.
+    Unmade,
+    /// It is removed.
+    Unfinished,
+    /// It stays, or is being removed already.
+    Decided,
+}
+
+impl Store {
+    /// Returns the writer of a file, which is made by the first write.
+    pub(crate) fn create(self: &Rc<Self>, kind: FileKind, file: FileId) -> FileWriter {
+        FileWriter {
+            store: Rc::clone(self),
+            name: FileName { file, kind },
+            file: None,
+            reserved_bytes: 0,
+            gate: Gate::new(WRITES_INFLIGHT_MAX),
+            failed: Rc::default(),
+            fate: Fate::Unmade,
+        }
+    }
+
+    /// Makes the directory of a partition, durably.
+    async fn make_dir(&self, partition: u32) -> Result<(), WriteError> {
+        if self.dirs.borrow().contains(&partition) {
+            return Ok(());
+        }
+        let dir = partition_dir(&self.options.dir, partition);
+        let made = file::create_dir(&self.reactor, &dir).await;
+        made.map_err(|error| WriteError::new(dir, error))?;
+        let parent = &self.options.dir;
+        let synced = file::sync_dir(&self.reactor, parent).await;
+        synced.map_err(|error| WriteError::new(parent, error))?;
+        self.dirs.borrow_mut().insert(partition);
+        Ok(())
+    }
+}
+
+impl FileWriter {
+    /// Returns the name of the file.
+    pub(crate) fn name(&self) -> FileName {
+        self.name
+    }
+
+    /// Has `bytes` bytes reserved when the file is made: no more than it will surely have, since
+    /// what is reserved and not written stays a part of the file.
+    pub(crate) fn reserve(&mut self, bytes: u64) {
+        assert!(
+            self.file.is_none(),
+            "room is reserved before the first write"
+        );
+        self.reserved_bytes = bytes / SECTOR_BYTES * SECTOR_BYTES;
+    }
+
+    /// Begins to write `chunk` at `offset`, both multiples of 4 KiB; waits while two writes are in
+    /// flight. The bytes are copied.
+    ///
+    /// # Errors
+    /// The file cannot be made, or an earlier write failed. It is removed, and the writer is of no
+    /// more use.
+    pub(crate) async fn write(&mut self, offset: u64, chunk: &[u8]) -> Result<(), WriteError> {
+        let is_aligned = |bytes: u64| bytes.is_multiple_of(SECTOR_BYTES);
+        assert!(
+            is_aligned(offset) && is_aligned(chunk.len() as u64),
+            "sectors are written"
+        );
+        let mut at = offset;
+        for part in chunk.chunks(CHUNK_BYTES) {
+            self.write_part(at, part).await?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn write_part(&mut self, offset: u64, part: &[u8]) -> Result<(), WriteError> {
+        let file = self.file().await?;
+        let permit = self.gate.enter(Urgency::Background).await;
+        self.check()?;
+        let mut staged = self.store.stage.take(part.len());
+        staged.copy_from_slice(part);
+        let (store, failed) = (Rc::clone(&self.store), Rc::clone(&self.failed));
+        self.store.reactor.spawn(async move {
+            let (written, buf) = file.write_at(staged.lend(), offset, Durable::No).await;
+            staged.restore(buf);
+            store.count(|counters| {
+                counters.writes += 1;
+                counters.write_bytes += *written.as_ref().unwrap_or(&0) as u64;
+            });
+            if let Err(error) = written {
+                let error = WriteError::new(file.path(), error);
+                failed.borrow_mut().get_or_insert(error);
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// Returns the file; the first call makes it.
+    async fn file(&mut self) -> Result<Rc<File>, WriteError> {
+        if let Some(file) = &self.file {
+            return Ok(Rc::clone(file));
+        }
+        self.store.start_removals();
+        self.store.make_dir(self.name.file.partition).await?;
+        let options = OpenOptions {
+            write: true,
+            create: true,
+            create_new: true,
+            direct: true,
+        };
+        // Set before the wait: it may be dropped while the file is being made.
+        self.fate = Fate::Unfinished;
+        let path = self.path();
+        let opened = File::open(&self.store.reactor, &path, options).await;
+        let opened = opened.map_err(|error| {
+            self.fate = Fate::Unmade;
+            WriteError::new(path, error)
+        })?;
+        let file = Rc::new(opened);
+        self.file = Some(Rc::clone(&file));
+        if self.reserved_bytes > 0 {
+            let reserved = file.preallocate(self.reserved_bytes).await;
+            reserved.map_err(|error| self.abort(error))?;
+        }
+        Ok(file)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.name.path(&self.store.options.dir)
+    }
+
+    /// Waits for the writes, and makes the file and its name durable.
+    ///
+    /// # Errors
+    /// A write or a sync failed; the file is removed.
+    pub(crate) async fn finish(mut self) -> Result<(), WriteError> {
+        let file = self.file().await?;
+        let gate = Rc::clone(&self.gate);
+        let mut permits = Vec::new();
+        for _ in 0..WRITES_INFLIGHT_MAX {
+            permits.push(gate.enter(Urgency::Background).await);
+        }
+        self.check()?;
+        let synced = file.sync().await;
+        synced.map_err(|error| self.abort(error))?;
+        let dir = partition_dir(&self.store.options.dir, self.name.file.partition);
+        let synced = file::sync_dir(&self.store.reactor, &dir).await;
+        synced.map_err(|error| self.abort(error))?;
+        self.fate = Fate::Decided;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), WriteError> {
+        let failed = self.failed.borrow().clone();
+        let Some(error) = failed else { return Ok(()) };
+        self.discard();
+        self.store.start_removals();
+        Err(error)
+    }
+
+    /// Gives the file up, and names what went wrong with it.
+    fn abort(&mut self, error: io::Error) -> WriteError {
+        self.discard();
+        self.store.start_removals();
+        WriteError::new(self.path(), error)
+    }
+
+    /// Has the file removed. Writes in flight may go on: it has no name any more.
+    fn discard(&mut self) {
+        if self.fate == Fate::Unfinished {
+            self.store.remove_later(self.name);
+            self.fate = Fate::Decided;
+        }
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        // No task may be started here: the shard may be ending. The next file or removal does it.
+        self.discard();
+    }
+}

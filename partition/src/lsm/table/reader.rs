@@ -1,0 +1,190 @@
+//! An open table: finds versions of a key among the blocks that are in memory.
+
+use std::mem::size_of;
+use std::rc::Rc;
+
+use super::format::{FilterRefs, Footer, TableMeta};
+use super::top::TopIndex;
+use super::{Source, Stream};
+use crate::lsm::block::{BlockEntry, BlockView, Older};
+use crate::lsm::cache::Block;
+use crate::lsm::{BlockRef, FileId, Malformed, Miss, filter};
+
+/// A table whose tail is in memory.
+#[derive(Debug)]
+pub(crate) struct Table {
+    file: FileId,
+    meta: TableMeta,
+    main: TopIndex,
+    old: TopIndex,
+    filter: FilterRefs,
+}
+
+/// A version that was found; it holds the block that it is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    block: Rc<Block>,
+    index: usize,
+}
+
+impl Hit {
+    /// Returns the version.
+    pub(crate) fn entry(&self) -> BlockEntry<'_> {
+        BlockView::of(self.block.bytes()).entry(self.index)
+    }
+}
+
+/// What a table has of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// No version that was asked for.
+    Absent,
+    /// This version.
+    Hit(Hit),
+}
+
+impl Table {
+    /// Opens a table. `meta` is from the manifest; `footer` are the [`super::FOOTER_BYTES`] bytes at
+    /// [`Footer::offset`]; `tail` are those that the decoded [`Footer`] names, with or without
+    /// padding.
+    ///
+    /// # Errors
+    /// When footer or tail are not what was written.
+    pub(crate) fn open(
+        file: FileId,
+        meta: TableMeta,
+        footer: &[u8],
+        tail: &[u8],
+    ) -> Result<Self, Malformed> {
+        let tail = Footer::decode(file, &meta, footer)?.tail(tail)?;
+        let found = &tail.meta;
+        let same = (found.number, found.keys, found.versions)
+            == (meta.number, meta.keys, meta.versions)
+            && (&found.first_key, &found.last_key) == (&meta.first_key, &meta.last_key);
+        if !same || meta.number != file.number {
+            return Err(Malformed(format!("{file}: tail is of another table")));
+        }
+        Ok(Self {
+            file,
+            meta,
+            main: tail.main,
+            old: tail.old,
+            filter: tail.filter,
+        })
+    }
+
+    /// Returns the name of the file.
+    pub(crate) fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Returns what the manifest keeps about the table.
+    pub(crate) fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// Says whether the old stream has versions.
+    #[inline]
+    pub(crate) fn has_old(&self) -> bool {
+        self.old.len() > 0
+    }
+
+    /// Returns the index of a stream.
+    pub(super) fn top(&self, stream: Stream) -> &TopIndex {
+        match stream {
+            Stream::Main => &self.main,
+            Stream::Old => &self.old,
+        }
+    }
+
+    /// Returns where the filter is.
+    pub(super) fn filter(&self) -> &FilterRefs {
+        &self.filter
+    }
+
+    /// Returns the memory that the open table takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let keys_bytes = self.meta.first_key.len() + self.meta.last_key.len();
+        let lists_bytes = 8 * self.filter.checksums.len() + 16 * self.meta.values.len();
+        let own_bytes = (size_of::<Self>() + keys_bytes + lists_bytes) as u64;
+        own_bytes + self.main.memory_bytes() + self.old.memory_bytes()
+    }
+
+    /// Returns a block from memory.
+    #[inline]
+    pub(super) fn load<S: Source>(&self, source: &S, block: &BlockRef) -> Result<Rc<Block>, Miss> {
+        source.find(self.file, block).ok_or(Miss {
+            file: self.file,
+            block: *block,
+        })
+    }
+
+    /// Finds the newest version of `key` that is not newer than `at`. `hash` is the key's
+    /// [`filter::filter_hash`].
+    ///
+    /// # Errors
+    /// When a block is not in memory.
+    pub(crate) fn find<S: Source>(
+        &self,
+        source: &S,
+        key: &[u8],
+        hash: u64,
+        at: u64,
+    ) -> Result<Found, Miss> {
+        if at < self.meta.min_timestamp || !self.meta.covers(key) {
+            return Ok(Found::Absent);
+        }
+        if !self.may_contain(source, hash)? {
+            return Ok(Found::Absent);
+        }
+        let Some(hit) = self.find_in(source, Stream::Main, key, u64::MAX)? else {
+            return Ok(Found::Absent);
+        };
+        let entry = hit.entry();
+        if entry.timestamp <= at {
+            return Ok(Found::Hit(hit));
+        }
+        if entry.older == Older::Absent {
+            return Ok(Found::Absent);
+        }
+        let hit = self.find_in(source, Stream::Old, key, at)?;
+        Ok(hit.map_or(Found::Absent, Found::Hit))
+    }
+
+    /// Asks the filter.
+    #[inline]
+    fn may_contain<S: Source>(&self, source: &S, hash: u64) -> Result<bool, Miss> {
+        let blocks = self.filter.len();
+        if blocks == 0 {
+            return Ok(true);
+        }
+        let block = self.filter.block(filter::block_of(hash, blocks));
+        let block = self.load(source, &block)?;
+        Ok(filter::may_contain(block.bytes(), hash))
+    }
+
+    /// Finds the newest version of `key` in a stream that is not newer than `at`.
+    fn find_in<S: Source>(
+        &self,
+        source: &S,
+        stream: Stream,
+        key: &[u8],
+        at: u64,
+    ) -> Result<Option<Hit>, Miss> {
+        let top = self.top(stream);
+        let partition = top.seek(key, at);
+        if partition == top.len() {
+            return Ok(None);
+        }
+        let index = self.load(source, top.block(partition))?;
+        let index = BlockView::of(index.bytes());
+        let child = index.child(index.seek_version(key, at));
+        let block = self.load(source, &child.block)?;
+        let view = BlockView::of(block.bytes());
+        let index = view.seek_version(key, at);
+        if index == view.count() || !view.is_key(index, key) {
+            return Ok(None);
+        }
+        Ok(Some(Hit { block, index }))
+    }
+}

@@ -1,0 +1,154 @@
+//! What keeps a partition in shape beside requests: freezing its memtable, starting the tasks of its
+//! tree, saying what of the log it needs, deleting what has expired.
+
+use ashlar_consensus::Clock;
+use ashlar_io::wal::{Mark, Position, Wal};
+
+use crate::command::Command;
+use crate::lsm::edit::Edit;
+use crate::lsm::pick::Policy;
+use crate::lsm::tree::{Frozen, Tree};
+use crate::overlay::Pending;
+use crate::partition::Partition;
+
+/// Keys deleted in one call because they have expired.
+const EXPIRED_PER_CALL: usize = 256;
+
+impl Partition {
+    /// Returns the bytes of what was applied since the last freeze.
+    #[must_use]
+    pub fn active_bytes(&self) -> u64 {
+        self.memtable.used_bytes()
+    }
+
+    /// Returns the bytes of the memtables that are being flushed.
+    #[must_use]
+    pub fn frozen_bytes(&self) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.frozen_bytes())
+    }
+
+    /// Freezes the memtable, if it has taken anything and there are not too many already; it is
+    /// flushed by the next [`Partition::work`]. Says whether it did.
+    pub fn freeze(&mut self) -> bool {
+        let Some(begin) = self.memtable_begin else {
+            return false;
+        };
+        let Some(tree) = self.tree.as_mut().filter(|tree| tree.may_freeze()) else {
+            return false;
+        };
+        let fresh = tree.new_memtable(self.memtable.seed());
+        tree.freeze(Frozen {
+            memtable: std::mem::replace(&mut self.memtable, fresh),
+            flushed: self.replica.state(),
+            begin,
+            ranges: self.ranges.clone(),
+        });
+        self.memtable_begin = None;
+        true
+    }
+
+    /// Freezes the memtable if it, and nothing before it, needs the log's oldest entries of this
+    /// partition. Says whether it did.
+    pub fn freeze_oldest(&mut self) -> bool {
+        let tree = self.tree.as_ref();
+        tree.is_some_and(|tree| tree.oldest_frozen().is_none()) && self.freeze()
+    }
+
+    /// Starts a flush if something is frozen.
+    pub fn start_flush(&mut self) {
+        if let (None, Some(tree)) = (&self.damage, &mut self.tree) {
+            tree.start_flush(self.low_water, &self.ranges);
+        }
+    }
+
+    /// Starts a merge if something is to be merged; says whether one runs.
+    pub fn start_merge(&mut self, policy: &Policy) -> bool {
+        let (None, Some(tree)) = (&self.damage, &mut self.tree) else {
+            return false;
+        };
+        tree.start_merge(policy, self.low_water, &self.ranges);
+        tree.is_merging()
+    }
+
+    /// Says whether a merge runs.
+    #[must_use]
+    pub fn is_merging(&self) -> bool {
+        self.tree.as_ref().is_some_and(Tree::is_merging)
+    }
+
+    /// Returns the bytes that wait to be merged.
+    #[must_use]
+    pub fn debt_bytes(&self, policy: &Policy) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.debt_bytes(policy))
+    }
+
+    /// Makes the edits true that are durable.
+    pub(crate) fn publish(&mut self, durable: Mark) {
+        let Some(tree) = &mut self.tree else { return };
+        let published = tree.publish(durable);
+        for gone in published.ranges_gone {
+            self.ranges.remove(&gone.start, &gone.end, gone.timestamp);
+        }
+        if let Some(what) = published.damage {
+            self.quarantine(&what);
+        }
+    }
+
+    /// Returns the first position of the log whose entries are in no table.
+    #[must_use]
+    pub fn pinned(&self, wal: &Wal) -> Position {
+        let frozen = self.tree.as_ref().and_then(|tree| tree.oldest_frozen());
+        frozen
+            .or(self.memtable_begin)
+            .or_else(|| self.replica.oldest_pending())
+            .unwrap_or_else(|| wal.position())
+    }
+
+    /// Returns the first position of the log whose edits are not in the version yet.
+    #[must_use]
+    pub fn edits_pinned(&self, wal: &Wal) -> Position {
+        let oldest = self.tree.as_ref().and_then(|tree| tree.oldest_edit());
+        oldest.unwrap_or_else(|| wal.position())
+    }
+
+    /// Returns how many edits the version has taken in since the last checkpoint, and begins to
+    /// count anew.
+    pub fn take_unsaved_edits(&mut self) -> u64 {
+        let edits = self.tree.as_mut().map(|tree| &mut tree.unsaved_edits);
+        edits.map_or(0, std::mem::take)
+    }
+
+    /// Returns how many edits the version has taken in since the last checkpoint.
+    #[must_use]
+    pub fn unsaved_edits(&self) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.unsaved_edits)
+    }
+
+    /// Returns the whole version as one edit, for a checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Edit> {
+        let tree = self.tree.as_ref()?;
+        Some(tree.version().snapshot())
+    }
+
+    /// Deletes some of the keys in memory that have expired; says whether there may be more.
+    pub fn expire(&mut self, now_ms: u64, clock: &mut Clock, wall_us: u64) -> bool {
+        let expired: Vec<Vec<u8>> = self
+            .memtable
+            .expired(now_ms)
+            .take(EXPIRED_PER_CALL)
+            .map(<[u8]>::to_vec)
+            .collect();
+        let found = expired.len();
+        for key in expired {
+            let hash = self.memtable.hash(&key);
+            // A change in flight may have given it a new life: then it is not expired.
+            let in_flight = self.replica.find(hash, &key).map(|found| found.pending);
+            if matches!(in_flight, None | Some(Pending::Untouched)) {
+                self.replica
+                    .propose(hash, Command::Delete { key: &key }, || clock.take(wall_us));
+            }
+        }
+        found == EXPIRED_PER_CALL
+    }
+}

@@ -1,0 +1,205 @@
+//! A partition that is being recovered: the checkpoint's version first, then record after record of
+//! the log, the tables last.
+//!
+//! Invariants:
+//! 1. An edit takes effect once: those up to the version's sequence are part of it.
+//! 2. An entry takes effect unless a table holds it. One that a table of a later edit holds takes
+//!    effect too: the same versions twice are the versions.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use ashlar_consensus::{Clock, Timestamp};
+use ashlar_io::wal::Position;
+
+use crate::command::EntryHeader;
+use crate::lsm::edit::Edit;
+use crate::lsm::Unreadable;
+use crate::lsm::store::ReadError;
+use crate::lsm::table::{Table, TableMeta};
+use crate::lsm::version::Version;
+use crate::memtable::Beneath;
+use crate::partition::Partition;
+
+/// Tables opened at once.
+const OPENED_AT_ONCE: usize = 32;
+
+/// A partition in recovery.
+#[derive(Debug)]
+pub struct Recovering {
+    partition: Partition,
+    version: Version<TableMeta>,
+}
+
+impl Recovering {
+    /// Begins with what the checkpoint says of an empty partition, if there is one.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit together; a sentence says how.
+    pub fn begin(
+        partition: Partition,
+        checkpoint: Option<Edit>,
+        clock: &mut Clock,
+    ) -> Result<Self, String> {
+        let mut recovering = Self {
+            partition,
+            version: Version::default(),
+        };
+        recovering.version.partition = recovering.partition.id.0;
+        if let Some(edit) = checkpoint {
+            let opened = edit.add_tables.iter().map(|add| add.meta.clone()).collect();
+            let version = Version::restore(&edit, opened);
+            recovering.take_over(version.map_err(|malformed| malformed.to_string())?, clock);
+        }
+        Ok(recovering)
+    }
+
+    /// Takes in a record of this partition. `position` is one at or before which it begins; `clock`
+    /// is moved above its timestamps.
+    ///
+    /// # Errors
+    /// The bytes are not what follows; a sentence says why.
+    pub fn take(
+        &mut self,
+        position: Position,
+        record: &[u8],
+        clock: &mut Clock,
+    ) -> Result<(), String> {
+        if Edit::is_edit(record) {
+            let edit = Edit::decode(record).map_err(|malformed| malformed.to_string())?;
+            return self.edit(edit, clock);
+        }
+        let header = EntryHeader::decode(record).map_err(|malformed| malformed.to_string())?;
+        let partition = &mut self.partition;
+        if header.partition != partition.id {
+            return Err(format!(
+                "entry {} is of partition {}, not {}",
+                header.index, header.partition, partition.id
+            ));
+        }
+        let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
+        if header.index.0 <= flushed {
+            return Ok(());
+        }
+        partition.replica.recovered(&header)?;
+        let beneath = match &partition.tree {
+            // Tables of edits that are still to come may hold what is deleted here.
+            Some(_) => Beneath::Tables,
+            None => Beneath::Nothing,
+        };
+        partition
+            .apply_entry(record, position, beneath)
+            .map_err(|malformed| malformed.to_string())?;
+        clock.observe(header.timestamp.plus(u64::from(header.commands)));
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: Edit, clock: &mut Clock) -> Result<(), String> {
+        if self.version.contains(&edit) {
+            return Ok(());
+        }
+        let opened = edit.add_tables.iter().map(|add| add.meta.clone()).collect();
+        let version = self.version.apply(&edit, opened);
+        self.take_over(version.map_err(|malformed| malformed.to_string())?, clock);
+        Ok(())
+    }
+
+    fn take_over(&mut self, version: Version<TableMeta>, clock: &mut Clock) {
+        self.version = version;
+        let partition = &mut self.partition;
+        partition.low_water = partition.low_water.max(self.version.low_water);
+        clock.observe(Timestamp(partition.low_water));
+        let Some(flushed) = &self.version.flushed else {
+            return;
+        };
+        clock.observe(Timestamp(flushed.timestamp));
+        partition.replica.flushed(flushed);
+        if flushed.index >= partition.replica.applied().0 {
+            self.forget_memtable();
+        }
+    }
+
+    /// Lets go of a memtable whose entries are all in tables.
+    fn forget_memtable(&mut self) {
+        let partition = &mut self.partition;
+        if let Some(tree) = &partition.tree {
+            let seed = partition.memtable.seed();
+            partition.memtable = tree.new_memtable(seed);
+        }
+        partition.memtable_begin = None;
+    }
+
+    /// Opens the tables and returns the partition. One whose tables are damaged is not served.
+    ///
+    /// # Errors
+    /// A file cannot be read or removed, for another reason than what is in it.
+    pub async fn finish(self) -> Result<Partition, Unreadable> {
+        let Self {
+            mut partition,
+            version,
+        } = self;
+        let Some(tree) = &partition.tree else {
+            return Ok(partition);
+        };
+        let store = Rc::clone(tree.store());
+        let id = partition.id.0;
+        let mut opened = Vec::new();
+        let metas: Vec<_> = version.tables().map(|(_, meta)| meta.clone()).collect();
+        let mut metas = metas.into_iter();
+        let mut damage = None;
+        loop {
+            let some: Vec<_> = metas.by_ref().take(OPENED_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            let opening = some.into_iter().map(|meta| {
+                let store = Rc::clone(&store);
+                Box::pin(async move { store.open_table(id, meta).await }) as Opening
+            });
+            for table in all(opening.collect()).await {
+                match table {
+                    Ok(table) => opened.push(table),
+                    Err(error) if error.is_damage() => damage = Some(error.to_string()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        if let Some(what) = damage {
+            partition.quarantine(&what);
+            return Ok(partition);
+        }
+        for range in version.ranges.tombstones() {
+            partition.ranges.add(&range.start, &range.end, range.timestamp);
+        }
+        let version = Version::restore(&version.snapshot(), opened)
+            .expect("the tables are those of the version");
+        if let Some(tree) = &mut partition.tree {
+            tree.recovered(version);
+        }
+        Ok(partition)
+    }
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Rc<Table>, ReadError>>>>;
+
+/// Waits for all of them; the answers are in their order.
+async fn all(mut openings: Vec<Opening>) -> Vec<Result<Rc<Table>, ReadError>> {
+    let mut answers: Vec<Option<_>> = openings.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (opening, answer) in openings.iter_mut().zip(&mut answers) {
+            if answer.is_none()
+                && let Poll::Ready(ready) = opening.as_mut().poll(context)
+            {
+                *answer = Some(ready);
+            }
+        }
+        match answers.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    answers.into_iter().flatten().collect()
+}
