@@ -17,8 +17,10 @@ use crate::request::Refusal;
 /// What must be brought into memory before a request can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// A block of a table.
+    /// A block of a table, to find one key.
     Block(Miss),
+    /// A block of a table, to walk over its keys.
+    Walked(Miss),
     /// An entry of this partition.
     Applied(Index),
     /// A separated value.

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use ashlar_consensus::Timestamp;
 
 use crate::lsm::block::{BlockEntry, Older};
-use crate::lsm::cache::Cache;
+use crate::lsm::cache::{Cache, Class};
 use crate::lsm::filter::filter_hash;
 use crate::lsm::run_cursor::RunCursor;
 use crate::lsm::table::{Found, Stream};
@@ -243,7 +243,7 @@ impl<'a> Merged<'a> {
             };
             match sought {
                 Ok(()) => merged.sources.push(Source::Run(cursor)),
-                Err(miss) => wants.push(Want::Block(miss)),
+                Err(miss) => wants.push(Want::Walked(miss)),
             }
         }
         merged.cache = Some(cache);
@@ -307,7 +307,7 @@ impl<'a> Merged<'a> {
                 }
                 let table = cursor.table();
                 match table.find(self.cache(), key, filter_hash(key), at) {
-                    Err(miss) => return Err(Want::Block(miss)),
+                    Err(miss) => return Err(Want::Walked(miss)),
                     Ok(Found::Absent) => continue,
                     Ok(Found::Hit(hit)) => older = hit,
                 }
@@ -368,12 +368,12 @@ impl<'a> Merged<'a> {
                         Order::Descending => cursor.previous(cache),
                     };
                     let Err(miss) = moved else { continue };
-                    let mut wants = vec![Want::Block(miss)];
+                    let mut wants = vec![Want::Walked(miss)];
                     if let (Order::Ascending, Some(file), true) =
                         (self.order, upcoming, cursor.is_valid())
                     {
                         let more = ahead(cursor).into_iter().filter(|block| *block != miss.block);
-                        wants.extend(more.map(|block| Want::Block(Miss { file, block })));
+                        wants.extend(more.map(|block| Want::Walked(Miss { file, block, class: Class::Data })));
                     }
                     return Err(wants);
                 }

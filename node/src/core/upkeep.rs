@@ -86,7 +86,10 @@ impl Core {
     pub(crate) fn work(self: &Rc<Self>, busy: bool) {
         let config = self.config();
         let policy = match config.partition.compaction {
-            Compaction::LazyLeveled => Policy::LazyLeveled { fanout: 4 },
+            Compaction::LazyLeveled => Policy::LazyLeveled {
+                fanout: 4,
+                upper_percent: upper_percent(config.partition.space_ratio),
+            },
             Compaction::Leveled => Policy::Leveled { fanout: 8 },
         };
         self.freeze_full();
@@ -188,4 +191,15 @@ impl Core {
             *core.upkeep.manifest.borrow_mut() = Some(manifest);
         });
     }
+}
+
+/// Returns how large what lies above the bottom may be beside it, for tables that take `space_ratio`
+/// times the data.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the configuration bounds the ratio to 1.1 to 10"
+)]
+fn upper_percent(space_ratio: f64) -> u32 {
+    ((space_ratio - 1.0) * 100.0) as u32
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ashlar_io::Reactor;
 
-use super::cache::{Block, Class, Origin};
+use super::cache::{Block, Origin};
 use super::store::{Counters, Options, ReadError, Store};
 use crate::memtable::ChunkPool;
 use crate::read::Want;
@@ -106,10 +106,8 @@ impl Ground {
     /// When an entry is wanted: that is not fetched but waited for.
     pub async fn fetch(&self, want: Want) -> Result<Pin, Unreadable> {
         let block = match want {
-            Want::Block(miss) => {
-                let (class, origin) = (Class::Data, Origin::Point);
-                self.store.fetch(miss, class, origin).await?
-            }
+            Want::Block(miss) => self.store.fetch(miss, Origin::Point).await?,
+            Want::Walked(miss) => self.store.fetch(miss, Origin::Scan).await?,
             Want::Value { partition, value } => self.store.fetch_value(partition, value).await?,
             Want::Applied(index) => unreachable!("entry {index} is not fetched"),
         };

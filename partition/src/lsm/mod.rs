@@ -45,6 +45,8 @@ use std::fmt;
 
 pub use ground::{Ground, GroundOptions, Layout, Pin, Unreadable};
 
+pub use cache::Class;
+
 use crate::memtable::Kind;
 
 /// Unit of files and of direct reads, in bytes.
@@ -106,6 +108,8 @@ pub struct Miss {
     pub file: FileId,
     /// The block.
     pub block: BlockRef,
+    /// What it is worth in the cache.
+    pub class: Class,
 }
 
 /// Where a separated value is, and what it must hash to.

@@ -24,8 +24,9 @@ use super::edit::Edit;
 use super::table::TableMeta;
 use super::version::{BOTTOM_LEVEL, Run, TableHandle, Version};
 
-/// Everything is merged once what lies above the bottom is this share of it, in percent.
-const UPPER_PERCENT: u64 = 50;
+/// The share of the bottom that lies above it when everything is merged, unless told otherwise, in
+/// percent.
+pub const UPPER_PERCENT: u32 = 50;
 /// Runs of flushes that leveled compaction lets gather.
 const FLUSHED_RUNS: usize = 4;
 /// Levels between flushes and the bottom are at least this large in leveled compaction, in bytes.
@@ -50,6 +51,8 @@ pub enum Policy {
     LazyLeveled {
         /// Runs that are merged into one; at least 2.
         fanout: u32,
+        /// Everything is merged once what lies above the bottom is this share of it, in percent.
+        upper_percent: u32,
     },
     /// Levels of one run.
     Leveled {
@@ -60,7 +63,10 @@ pub enum Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::LazyLeveled { fanout: 4 }
+        Self::LazyLeveled {
+            fanout: 4,
+            upper_percent: UPPER_PERCENT,
+        }
     }
 }
 
@@ -227,9 +233,13 @@ pub(crate) struct Choice {
 /// When the policy's fanout is below 2.
 pub(crate) fn choose(runs: &[Shape], policy: &Policy) -> Option<Choice> {
     match *policy {
-        Policy::LazyLeveled { fanout } => {
+        Policy::LazyLeveled {
+            fanout,
+            upper_percent,
+        } => {
             assert!(fanout >= 2, "a merge has two runs at least");
-            choose_lazy_leveled(runs, usize::try_from(fanout).unwrap_or(usize::MAX))
+            let fanout = usize::try_from(fanout).unwrap_or(usize::MAX);
+            choose_lazy_leveled(runs, fanout, u64::from(upper_percent))
         }
         Policy::Leveled { fanout } => {
             assert!(fanout >= 2, "the next level is larger");
@@ -238,12 +248,12 @@ pub(crate) fn choose(runs: &[Shape], policy: &Policy) -> Option<Choice> {
     }
 }
 
-fn choose_lazy_leveled(runs: &[Shape], fanout: usize) -> Option<Choice> {
+fn choose_lazy_leveled(runs: &[Shape], fanout: usize, upper_percent: u64) -> Option<Choice> {
     let bottom = runs.last().filter(|run| run.level == BOTTOM_LEVEL);
     let upper = &runs[..runs.len() - usize::from(bottom.is_some())];
     let weight: u64 = upper.iter().map(|run| run.weight).sum();
     let everything = match bottom {
-        Some(bottom) => !upper.is_empty() && weight * 100 >= bottom.bytes * UPPER_PERCENT,
+        Some(bottom) => !upper.is_empty() && weight * 100 >= bottom.bytes * upper_percent,
         None => upper.len() >= fanout,
     };
     if everything {

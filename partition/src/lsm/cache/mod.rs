@@ -51,7 +51,7 @@ const NONE: u32 = u32::MAX;
 
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// A filter or an index: worth more than what it leads to.
     Meta,
     /// Versions, or a value.

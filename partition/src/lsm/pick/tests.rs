@@ -320,7 +320,7 @@ proptest! {
     #[test]
     fn merging_comes_to_an_end_and_leaves_few_runs(mut shapes in shapes(), lazy: bool, fanout in 2_u32..9) {
         let policy = match lazy {
-            true => Policy::LazyLeveled { fanout },
+            true => Policy::LazyLeveled { fanout, upper_percent: UPPER_PERCENT },
             false => Policy::Leveled { fanout },
         };
         let mut jobs = 0;

@@ -26,26 +26,16 @@ impl Store {
     pub(crate) async fn fetch(
         self: &Rc<Self>,
         miss: Miss,
-        class: Class,
         origin: Origin,
     ) -> Result<Rc<Block>, ReadError> {
         let key = Key::block(miss.file, miss.block.sector);
         if let Some(block) = self.cache.borrow().peek(key) {
             return Ok(block);
         }
-        self.board_block(key, miss, class, origin)
+        self.board_block(key, miss, origin)
             .wait()
             .await
             .clone()
-    }
-
-    /// Begins to bring a block into memory, for a walk that will soon want it. What goes wrong is
-    /// found out by whoever fetches it then.
-    pub(crate) fn prefetch(self: &Rc<Self>, miss: Miss, class: Class, origin: Origin) {
-        let key = Key::block(miss.file, miss.block.sector);
-        if self.cache.borrow().peek(key).is_none() {
-            self.board_block(key, miss, class, origin);
-        }
     }
 
     /// Reads a block past the cache.
@@ -82,7 +72,6 @@ impl Store {
         self: &Rc<Self>,
         key: Key,
         miss: Miss,
-        class: Class,
         origin: Origin,
     ) -> Rc<Flight> {
         let purpose = match origin {
@@ -92,7 +81,7 @@ impl Store {
         self.board(key, |store| async move {
             let block = store.read_block(miss, purpose).await?;
             let mut cache = store.cache.borrow_mut();
-            cache.insert_key(key, class, origin, Rc::clone(&block));
+            cache.insert_key(key, miss.class, origin, Rc::clone(&block));
             Ok(block)
         })
     }

@@ -195,7 +195,7 @@ async fn find(env: &Env, table: &Table, number: u32, at: u64) -> Option<u64> {
         };
         held.push(
             env.store
-                .fetch(miss, Class::Data, Origin::Point)
+                .fetch(miss, Origin::Point)
                 .await
                 .unwrap(),
         );
@@ -217,7 +217,11 @@ async fn blocks_of(env: &Env, table: &Rc<Table>) -> Vec<BlockRef> {
 }
 
 fn miss(block: BlockRef) -> Miss {
-    Miss { file: FILE, block }
+    Miss {
+        file: FILE,
+        block,
+        class: Class::Data,
+    }
 }
 
 fn path(kind: FileKind) -> PathBuf {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::{Source, Stream, Table};
 use crate::lsm::block::{BlockEntry, BlockView};
-use crate::lsm::cache::Block;
+use crate::lsm::cache::{Block, Class};
 use crate::lsm::{BlockRef, Miss};
 
 /// Where an entry is. In a search, `entry` may be the count of the block.
@@ -236,7 +236,7 @@ impl TableCursor {
         if partition == top.len() {
             return Ok(None);
         }
-        let index = self.table.load(source, top.block(partition))?;
+        let index = self.table.load(source, top.block(partition), Class::Meta)?;
         let child = BlockView::of(index.bytes()).seek_version(key, timestamp);
         let mut place = self.enter(source, partition, index, child)?;
         place.entry = BlockView::of(place.block.bytes()).seek_version(key, timestamp);
@@ -328,7 +328,7 @@ impl TableCursor {
     ) -> Result<Place, Miss> {
         let index = self
             .table
-            .load(source, self.table.top(self.stream).block(partition))?;
+            .load(source, self.table.top(self.stream).block(partition), Class::Meta)?;
         let child = end.of(BlockView::of(index.bytes()).count());
         let mut place = self.enter(source, partition, index, child)?;
         place.entry = end.of(count_of(&place));
@@ -344,7 +344,7 @@ impl TableCursor {
         child: usize,
     ) -> Result<Place, Miss> {
         let block = BlockView::of(index.bytes()).child(child).block;
-        let block = self.table.load(source, &block)?;
+        let block = self.table.load(source, &block, Class::Data)?;
         Ok(Place {
             partition,
             index,

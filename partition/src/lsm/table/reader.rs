@@ -7,7 +7,7 @@ use super::format::{FilterRefs, Footer, TableMeta};
 use super::top::TopIndex;
 use super::{Source, Stream};
 use crate::lsm::block::{BlockEntry, BlockView, Older};
-use crate::lsm::cache::Block;
+use crate::lsm::cache::{Block, Class};
 use crate::lsm::{BlockRef, FileId, Malformed, Miss, filter};
 
 /// A table whose tail is in memory.
@@ -112,10 +112,16 @@ impl Table {
 
     /// Returns a block from memory.
     #[inline]
-    pub(super) fn load<S: Source>(&self, source: &S, block: &BlockRef) -> Result<Rc<Block>, Miss> {
+    pub(super) fn load<S: Source>(
+        &self,
+        source: &S,
+        block: &BlockRef,
+        class: Class,
+    ) -> Result<Rc<Block>, Miss> {
         source.find(self.file, block).ok_or(Miss {
             file: self.file,
             block: *block,
+            class,
         })
     }
 
@@ -159,7 +165,7 @@ impl Table {
             return Ok(true);
         }
         let block = self.filter.block(filter::block_of(hash, blocks));
-        let block = self.load(source, &block)?;
+        let block = self.load(source, &block, Class::Meta)?;
         Ok(filter::may_contain(block.bytes(), hash))
     }
 
@@ -176,10 +182,10 @@ impl Table {
         if partition == top.len() {
             return Ok(None);
         }
-        let index = self.load(source, top.block(partition))?;
+        let index = self.load(source, top.block(partition), Class::Meta)?;
         let index = BlockView::of(index.bytes());
         let child = index.child(index.seek_version(key, at));
-        let block = self.load(source, &child.block)?;
+        let block = self.load(source, &child.block, Class::Data)?;
         let view = BlockView::of(block.bytes());
         let index = view.seek_version(key, at);
         if index == view.count() || !view.is_key(index, key) {

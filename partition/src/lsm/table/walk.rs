@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::{Source, Stream, Table};
 use crate::lsm::block::BlockView;
+use crate::lsm::cache::Class;
 use crate::lsm::{BlockRef, Miss};
 
 /// What comes next.
@@ -54,7 +55,7 @@ impl Walk {
                 Next::Partition(Stream::Old, _) => self.next = Next::Nothing,
                 Next::Child(stream, partition, child) => {
                     let block = self.table.top(stream).block(partition);
-                    let block = self.table.load(source, block)?;
+                    let block = self.table.load(source, block, Class::Meta)?;
                     let view = BlockView::of(block.bytes());
                     if child < view.count() {
                         self.next = Next::Child(stream, partition, child + 1);

@@ -147,7 +147,7 @@ fn run(policy: &Policy, keys: Keys, flush_mib: u64, rounds: u64) -> Cost {
     cost
 }
 
-const LAZY_LEVELED: Policy = Policy::LazyLeveled { fanout: 4 };
+const LAZY_LEVELED: Policy = Policy::LazyLeveled { fanout: 4, upper_percent: UPPER_PERCENT };
 const LEVELED: Policy = Policy::Leveled { fanout: 8 };
 
 fn table(rounds: u64) -> Vec<(Policy, Keys, u64, Cost)> {

@@ -66,7 +66,7 @@ fn concurrent_fetches_of_one_block_read_once() {
             for &block in &blocks {
                 let store = Rc::clone(&env.store);
                 env.reactor.spawn(async move {
-                    let fetched = store.fetch(miss(block), Class::Data, Origin::Scan).await;
+                    let fetched = store.fetch(miss(block), Origin::Scan).await;
                     assert_eq!(fetched.unwrap().bytes().len(), block.bytes as usize);
                 });
             }
@@ -77,9 +77,7 @@ fn concurrent_fetches_of_one_block_read_once() {
         let count = blocks.len() as u64;
         assert_eq!(after.reads[scan] - before.reads[scan], count);
         assert_eq!(after.shared, 9 * count);
-        env.store
-            .prefetch(miss(blocks[0]), Class::Data, Origin::Scan);
-        assert_eq!(env.store.in_flight(), 0, "what is here is not fetched");
+        assert_eq!(env.store.in_flight(), 0);
     });
 }
 
@@ -89,7 +87,7 @@ fn a_dropped_fetch_goes_on_and_leaks_nothing() {
         let table = make_table(&env.store, 500, TABLE).await;
         let blocks = blocks_of(&env, &table).await;
         for &block in &blocks {
-            let fetching = env.store.fetch(miss(block), Class::Data, Origin::Point);
+            let fetching = env.store.fetch(miss(block), Origin::Point);
             assert!(poll_once(fetching).await.is_none());
             let reading = env.store.read_block(miss(block), Purpose::Scrub);
             assert!(poll_once(reading).await.is_none());
@@ -120,7 +118,7 @@ fn the_cache_stays_within_its_budget_under_load() {
                     let block = blocks[rng.index(blocks.len())];
                     let class = [Class::Meta, Class::Data][rng.index(2)];
                     let origin = [Origin::Point, Origin::Scan][rng.index(2)];
-                    let fetched = env.store.fetch(miss(block), class, origin).await.unwrap();
+                    let fetched = env.store.fetch(Miss { class, ..miss(block) }, origin).await.unwrap();
                     assert_eq!(fetched.bytes().len(), block.bytes as usize);
                 }
             });
@@ -151,7 +149,7 @@ fn damage_is_an_error_that_names_file_and_offset() {
                 .unwrap();
             let fetched = env
                 .store
-                .fetch(miss(block), Class::Data, Origin::Point)
+                .fetch(miss(block), Origin::Point)
                 .await;
             let error = fetched.unwrap_err();
             assert!(error.is_damage());
@@ -188,7 +186,7 @@ fn a_file_that_is_cut_or_gone_is_damaged_or_not_found() {
             .unwrap();
         let fetched = env
             .store
-            .fetch(miss(block), Class::Data, Origin::Point)
+            .fetch(miss(block), Origin::Point)
             .await;
         assert!(
             fetched
@@ -228,7 +226,7 @@ fn a_failed_read_is_told_to_all_and_may_be_tried_again() {
         let mut faults = Faults::none();
         faults.disk.read_error = 1.0;
         env.world.set_faults(faults);
-        let fetching = (0..3).map(|_| env.store.fetch(miss(block), Class::Data, Origin::Point));
+        let fetching = (0..3).map(|_| env.store.fetch(miss(block), Origin::Point));
         for fetch in fetching.collect::<Vec<_>>() {
             let error = fetch.await.unwrap_err();
             assert!(!error.is_damage());
@@ -238,7 +236,7 @@ fn a_failed_read_is_told_to_all_and_may_be_tried_again() {
         env.world.heal();
         assert!(
             env.store
-                .fetch(miss(block), Class::Data, Origin::Point)
+                .fetch(miss(block), Origin::Point)
                 .await
                 .is_ok()
         );
