@@ -250,9 +250,10 @@ impl Shard {
         core.hurry();
     }
 
-    fn tick(&mut self, core: &Core) {
+    fn tick(&mut self, core: &Rc<Core>) {
         core.refresh_config();
         core.publish();
+        core.watch_space();
         client::end_idle(core);
         let (now_ms, now_us) = core.now();
         let config = core.config();
@@ -272,6 +273,7 @@ impl Shard {
         let (clock, _, partitions) = data.parts();
         for partition in partitions {
             partition.keep_history(config.partition.history_ms);
+            partition.look_again();
             self.expiring |= partition.expire(now_ms, clock, now_us);
         }
     }

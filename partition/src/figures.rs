@@ -3,7 +3,7 @@
 //! While all is in memory the counts are exact. Tables know how many keys each of them has, but not
 //! which of those an older run has, too; from then on the counts are estimates.
 
-use crate::lsm::version::Version;
+use crate::lsm::version::{TableHandle, Version};
 use crate::partition::Partition;
 
 impl Partition {
@@ -15,11 +15,17 @@ impl Partition {
         let Some(tree) = &self.tree else {
             return active;
         };
-        let frozen: u64 = tree
-            .frozen()
-            .map(|frozen| frozen.memtable.keys_of(database))
-            .sum();
-        active + frozen + table_keys(tree.version(), database)
+        // What a range deletion has hidden as a whole does not count: a database that was cleared is
+        // empty.
+        let (first, last) = ([database], [database, u8::MAX]);
+        let hidden = |after| {
+            let ranges = &self.ranges;
+            !ranges.is_empty() && ranges.covers_all(&first, &last, after, u64::MAX).is_some()
+        };
+        let frozen = tree.frozen();
+        let frozen = frozen.filter(|frozen| !hidden(frozen.flushed.timestamp));
+        let frozen: u64 = frozen.map(|frozen| frozen.memtable.keys_of(database)).sum();
+        active + frozen + self.table_keys(tree.version(), database)
     }
 
     /// Returns how many keys of a database in memory have an expiry.
@@ -51,17 +57,22 @@ impl Partition {
         let pick = usize::try_from(pick).expect("below a length");
         places.get(pick).map_or(vec![database], |place| place.to_vec())
     }
-}
 
-/// Returns about how many keys of a database the tables hold.
-fn table_keys<T: crate::lsm::version::TableHandle>(version: &Version<T>, database: u8) -> u64 {
-    let (mut keys, mut gone) = (0, 0);
-    for (_, table) in version.tables() {
-        let meta = table.meta();
-        if meta.first_key.first() == Some(&database) {
-            keys += meta.keys - meta.tombstones;
-            gone += meta.tombstones;
+    /// Returns about how many keys of a database the tables hold.
+    fn table_keys<T: TableHandle>(&self, version: &Version<T>, database: u8) -> u64 {
+        let (mut keys, mut gone) = (0, 0);
+        for (_, table) in version.tables() {
+            let meta = table.meta();
+            let (first, last) = (&meta.first_key, &meta.last_key);
+            let is_hidden = || {
+                let hidden = self.ranges.covers_all(first, last, meta.max_timestamp, u64::MAX);
+                !self.ranges.is_empty() && hidden.is_some()
+            };
+            if first.first() == Some(&database) && !is_hidden() {
+                keys += meta.keys - meta.tombstones;
+                gone += meta.tombstones;
+            }
         }
+        keys.saturating_sub(gone)
     }
-    keys.saturating_sub(gone)
 }

@@ -78,8 +78,16 @@ impl Partition {
 
     /// Returns the bytes that wait to be merged.
     #[must_use]
-    pub fn debt_bytes(&self, policy: &Policy) -> u64 {
-        self.tree.as_ref().map_or(0, |tree| tree.debt_bytes(policy))
+    pub fn debt_bytes(&self) -> u64 {
+        self.tree.as_ref().map_or(0, Tree::debt_bytes)
+    }
+
+    /// Has the next [`Partition::start_merge`] look for something to merge though nothing has been
+    /// flushed: with time, versions become useless.
+    pub fn look_again(&mut self) {
+        if let Some(tree) = &mut self.tree {
+            tree.look_again();
+        }
     }
 
     /// Makes the edits true that are durable.

@@ -30,6 +30,8 @@ const SLICES_IDLE: usize = 16;
 const ACTIVE_PERCENT: u64 = 40;
 /// Bytes of the log behind the last checkpoint at which a new one is saved, in any case.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
+/// Edits since the last checkpoint at which a new one is saved.
+const CHECKPOINT_EDITS: u64 = 64;
 /// Least rate of flushes that admission counts on, in bytes of a millisecond.
 const FLUSH_RATE_MIN: u64 = 16 << 10;
 
@@ -106,7 +108,7 @@ impl Core {
                 merging = partition.start_merge(&policy).then(|| partition.id());
             }
             frozen_bytes += partition.frozen_bytes();
-            debt_bytes += partition.debt_bytes(&policy);
+            debt_bytes += partition.debt_bytes();
             pinned = pinned.min(partition.pinned(wal));
             edits = edits.min(partition.edits_pinned(wal));
             unsaved += partition.unsaved_edits();
@@ -115,8 +117,10 @@ impl Core {
         self.upkeep.measure(frozen_bytes, self.reactor.now());
         wal.release(pinned.min(self.upkeep.saved.get()));
         let behind = edits.0 - self.upkeep.saved.get().0.min(edits.0);
+        // The log is held by what the checkpoint does not know of, or nearly.
+        let holds = unsaved > 0 && wal.live_bytes() > config.wal.log_bytes_max / 2;
         drop(data);
-        if unsaved > 0 || behind > CHECKPOINT_BYTES {
+        if behind > CHECKPOINT_BYTES || unsaved > CHECKPOINT_EDITS || holds {
             self.save_checkpoint(edits);
         }
         self.grant_slices(busy, debt_bytes);

@@ -119,6 +119,12 @@ impl Ground {
         self.store.grant_slices(slices) > 0
     }
 
+    /// Returns how many files of tables were given up so far because the disk had no room.
+    #[must_use]
+    pub fn refused_writes(&self) -> u64 {
+        self.store.counters().refused
+    }
+
     /// Returns the reads from disk so far, and the bytes written by flushes and merges.
     #[must_use]
     pub fn reads_and_written_bytes(&self) -> (u64, u64) {

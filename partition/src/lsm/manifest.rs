@@ -80,8 +80,8 @@ pub struct Manifest {
 
 /// What is known to be in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot {
-    generation: u64,
+pub(super) struct Slot {
+    pub(super) generation: u64,
     position: Position,
 }
 
@@ -254,7 +254,7 @@ fn checksum(header: &[u8], body: &[u8]) -> u128 {
     hasher.digest128()
 }
 
-fn decode(shard: u32, bytes: &[u8]) -> Result<(Slot, Checkpoint), Malformed> {
+pub(super) fn decode(shard: u32, bytes: &[u8]) -> Result<(Slot, Checkpoint), Malformed> {
     let mut fields = Fields(bytes);
     let wrong = |what: &str| Err(Malformed(what.to_owned()));
     if fields.bytes(8, "magic")? != MAGIC || fields.u32("format")? != FORMAT {

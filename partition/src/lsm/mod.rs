@@ -30,6 +30,7 @@ mod inputs;
 mod job;
 pub mod manifest;
 mod merge;
+pub mod offline;
 mod output;
 pub mod pick;
 pub mod ranges;

@@ -71,6 +71,10 @@ pub(crate) struct Tree {
     next_number: Rc<Cell<u64>>,
     is_flushing: bool,
     is_merging: bool,
+    /// There may be something to merge: the version has changed, or time has passed.
+    may_merge: bool,
+    /// What waits to be merged, as of the last look.
+    debt_bytes: u64,
     /// Edits published since the last checkpoint.
     pub(crate) unsaved_edits: u64,
 }
@@ -98,6 +102,8 @@ impl Tree {
             next_number: Rc::new(Cell::new(1)),
             is_flushing: false,
             is_merging: false,
+            may_merge: true,
+            debt_bytes: 0,
             unsaved_edits: 0,
         }
     }
@@ -211,11 +217,13 @@ impl Tree {
         }
     }
 
-    /// Starts a merge if there is something to merge, for readers at `low_water` or later.
+    /// Starts a merge if there is something to merge, for readers at `low_water` or later. It is
+    /// looked for only when the version has changed, or [`Tree::look_again`] was called.
     pub(crate) fn start_merge(&mut self, policy: &Policy, low_water: u64, ranges: &Ranges) {
-        if self.is_merging {
+        if self.is_merging || !std::mem::take(&mut self.may_merge) {
             return;
         }
+        self.debt_bytes = pick::debt_bytes(&self.version, policy);
         if let Some(job) = pick::pick(&self.version, policy, low_water) {
             self.is_merging = true;
             let (context, version) = (self.context(low_water, ranges), Rc::clone(&self.version));
@@ -225,9 +233,15 @@ impl Tree {
         }
     }
 
-    /// Returns what is waiting to be merged, in bytes.
-    pub(crate) fn debt_bytes(&self, policy: &Policy) -> u64 {
-        pick::debt_bytes(&self.version, policy)
+    /// Has the next [`Tree::start_merge`] look for something to merge: with time, versions become
+    /// useless, and keys expire.
+    pub(crate) fn look_again(&mut self) {
+        self.may_merge = true;
+    }
+
+    /// Returns what waits to be merged, in bytes.
+    pub(crate) fn debt_bytes(&self) -> u64 {
+        self.debt_bytes
     }
 
     fn context(&self, low_water: u64, ranges: &Ranges) -> Context {
@@ -294,6 +308,7 @@ impl Tree {
     }
 
     fn publish_one(&mut self, done: Done, published: &mut Published) {
+        self.may_merge = true;
         match done.ended {
             Some(Task::Flush) => self.is_flushing = false,
             Some(Task::Merge) => self.is_merging = false,

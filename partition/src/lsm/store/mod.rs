@@ -113,6 +113,8 @@ pub(crate) struct Counters {
     pub(crate) writes: u64,
     /// Bytes written.
     pub(crate) write_bytes: u64,
+    /// Files that were given up because the disk had no room.
+    pub(crate) refused: u64,
     /// Files removed.
     pub(crate) removals: u64,
     /// Files that could not be removed; they are found as orphans at the next start.

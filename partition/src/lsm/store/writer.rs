@@ -150,7 +150,9 @@ impl FileWriter {
         let opened = File::open(&self.store.reactor, &path, options).await;
         let opened = opened.map_err(|error| {
             self.fate = Fate::Unmade;
-            WriteError::new(path, error)
+            let error = WriteError::new(path, error);
+            self.count_refusal(&error);
+            error
         })?;
         let file = Rc::new(opened);
         self.file = Some(Rc::clone(&file));
@@ -189,6 +191,7 @@ impl FileWriter {
     fn check(&mut self) -> Result<(), WriteError> {
         let failed = self.failed.borrow().clone();
         let Some(error) = failed else { return Ok(()) };
+        self.count_refusal(&error);
         self.discard();
         self.store.start_removals();
         Err(error)
@@ -196,9 +199,17 @@ impl FileWriter {
 
     /// Gives the file up, and names what went wrong with it.
     fn abort(&mut self, error: io::Error) -> WriteError {
+        let error = WriteError::new(self.path(), error);
+        self.count_refusal(&error);
         self.discard();
         self.store.start_removals();
-        WriteError::new(self.path(), error)
+        error
+    }
+
+    fn count_refusal(&self, error: &WriteError) {
+        if error.is_full() {
+            self.store.count(|counters| counters.refused += 1);
+        }
     }
 
     /// Has the file removed. Writes in flight may go on: it has no name any more.

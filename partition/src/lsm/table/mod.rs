@@ -41,9 +41,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(crate) use cursor::TableCursor;
 pub use format::TableMeta;
-pub(crate) use format::{FOOTER_BYTES, Footer};
+pub(crate) use format::{FOOTER_BYTES, Footer, Tail};
 pub(crate) use output::{CHUNK_BYTES, Chunk, Output};
 pub(crate) use reader::{Found, Hit, Table};
+pub(crate) use top::TopIndex;
 pub(crate) use walk::Walk;
 pub(crate) use writer::{Compression, Sealing, TableOptions, TableWriter};
 
