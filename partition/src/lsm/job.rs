@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) low_water: u64,
     /// The range deletions of the partition when the task began.
     pub(crate) ranges: Ranges,
+    /// Set while a merge should end at its next step: another is to go first.
+    pub(crate) should_yield: Rc<Cell<bool>>,
 }
 
 impl Context {

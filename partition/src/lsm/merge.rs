@@ -3,7 +3,8 @@
 //!
 //! The output takes the place of the inputs table by table: the edit that adds a table also trims the
 //! inputs up to its last key, and drops those of their tables that are wholly behind it. So a job
-//! needs room for little more than one table, and a crash loses one table's work.
+//! needs room for little more than one table, and a crash loses one table's work. At such a step a
+//! job may also end, to be gone on with later: when runs have gathered meanwhile.
 //!
 //! It reads and writes past the cache, and works in slices that the shard grants.
 
@@ -175,6 +176,9 @@ async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Resul
                     let (mut edit, opened) = output.finish().await?;
                     plan.advance(&mut edit, Some(&key));
                     report.edit(edit, opened);
+                    if context.should_yield.get() {
+                        return Ok(());
+                    }
                 }
             }
             let entry = inputs.entry().expect("as before");

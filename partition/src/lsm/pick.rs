@@ -13,7 +13,7 @@
 //! Sizes are those of keys and values before compression, so that well compressed data does not make
 //! everything above the bottom look large.
 //!
-//! A merge that has begun is always gone on with first: a run with `into` is its input, that run its
+//! A merge that has begun is gone on with first, unless runs have gathered above it: a run with `into` is its input, that run its
 //! output, and it is done once no run has that `into`.
 
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use super::version::{BOTTOM_LEVEL, Run, TableHandle, Version};
 /// The share of the bottom that lies above it when everything is merged, unless told otherwise, in
 /// percent.
 pub const UPPER_PERCENT: u32 = 50;
-/// Runs of flushes that leveled compaction lets gather.
+/// Runs of flushes that leveled compaction lets gather, and that gather above a merge that goes on.
 const FLUSHED_RUNS: usize = 4;
 /// Levels between flushes and the bottom are at least this large in leveled compaction, in bytes.
 const LEVEL_BYTES_MIN: u64 = 64 << 20;
@@ -148,7 +148,8 @@ pub fn pick<T: TableHandle>(version: &Version<T>, policy: &Policy, low_water: u6
         rewrite.map(Job::Rewrite)
     };
     let merge = || {
-        resume(version)
+        merge_fresh(version)
+            .or_else(|| resume(version))
             .or_else(|| merge_runs(version, policy))
             .map(Job::Merge)
     };
@@ -351,6 +352,35 @@ fn merge_runs<T: TableHandle>(version: &Version<T>, policy: &Policy) -> Option<M
         bottom: inputs.len() == version.runs.len(),
         reason: choice.reason,
     })
+}
+
+/// Merges runs that have gathered above a merge that has begun: it may be long, and readers must not
+/// have to look into ever more runs.
+fn merge_fresh<T: TableHandle>(version: &Version<T>) -> Option<Merge> {
+    let fresh = fresh_runs(version)?;
+    let shapes = shapes_of(version);
+    let choice = choose_full_level(&shapes[..fresh], FLUSHED_RUNS)?;
+    let inputs = &version.runs[..choice.runs];
+    Some(Merge {
+        inputs: inputs.iter().map(|run| run.id).collect(),
+        output: None,
+        age: inputs.first()?.age,
+        output_level: choice.level,
+        bottom: false,
+        reason: choice.reason,
+    })
+}
+
+/// Returns how many runs are newer than the output of a merge that has begun, if one has.
+fn fresh_runs<T: TableHandle>(version: &Version<T>) -> Option<usize> {
+    let output = version.runs.iter().find_map(|run| run.into)?;
+    version.runs.iter().position(|run| run.id == output)
+}
+
+/// Says whether a merge that has begun should let another go first.
+#[must_use]
+pub fn should_yield<T: TableHandle>(version: &Version<T>) -> bool {
+    fresh_runs(version).is_some_and(|fresh| fresh >= FLUSHED_RUNS) && merge_fresh(version).is_some()
 }
 
 /// Goes on with a merge that has begun.

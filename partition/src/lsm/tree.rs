@@ -73,6 +73,8 @@ pub(crate) struct Tree {
     is_merging: bool,
     /// There may be something to merge: the version has changed, or time has passed.
     may_merge: bool,
+    /// Set while the merge that runs should let another go first.
+    should_yield: Rc<Cell<bool>>,
     /// What waits to be merged, as of the last look.
     debt_bytes: u64,
     /// Edits published since the last checkpoint.
@@ -103,6 +105,7 @@ impl Tree {
             is_flushing: false,
             is_merging: false,
             may_merge: true,
+            should_yield: Rc::default(),
             debt_bytes: 0,
             unsaved_edits: 0,
         }
@@ -252,6 +255,7 @@ impl Tree {
             numbers: Rc::clone(&self.next_number),
             low_water,
             ranges: ranges.clone(),
+            should_yield: Rc::clone(&self.should_yield),
         }
     }
 
@@ -323,6 +327,7 @@ impl Tree {
             .version
             .apply(&edit, done.opened)
             .expect("an edit that a task made of this version fits it");
+        self.should_yield.set(pick::should_yield(&version));
         self.version = Rc::new(version);
         self.unsaved_edits += 1;
         if edit.flushed.is_some() {

@@ -7,7 +7,7 @@ use ashlar_io::rng::Rng;
 
 use super::*;
 use crate::lsm::edit::tests::meta;
-use crate::lsm::pick::{Job, Merge, Policy, pick};
+use crate::lsm::pick::{Job, Merge, Policy, UPPER_PERCENT, pick};
 
 type Plain = Version<TableMeta>;
 

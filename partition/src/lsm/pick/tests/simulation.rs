@@ -10,6 +10,7 @@
 use ashlar_io::rng::Rng;
 
 use super::super::{Choice, Policy, Shape, choose};
+use crate::lsm::pick::UPPER_PERCENT;
 
 /// Entries of the partition; one stands for 16 KiB of a partition of 1 GiB.
 const KEYS: u32 = 65_536;
@@ -147,7 +148,10 @@ fn run(policy: &Policy, keys: Keys, flush_mib: u64, rounds: u64) -> Cost {
     cost
 }
 
-const LAZY_LEVELED: Policy = Policy::LazyLeveled { fanout: 4, upper_percent: UPPER_PERCENT };
+const LAZY_LEVELED: Policy = Policy::LazyLeveled {
+    fanout: 4,
+    upper_percent: UPPER_PERCENT,
+};
 const LEVELED: Policy = Policy::Leveled { fanout: 8 };
 
 fn table(rounds: u64) -> Vec<(Policy, Keys, u64, Cost)> {
