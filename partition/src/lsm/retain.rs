@@ -101,7 +101,7 @@ mod tests {
     /// What a reader at `at` sees of versions by timestamp: the timestamp of the value.
     fn seen(versions: &BTreeMap<u64, (Kind, Option<u64>)>, at: u64, deleted: &[u64]) -> Option<u64> {
         let (timestamp, (kind, expire)) = versions.range(..=at).next_back()?;
-        let hidden = deleted.iter().any(|d| *d <= at && d > timestamp);
+        let hidden = deleted.iter().any(|d| *d <= at && d >= timestamp);
         let now_ms = ashlar_consensus::Timestamp(at).micros() / 1000;
         let gone = expire.is_some_and(|end| end <= now_ms);
         (*kind == Kind::Put && !hidden && !gone).then_some(*timestamp)
