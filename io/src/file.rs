@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::buffer::Buf;
-use crate::op::{DirEntry, Handle, Op, OpenOptions, Value};
+use crate::op::{DirEntry, Handle, Op, OpenOptions, Space, Value};
 use crate::reactor::{Operation, Reactor};
 
 /// Whether a write is on stable storage when it completes.
@@ -236,4 +236,21 @@ pub async fn list(reactor: &Reactor, path: &Path) -> io::Result<Vec<DirEntry>> {
         unreachable!("a list answers entries")
     };
     Ok(entries)
+}
+
+/// Returns the space of the file system that `path` lies in.
+///
+/// # Errors
+/// What the operating system said.
+pub async fn space(reactor: &Reactor, path: &Path) -> io::Result<Space> {
+    let answer = reactor
+        .start(Op::Space {
+            path: path.to_owned(),
+        })
+        .await
+        .result?;
+    let Value::Space(space) = answer else {
+        unreachable!("a file system has space")
+    };
+    Ok(space)
 }

@@ -45,7 +45,7 @@ pub use error::StartError;
 pub use file::{Durable, File};
 pub use lock::DirLock;
 pub use mapped::{Mapped, map_read_only};
-pub use op::{DirEntry, OpenOptions};
+pub use op::{DirEntry, OpenOptions, Space};
 pub use process::{ProcessFacts, check_address};
 pub use reactor::{Counters, Reactor, Settings};
 pub use socket::{Listener, Socket, SocketSender};

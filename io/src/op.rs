@@ -71,6 +71,15 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// The space of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Bytes that this process may still take.
+    pub free_bytes: u64,
+    /// Bytes of the whole, those that are kept for the system's administrator included.
+    pub total_bytes: u64,
+}
+
 /// What a driver is asked to do.
 #[derive(Debug)]
 pub(crate) enum Op {
@@ -111,6 +120,8 @@ pub(crate) enum Op {
     SyncDir { path: PathBuf },
     /// Lists a directory, in order of name; answers [`Value::Entries`].
     List { path: PathBuf },
+    /// Answers [`Value::Space`] of the file system that the path lies in.
+    Space { path: PathBuf },
     /// Stream of incoming connections; answers [`Value::Handle`] with `more`.
     Accept { listener: Handle },
     /// Connects; answers [`Value::Handle`].
@@ -143,6 +154,7 @@ pub(crate) enum Value {
     Handle(Handle),
     Chunk(Chunk),
     Entries(Vec<DirEntry>),
+    Space(Space),
     /// The kernel no longer reads the bytes of a send that were not copied.
     Released,
 }

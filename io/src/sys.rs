@@ -1,10 +1,13 @@
 //! The few calls to the operating system that the standard library lacks, each wrapped once.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use crate::op::Space;
 
 /// An event file descriptor: a write from any thread completes the read that a ring has on it.
 #[derive(Debug)]
@@ -66,6 +69,26 @@ pub(crate) fn thread_cpu_time() -> (Duration, Duration) {
             + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
     };
     (duration(usage.ru_utime), duration(usage.ru_stime))
+}
+
+/// Returns the space of the file system that a path lies in.
+///
+/// # Errors
+/// What the operating system said.
+pub(crate) fn space(path: &CStr) -> io::Result<Space> {
+    let mut found = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: both pointers are good for the whole call: the path ends with a zero byte, and a whole
+    // statvfs may be written.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all-zero bytes are a valid statvfs, and the kernel wrote one over them.
+    let found = unsafe { found.assume_init() };
+    let unit = found.f_frsize;
+    Ok(Space {
+        free_bytes: found.f_bavail.saturating_mul(unit),
+        total_bytes: found.f_blocks.saturating_mul(unit),
+    })
 }
 
 /// Returns the kernel's release, as `uname -r` prints it.

@@ -52,6 +52,8 @@ pub struct Config {
     pub io: Io,
     /// Limits of each partition.
     pub partition: Partition,
+    /// Space of the data directory's disk.
+    pub disk: Disk,
 }
 
 /// Limits of clients and their connections.
@@ -133,6 +135,19 @@ pub struct Partition {
     pub separate_bytes: u32,
     /// Size at which a table ends, in bytes.
     pub table_bytes: u64,
+    /// Days in which all files of tables are read once in search of damage; 0 is never.
+    pub scrub_days: u32,
+}
+
+/// Space of the data directory's disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes kept for deletions, flushes and merges on a disk that is full otherwise.
+    pub reserve_bytes: u64,
+    /// Share of the disk below which free space is warned of, in percent; 0 is never.
+    pub low_percent: u32,
+    /// Share of the disk below which writes are refused, in percent; 0 is never.
+    pub stop_percent: u32,
 }
 
 /// What the command line lays over the file, each as it was typed.
@@ -305,6 +320,13 @@ impl Config {
                 ),
             });
         }
+        if self.disk.low_percent > 0 && self.disk.stop_percent > self.disk.low_percent {
+            return Err(ConfigError::Contradiction {
+                place: place.clone(),
+                first: ("disk.stop_percent", self.disk.stop_percent.to_string()),
+                second: ("disk.low_percent", self.disk.low_percent.to_string()),
+            });
+        }
         Ok(())
     }
 
@@ -354,6 +376,12 @@ impl Config {
                 space_ratio: 0.0,
                 separate_bytes: 0,
                 table_bytes: 0,
+                scrub_days: 0,
+            },
+            disk: Disk {
+                reserve_bytes: 0,
+                low_percent: 0,
+                stop_percent: 0,
             },
         }
     }

@@ -6,6 +6,7 @@
 //! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
 //! DIR/tables/00000/       tables and value files of partition 0, and so on
 //! DIR/manifest/000.0, .1  checkpoints of shard 0: which of those files are in use
+//! DIR/RESERVE             zeros: space that is let go when the disk is full
 //! ```
 //!
 //! Invariant: the file is renamed into place last, so a directory is either formatted whole or not
@@ -383,7 +384,7 @@ async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), Fo
 mod tests {
     use super::*;
 
-    const GOOD: &str = "version = 1\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\n\
+    const GOOD: &str = "version = 2\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\n\
                         durability = \"dsync\"\nsplit_at = [\"61\", \"62\"]\n";
 
     #[test]

@@ -174,6 +174,14 @@ impl Shard {
         self.core.as_ref().map(|_| self.recovery)
     }
 
+    /// Returns the reads of tables from disk so far, and the bytes that flushes and merges have
+    /// written.
+    #[must_use]
+    pub fn table_traffic(&self) -> (u64, u64) {
+        let core = self.core.as_ref();
+        core.map_or((0, 0), |core| core.ground.reads_and_written_bytes())
+    }
+
     /// Runs one turn, without sleeping.
     ///
     /// # Errors
@@ -254,6 +262,7 @@ impl Shard {
         core.refresh_config();
         core.publish();
         core.watch_space();
+        core.scrub();
         client::end_idle(core);
         let (now_ms, now_us) = core.now();
         let config = core.config();

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clients::Clients;
 use crate::config::Config;
+use crate::core::space::Gauge;
 use crate::format::Format;
 use crate::stats::Stats;
 
@@ -34,6 +35,8 @@ pub struct Shared {
     pub memory_bytes: u64,
     /// Number of the process.
     pub process_id: u32,
+    /// What is known of the data directory's disk.
+    pub space: Gauge,
     config: Mutex<Config>,
     config_version: AtomicU64,
     cursors: Mutex<Cursors>,
@@ -102,6 +105,7 @@ impl Shared {
             listen,
             memory_bytes,
             process_id,
+            space: Gauge::default(),
             config: Mutex::new(config),
             config_version: AtomicU64::new(1),
             cursors: Mutex::default(),

@@ -62,6 +62,14 @@ pub struct ShardCounters {
     pub log_live_bytes: AtomicU64,
     /// Bytes of the files of tables.
     pub table_bytes: AtomicU64,
+    /// Times that all files of tables were read in search of damage.
+    pub scrub_cycles: AtomicU64,
+    /// Bytes read in search of damage.
+    pub scrub_bytes: AtomicU64,
+    /// Files that could not be read then, or were not what was written.
+    pub scrub_errors: AtomicU64,
+    /// Files left to be read until all were read.
+    pub scrub_files_left: AtomicU64,
     /// Above every timestamp that the shard has given.
     pub last_timestamp: AtomicU64,
     /// Turns.
@@ -99,6 +107,10 @@ impl Default for ShardCounters {
             log_payload_bytes: AtomicU64::default(),
             log_live_bytes: AtomicU64::default(),
             table_bytes: AtomicU64::default(),
+            scrub_cycles: AtomicU64::default(),
+            scrub_bytes: AtomicU64::default(),
+            scrub_errors: AtomicU64::default(),
+            scrub_files_left: AtomicU64::default(),
             last_timestamp: AtomicU64::default(),
             turns: AtomicU64::default(),
             sleeps: AtomicU64::default(),

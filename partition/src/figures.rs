@@ -44,6 +44,9 @@ impl Partition {
 
     /// Returns an internal key of a database, chosen by `seed`; there need be nothing at it. Where
     /// there are more keys, it is more often.
+    ///
+    /// # Panics
+    /// Never: what is picked is below a length.
     #[must_use]
     pub fn random_place(&self, database: u8, seed: u64) -> Vec<u8> {
         let in_memory = self.memtable.random_key_of(database, seed);

@@ -94,12 +94,26 @@ impl Partition {
     pub(crate) fn publish(&mut self, durable: Mark) {
         let Some(tree) = &mut self.tree else { return };
         let published = tree.publish(durable);
+        let oldest = self.oldest_in_memory();
         for gone in published.ranges_gone {
-            self.ranges.remove(&gone.start, &gone.end, gone.timestamp);
+            // After a recovery a memtable may hold versions that tables hold as well. Its range
+            // deletions are needed until it is flushed, and part of the version again from then on.
+            if oldest.is_none_or(|oldest| oldest > gone.timestamp) {
+                self.ranges.remove(&gone.start, &gone.end, gone.timestamp);
+            }
         }
         if let Some(what) = published.damage {
             self.quarantine(&what);
         }
+    }
+
+    /// Returns the least timestamp in memtables.
+    fn oldest_in_memory(&self) -> Option<u64> {
+        let frozen = self.tree.iter().flat_map(|tree| tree.frozen());
+        let frozen = frozen.map(|frozen| &frozen.memtable);
+        let all = std::iter::once(&self.memtable).chain(frozen);
+        all.filter_map(|memtable| Some(*memtable.timestamps()?.start()))
+            .min()
     }
 
     /// Returns the first position of the log whose entries are in no table.
@@ -135,8 +149,15 @@ impl Partition {
     /// Returns the whole version as one edit, for a checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Edit> {
-        let tree = self.tree.as_ref()?;
-        Some(tree.version().snapshot())
+        self.tree.as_ref().map(Tree::checkpoint)
+    }
+
+    /// Proposes an entry that changes nothing but the low-water mark: what was deleted may leave the
+    /// tables though nobody writes any more. Only for a partition that has tables.
+    pub fn advance(&mut self, clock: &mut Clock, wall_us: u64) {
+        if self.tree.as_ref().is_some_and(Tree::has_tables) {
+            self.replica.open_entry(clock.take(wall_us));
+        }
     }
 
     /// Deletes some of the keys in memory that have expired; says whether there may be more.

@@ -5,19 +5,23 @@
 //! 1. An edit takes effect once: those up to the version's sequence are part of it.
 //! 2. An entry takes effect unless a table holds it. One that a table of a later edit holds takes
 //!    effect too: the same versions twice are the versions.
+//! 3. The log may begin behind the last entry that the checkpoint knows to be in tables. What is
+//!    between them is in the tables of a later edit, else the log lacks its beginning.
+//! 4. Files that no version names are removed, and their numbers are not given again.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use ashlar_consensus::{Clock, Timestamp};
+use ashlar_consensus::{Clock, Index, Timestamp};
 use ashlar_io::wal::Position;
 
 use crate::command::EntryHeader;
 use crate::lsm::edit::Edit;
 use crate::lsm::Unreadable;
-use crate::lsm::store::ReadError;
+use crate::lsm::store::{ReadError, Store};
 use crate::lsm::table::{Table, TableMeta};
 use crate::lsm::version::Version;
 use crate::memtable::Beneath;
@@ -31,6 +35,8 @@ const OPENED_AT_ONCE: usize = 32;
 pub struct Recovering {
     partition: Partition,
     version: Version<TableMeta>,
+    /// The first entry of the log that took effect.
+    first: Option<Index>,
 }
 
 impl Recovering {
@@ -46,6 +52,7 @@ impl Recovering {
         let mut recovering = Self {
             partition,
             version: Version::default(),
+            first: None,
         };
         recovering.version.partition = recovering.partition.id.0;
         if let Some(edit) = checkpoint {
@@ -82,6 +89,10 @@ impl Recovering {
         let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
         if header.index.0 <= flushed {
             return Ok(());
+        }
+        if self.first.is_none() {
+            self.first = Some(header.index);
+            partition.replica.begins_with(header.index);
         }
         partition.replica.recovered(&header)?;
         let beneath = match &partition.tree {
@@ -131,20 +142,41 @@ impl Recovering {
         partition.memtable_begin = None;
     }
 
+    /// Says whether every entry is in the log or in tables.
+    fn check_beginning(&self) -> Result<(), Unreadable> {
+        let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
+        match self.first {
+            Some(first) if first.0 > flushed + 1 => Err(Unreadable::new(format!(
+                "the log of partition {} begins with entry {first}, and tables hold entries up to {flushed}",
+                self.partition.id
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Opens the tables and returns the partition. One whose tables are damaged is not served.
     ///
     /// # Errors
-    /// A file cannot be read or removed, for another reason than what is in it.
+    /// A file cannot be read or removed, for another reason than what is in it; or entries are
+    /// neither in the log nor in tables.
+    ///
+    /// # Panics
+    /// Never: the tables that were opened are those of the version.
     pub async fn finish(self) -> Result<Partition, Unreadable> {
+        if self.partition.tree.is_some() {
+            self.check_beginning()?;
+        }
         let Self {
             mut partition,
-            version,
+            mut version,
+            ..
         } = self;
         let Some(tree) = &partition.tree else {
             return Ok(partition);
         };
         let store = Rc::clone(tree.store());
         let id = partition.id.0;
+        remove_orphans(&store, id, &mut version).await?;
         let mut opened = Vec::new();
         let metas: Vec<_> = version.tables().map(|(_, meta)| meta.clone()).collect();
         let mut metas = metas.into_iter();
@@ -168,6 +200,9 @@ impl Recovering {
         }
         if let Some(what) = damage {
             partition.quarantine(&what);
+            if let Some(tree) = &mut partition.tree {
+                tree.recovered_unopened(version.snapshot());
+            }
             return Ok(partition);
         }
         for range in version.ranges.tombstones() {
@@ -180,6 +215,29 @@ impl Recovering {
         }
         Ok(partition)
     }
+}
+
+/// Has the files removed that no version names. Their numbers are not given again: what is left of
+/// such a file would pass for what is in another one.
+async fn remove_orphans(
+    store: &Rc<Store>,
+    partition: u32,
+    version: &mut Version<TableMeta>,
+) -> Result<(), Unreadable> {
+    let listed = store.list_of(partition).await;
+    let files = listed.map_err(|error| {
+        let what = format!("files of partition {partition} cannot be listed: {error}");
+        Unreadable::new(what)
+    })?;
+    let named: BTreeSet<u64> = version.files().collect();
+    for (name, _) in files {
+        let number = name.file.number;
+        version.next_number = version.next_number.max(number.saturating_add(1));
+        if !named.contains(&number) {
+            store.remove(name.kind, name.file);
+        }
+    }
+    Ok(())
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Rc<Table>, ReadError>>>>;

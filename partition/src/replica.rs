@@ -210,6 +210,14 @@ impl Replica {
         Ok(())
     }
 
+    /// Notes that the log begins with `first`: what is before it and not in tables yet will be in
+    /// those of a later edit.
+    pub(crate) fn begins_with(&mut self, first: Index) {
+        if self.last < first {
+            self.last = Index(first.0 - 1);
+        }
+    }
+
     /// Notes that tables hold everything up to `flushed`: what the log holds goes on behind it, or
     /// begins at or before it.
     pub(crate) fn flushed(&mut self, flushed: &Flushed) {

@@ -146,13 +146,13 @@ impl Partition {
         {
             return Some(Refusal::TooLong);
         }
-        if request.grows() && self.admission.pressure == Pressure::Full {
-            return Some(Refusal::Busy);
-        }
         match self.admission.log {
-            LogRoom::Open => None,
             LogRoom::Deletes if matches!(request, Request::Delete | Request::Take) => None,
             LogRoom::Deletes | LogRoom::Full => Some(Refusal::DiskFull),
+            LogRoom::Open if request.grows() && self.admission.pressure == Pressure::Full => {
+                Some(Refusal::Busy)
+            }
+            LogRoom::Open => None,
         }
     }
 

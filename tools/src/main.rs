@@ -1,12 +1,17 @@
-//! The `ashlar` command: start a node, make its data directory, look into it, load it, simulate it.
+//! The `ashlar` command: start a node, make its data directory, look into it, verify it, back it up, restore it, load
+//! it, simulate it.
 //! Parses words and calls what does the work; decides nothing itself.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bench;
 mod bench_wal;
+mod disk;
 mod inspect;
 mod node;
+mod restore;
 mod sim;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +39,12 @@ enum Command {
     /// Look into files of a data directory, offline.
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Check every checksum of a stopped node, or of a backup, and all that files say of each other.
+    Verify(verify::Args),
+    /// Copy a node's data, also while it runs; what an earlier backup has is not copied again.
+    Backup(backup::Args),
+    /// Make a data directory of a backup, and verify it.
+    Restore(restore::Args),
     /// Drive load at a node, closed loop, and print rates and latencies.
     Bench(bench::Args),
     /// Measure durable appends to a log in a directory, without a node.
@@ -46,6 +57,12 @@ enum Command {
 enum Inspect {
     /// Segments of a log: batches, positions, and the first thing that is wrong.
     Wal(inspect::Args),
+    /// A table: what it says of itself, what its blocks add up to, its keys.
+    Table(inspect::table::Args),
+    /// Checkpoints of shards: which files each partition consisted of.
+    Manifest(inspect::manifest::Args),
+    /// A partition as recovery would find it: runs, tables, value files, range deletions.
+    Partition(inspect::partition::Args),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +98,12 @@ fn run(command: Command) -> Result<(), String> {
             Ok(())
         }
         Command::Inspect(Inspect::Wal(args)) => inspect::run(args),
+        Command::Inspect(Inspect::Table(args)) => inspect::table::run(&args),
+        Command::Inspect(Inspect::Manifest(args)) => inspect::manifest::run(&args),
+        Command::Inspect(Inspect::Partition(args)) => inspect::partition::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::BenchWal(args) => bench_wal::run(args),
         Command::Sim(args) => sim::run(args),

@@ -40,7 +40,9 @@ fn version_and_help_are_told() {
     );
     let help = run(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for command in ["start", "format", "config", "inspect", "bench", "sim"] {
+    for command in [
+        "start", "format", "config", "inspect", "verify", "backup", "restore", "bench", "sim",
+    ] {
         assert!(
             help.out.contains(&format!("\n  {command} ")),
             "{command} is missing: {}",

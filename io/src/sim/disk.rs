@@ -14,8 +14,11 @@ use super::index;
 use super::inode::{Fate, Inode, SECTOR_BYTES};
 use super::names::{Entry, Names};
 use super::state::os;
-use crate::op::{DirEntry, OpenOptions};
+use crate::op::{DirEntry, OpenOptions, Space};
 use crate::rng::Rng;
+
+/// Free space that a disk without a limit tells of, in bytes.
+const UNLIMITED_BYTES: u64 = 1 << 40;
 
 /// One disk, shared by the shards of its node.
 #[derive(Debug, Default)]
@@ -76,6 +79,16 @@ impl Disk {
         files
             .map(|inode| inode.size().next_multiple_of(SECTOR_BYTES as u64))
             .sum()
+    }
+
+    /// Returns the space of the disk; one without a limit has a tebibyte beside what is in use.
+    pub(super) fn space(&self) -> Space {
+        let used = self.used();
+        let total_bytes = self.capacity.unwrap_or(used + UNLIMITED_BYTES);
+        Space {
+            free_bytes: total_bytes.saturating_sub(used),
+            total_bytes,
+        }
     }
 
     /// Says whether `inode` may grow to `bytes`.

@@ -92,6 +92,7 @@ impl Driver {
             Op::CreateDir { path } => world.create_dir(shard, id, path),
             Op::SyncDir { path } => world.sync_dir(shard, id, path),
             Op::List { path } => world.list_dir(shard, id, path),
+            Op::Space { path } => world.space(shard, id, path),
             Op::Accept { listener } => world.accept(shard, id, *listener),
             Op::Connect { addr } => world.connect(shard, id, *addr),
             Op::Recv { socket } => world.recv(shard, id, *socket),

@@ -368,6 +368,15 @@ impl State {
         self.finish_name(shard, id, result);
     }
 
+    pub(super) fn space(&mut self, shard: u32, id: OpId, path: &Path) {
+        let disk = self.disk(shard);
+        let result = match disk.names.find(path) {
+            Some(_) => Ok(Value::Space(disk.space())),
+            None => Err(os(libc::ENOENT)),
+        };
+        self.finish_name(shard, id, result);
+    }
+
     pub(super) fn sync_dir(&mut self, shard: u32, id: OpId, path: &Path) {
         let latency = self.faults.disk.sync_latency_ns;
         let names = &self.disk(shard).names;

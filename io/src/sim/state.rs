@@ -446,6 +446,7 @@ fn digest_of(completion: &Completion) -> u64 {
         Ok(Value::Size(n)) => mix(3, *n),
         Ok(Value::Handle(handle)) => mix(4, u64::from(handle.0.unsigned_abs())),
         Ok(Value::Chunk(chunk)) => mix(5, digest(chunk)),
+        Ok(Value::Space(space)) => mix(8, mix(space.free_bytes, space.total_bytes)),
         Ok(Value::Entries(entries)) => entries.iter().fold(6, |hash, entry| {
             mix(mix(hash, digest(entry.name.as_bytes())), entry.bytes)
         }),

@@ -81,6 +81,10 @@ impl Driver {
             Op::Size { file } => return self.answer_now(id, file_bytes(*file).map(Value::Size)),
             Op::CreateDir { path } => return self.answer_now(id, create_dir(path)),
             Op::List { path } => return self.answer_now(id, list(path).map(Value::Entries)),
+            Op::Space { path } => {
+                let space = c_path(path).and_then(|path| crate::sys::space(&path));
+                return self.answer_now(id, space.map(Value::Space));
+            }
             Op::Accept { .. }
             | Op::Connect { .. }
             | Op::Recv { .. }

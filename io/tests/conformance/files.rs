@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use ashlar_io::file::{create_dir, list, rename, sync_dir, unlink};
+use ashlar_io::file::{create_dir, list, rename, space, sync_dir, unlink};
 use ashlar_io::rng::Rng;
 use ashlar_io::{Buf, Durable, File, OpenOptions};
 
@@ -16,6 +16,7 @@ both!(
     direct_files_keep_to_their_alignment,
     a_direct_read_may_end_within_a_sector,
     space_is_reserved_and_reads_as_zeros,
+    a_file_system_tells_its_space,
     a_rename_replaces_its_target,
     a_removed_file_lives_while_it_is_open,
     a_directory_lists_in_order_of_name,
@@ -156,6 +157,13 @@ async fn space_is_reserved_and_reads_as_zeros(env: Env) {
         100_000,
         "a reservation never cuts"
     );
+}
+
+async fn a_file_system_tells_its_space(env: Env) {
+    let found = space(&env.reactor, &env.path(".")).await.unwrap();
+    assert!(0 < found.free_bytes && found.free_bytes <= found.total_bytes);
+    let missing = space(&env.reactor, &env.path("missing")).await;
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 async fn a_rename_replaces_its_target(env: Env) {

@@ -167,12 +167,14 @@ impl Client {
         if walk.order == Order::Descending {
             partitions.reverse();
         }
-        let mut found = Vec::new();
+        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for partition in partitions {
-            // At least one more key: so the place to go on at is always a key, and never the edge
-            // of a partition.
-            walk.keys_max = walk.keys_max.max(1);
-            walk.bytes_max = walk.bytes_max.max(1);
+            if walk.keys_max == 0 || walk.bytes_max == 0 {
+                // The partition before has given all that was wanted, and had no more.
+                let (last, _) = found.last().expect("something was wanted and given");
+                walk.resume(last);
+                return Ok((found, Some(walk)));
+            }
             let Answer::Entries(more, next) =
                 self.ask(partition, Question::Scan(walk.clone())).await?
             else {

@@ -8,6 +8,7 @@ use ashlar_partition::key::DATABASES;
 
 use super::connection::REDIS_VERSION;
 use super::{SessionCall, table};
+use crate::core::space::Level;
 use crate::shared::Shared;
 use crate::stats::{CommandTotals, ShardCounters};
 
@@ -15,7 +16,7 @@ use crate::stats::{CommandTotals, ShardCounters};
 type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
 
 /// Every section, in the order in which they are answered.
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 15] = [
     ("server", "Server", server),
     ("clients", "Clients", clients),
     ("memory", "Memory", memory),
@@ -30,6 +31,7 @@ const SECTIONS: [Section; 14] = [
     ("keyspace", "Keyspace", keyspace),
     ("shards", "Shards", shards),
     ("log", "Log", log),
+    ("disk", "Disk", disk),
 ];
 
 /// Sections that are answered only when they are asked for, as in Redis.
@@ -164,7 +166,8 @@ fn persistence(lines: &mut Lines<'_>) {
     lines.field("aof_enabled", 1);
     lines.field("aof_rewrite_in_progress", 0);
     lines.field("aof_last_bgrewrite_status", "ok");
-    lines.field("aof_last_write_status", "ok");
+    let is_full = lines.shared.space.level() == Level::Full;
+    lines.field("aof_last_write_status", if is_full { "err" } else { "ok" });
 }
 
 fn stats(lines: &mut Lines<'_>) {
@@ -309,4 +312,18 @@ fn log(lines: &mut Lines<'_>) {
     lines.sum("log_bytes", |shard| &shard.log_bytes);
     lines.sum("log_payload_bytes", |shard| &shard.log_payload_bytes);
     lines.sum("log_live_bytes", |shard| &shard.log_live_bytes);
+}
+
+/// Tells the space of the data directory's disk, and of the search for damage on it.
+fn disk(lines: &mut Lines<'_>) {
+    let gauge = &lines.shared.space;
+    let space = gauge.space();
+    lines.field("disk_state", gauge.level().word());
+    lines.field("disk_free_bytes", space.free_bytes);
+    lines.field("disk_total_bytes", space.total_bytes);
+    lines.field("disk_reserve_bytes", gauge.reserve_bytes());
+    lines.sum("scrub_cycles", |shard| &shard.scrub_cycles);
+    lines.sum("scrub_files_left", |shard| &shard.scrub_files_left);
+    lines.sum("scrub_bytes", |shard| &shard.scrub_bytes);
+    lines.sum("scrub_errors", |shard| &shard.scrub_errors);
 }

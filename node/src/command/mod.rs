@@ -285,7 +285,7 @@ pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
         !matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
     });
     match other {
-        None => "DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room".to_owned(),
+        None => "DISKFULL the disk is full: free space in the data directory; reads and deletions go on, and writes again once there is room".to_owned(),
         Some(GrowthFailure { path, error }) => format!(
             "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
             path.display()

@@ -217,6 +217,8 @@ fn scan(partition: &Partition, walk: &mut Walk, answer: &mut Answer, now_ms: u64
     let (next, step) = match scanned {
         Scanned::End => (None, Step::Done(None)),
         Scanned::Want(wants) if !is_full => (None, Step::Wants(wants)),
+        // Many keys were looked at, deleted ones mostly: others have their turn first.
+        Scanned::Limit if !is_full => (None, Step::More),
         Scanned::Limit | Scanned::Want(_) => (Some(walk.clone()), Step::Done(None)),
     };
     *answer = Answer::Entries(entries, next);

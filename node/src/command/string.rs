@@ -385,12 +385,10 @@ fn admit_all(call: &DataCall<'_>) -> Result<(), Refusal> {
     if values.any(|place| call.words[place].len() > admission.value_bytes_max) {
         return Err(Refusal::TooLong);
     }
-    if admission.pressure == Pressure::Full {
-        return Err(Refusal::Busy);
-    }
     match admission.log {
-        LogRoom::Open => Ok(()),
         LogRoom::Deletes | LogRoom::Full => Err(Refusal::DiskFull),
+        LogRoom::Open if admission.pressure == Pressure::Full => Err(Refusal::Busy),
+        LogRoom::Open => Ok(()),
     }
 }
 

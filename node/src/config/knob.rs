@@ -132,6 +132,8 @@ impl Knob {
             Field::Count(_) if self.key.ends_with("_s") => "seconds",
             Field::Count(_) if self.key.ends_with("_ms") => "milliseconds",
             Field::Count(_) if self.key.ends_with("_us_max") => "microseconds",
+            Field::Count(_) if self.key.ends_with("_days") => "days",
+            Field::Count(_) if self.key.ends_with("_percent") => "percent",
             Field::Count(_) => "count",
         }
     }

@@ -162,6 +162,29 @@ pub const KNOBS: &[Knob] = &[
     size("partition.table_bytes", "64 MiB", |c| &mut c.partition.table_bytes)
         .between(64 * KIB, GIB)
         .about("Size of a table's file, about: the step in which merges make progress."),
+    count("partition.scrub_days", "14", |c| &mut c.partition.scrub_days)
+        .between(1, 3_650)
+        .step(Step::OrZero("never"))
+        .running()
+        .about("Time in which all tables are read once in search of damage, at most 8 MiB of a shard in a second."),
+    size("disk.reserve_bytes", "256 MiB", |c| &mut c.disk.reserve_bytes)
+        .between(MIB, TIB)
+        .step(Step::OrZero("none"))
+        .running()
+        .about(
+            "Space that is kept in a file of its own, a twentieth of the disk at most; it is let go \
+             when the disk is full, so that deletions and merges can go on.",
+        ),
+    count("disk.low_percent", "5", |c| &mut c.disk.low_percent)
+        .between(1, 50)
+        .step(Step::OrZero("never"))
+        .running()
+        .about("Free share of the disk, in percent, below which the node warns."),
+    count("disk.stop_percent", "1", |c| &mut c.disk.stop_percent)
+        .between(1, 50)
+        .step(Step::OrZero("never"))
+        .running()
+        .about("Free share of the disk, in percent, below which writes are refused, but for deletions."),
 ];
 
 impl Knob {

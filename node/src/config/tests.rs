@@ -46,6 +46,20 @@ fn what_needs_a_machine_made_for_it_is_off() {
 }
 
 #[test]
+fn the_watermarks_of_the_disk_are_in_order() {
+    let disk = Config::defaults().disk;
+    assert_eq!((disk.low_percent, disk.stop_percent), (5, 1));
+    assert_eq!(disk.reserve_bytes, 256 << 20);
+    assert!(refusal("[disk]\nstop_percent = 6").contains("disk.stop_percent = 6"));
+    let off = Config::parse("[disk]\nlow_percent = 0\nstop_percent = 6", "f").unwrap();
+    assert_eq!((off.disk.low_percent, off.disk.stop_percent), (0, 6));
+    let mut config = Config::defaults();
+    assert!(config.set("disk.low_percent", "50").is_ok());
+    assert!(config.set("disk.stop_percent", "50").is_ok());
+    assert!(config.set("disk.low_percent", "49").is_err());
+}
+
+#[test]
 fn every_kind_of_value_is_read() {
     let text = "
         data = '/srv/ashlar'
@@ -241,7 +255,7 @@ fn the_table_is_consistent() {
     tables.dedup();
     assert_eq!(
         tables,
-        ["", "client", "wal", "io", "partition"],
+        ["", "client", "wal", "io", "partition", "disk"],
         "grouped, or [table] repeats"
     );
     for (position, knob) in KNOBS.iter().enumerate() {
@@ -259,6 +273,8 @@ fn the_table_is_consistent() {
             ("seconds", "_s"),
             ("milliseconds", "_ms"),
             ("microseconds", "_us"),
+            ("days", "_days"),
+            ("percent", "_percent"),
         ];
         for (unit, suffix) in named.into_iter().filter(|(unit, _)| *unit == knob.unit()) {
             assert!(knob.leaf().contains(suffix), "{} is in {unit}", knob.key());

@@ -13,6 +13,7 @@
 use ashlar_io::Monotonic;
 use ashlar_partition::{LogRoom, Pressure};
 
+use super::space::Level;
 use super::{Core, Data};
 use crate::command::Command;
 
@@ -105,12 +106,17 @@ impl Core {
         data.room_bytes = data.wal.capacity_bytes();
         data.proposed_bytes = 0;
         let reserve = self.shared.format.segment_bytes / DELETE_RESERVE_PART;
+        let is_full = self.shared.space.level() == Level::Full;
         let log = match data.wal.failure() {
+            None if is_full => LogRoom::Deletes,
             None => LogRoom::Open,
-            Some(_) if data.room_bytes > reserve => LogRoom::Open,
+            Some(_) if data.room_bytes > reserve && !is_full => LogRoom::Open,
             Some(_) if data.room_bytes > 0 => LogRoom::Deletes,
             Some(_) => LogRoom::Full,
         };
+        if log == LogRoom::Full {
+            self.shared.space.note_starved();
+        }
         let value_bytes_max = usize::try_from(config.client.value_bytes_max).unwrap_or(usize::MAX);
         for partition in data.partitions() {
             partition.admission.pressure = pressure;

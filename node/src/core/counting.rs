@@ -56,6 +56,11 @@ impl Core {
         set(&counters.log_bytes, batch_bytes);
         set(&counters.log_payload_bytes, payload_bytes);
         set(&counters.log_live_bytes, data.wal.live_bytes());
+        let scrub = self.scrub.figures();
+        set(&counters.scrub_cycles, scrub.cycles);
+        set(&counters.scrub_bytes, scrub.bytes);
+        set(&counters.scrub_errors, scrub.errors);
+        set(&counters.scrub_files_left, scrub.files_left);
         let reactor = self.reactor.counters();
         set(&counters.turns, reactor.turns);
         set(&counters.sleeps, reactor.sleeps);

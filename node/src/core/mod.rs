@@ -11,6 +11,7 @@ mod counting;
 mod fetch;
 mod lanes;
 mod messages;
+pub mod space;
 mod upkeep;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,7 @@ use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::lsm::Ground;
 use ashlar_partition::lsm::manifest::Manifest;
+use ashlar_partition::lsm::scrub::Scrub;
 use ashlar_partition::{Partition, Want};
 
 pub use self::admission::Admitted;
@@ -36,6 +38,7 @@ use self::admission::Throttle;
 pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
+use self::space::Watch;
 use self::upkeep::Upkeep;
 use crate::command::spread::Answer;
 use crate::command::{Command, DataCall, Run, refuse_growth};
@@ -159,6 +162,8 @@ pub struct Core {
     /// What the tables of this shard stand on.
     pub(crate) ground: Ground,
     upkeep: Upkeep,
+    space: Watch,
+    scrub: Scrub,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     peers: Vec<Sender<Message>>,
     outboxes: RefCell<Vec<Outbox>>,
@@ -213,8 +218,10 @@ impl Core {
             config_version: Cell::new(shared.config_version()),
             shared,
             data: RefCell::new(data),
+            scrub: Scrub::new(&ground),
             ground,
             upkeep: Upkeep::new(manifest),
+            space: Watch::default(),
             connections: RefCell::default(),
             peers,
             outboxes: RefCell::new(outboxes),
@@ -247,7 +254,15 @@ impl Core {
         Rc::clone(&self.config.borrow())
     }
 
-    /// Returns the wall time of this turn, in milliseconds and microseconds since 1970.
+    /// Takes the time: that of the wall, unless the hybrid clock or an earlier turn was ahead of
+    /// it. What has expired does not come back when a clock is set.
+    fn time(&self) -> (u64, u64) {
+        let given_us = self.data.borrow().clock.last().micros();
+        let now_us = self.reactor.wall().0.max(given_us).max(self.now.get().1);
+        (now_us / 1000, now_us)
+    }
+
+    /// Returns the time of this turn, in milliseconds and microseconds since 1970.
     #[must_use]
     pub fn now(&self) -> (u64, u64) {
         self.now.get()
@@ -282,8 +297,7 @@ impl Core {
     /// Begins a turn: takes the time, applies what the log has made durable, releases what waited
     /// for it.
     pub(crate) fn settle(self: &Rc<Self>) -> Result<(), Failed> {
-        let wall = self.reactor.wall();
-        self.now.set((wall.millis(), wall.0));
+        self.now.set(self.time());
         self.turn_commands.set(0);
         self.hurry.set(false);
         let mut released = Vec::new();

@@ -20,6 +20,7 @@ use ashlar_partition::lsm::manifest::{Checkpoint, Manifest};
 use ashlar_partition::lsm::pick::Policy;
 
 use super::Core;
+use super::space::Level;
 use crate::config::Compaction;
 
 /// Slices that flushes and merges get in a turn: with commands in it, and without.
@@ -88,6 +89,8 @@ impl Core {
     pub(crate) fn work(self: &Rc<Self>, busy: bool) {
         let config = self.config();
         let policy = match config.partition.compaction {
+            // Whatever a merge frees is worth its work.
+            _ if self.shared.space.level() == Level::Full => Policy::Reclaim,
             Compaction::LazyLeveled => Policy::LazyLeveled {
                 fanout: 4,
                 upper_percent: upper_percent(config.partition.space_ratio),

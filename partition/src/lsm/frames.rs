@@ -58,6 +58,7 @@ impl Frames {
     }
 
     /// Returns the most bytes that were ever in use at once.
+    #[cfg(test)]
     pub(crate) fn taken_bytes_peak(&self) -> u64 {
         self.taken_bytes_peak.get()
     }

@@ -68,6 +68,16 @@ pub struct Unreadable {
     pub is_damage: bool,
 }
 
+impl Unreadable {
+    /// Says why, for another reason than what is in a file.
+    pub(crate) fn new(what: String) -> Self {
+        Self {
+            what,
+            is_damage: false,
+        }
+    }
+}
+
 impl From<ReadError> for Unreadable {
     fn from(error: ReadError) -> Self {
         Self {

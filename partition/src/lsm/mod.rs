@@ -36,6 +36,7 @@ pub mod pick;
 pub mod ranges;
 mod retain;
 pub(crate) mod run_cursor;
+pub mod scrub;
 pub mod store;
 pub mod table;
 pub(crate) mod tree;

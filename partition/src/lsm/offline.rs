@@ -7,6 +7,7 @@
 //! Invariant: no bytes make any function panic; what is wrong is answered as [`Damage`].
 
 mod check;
+mod entries;
 #[cfg(test)]
 mod tests;
 
@@ -16,13 +17,15 @@ use std::fmt;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 pub use check::Figures;
+pub use entries::Entries;
 
-use super::block::{BlockView, Child, Contents};
+use super::block::wire::{take_u32, take_u64};
+use super::block::{BlockView, Contents};
 use super::manifest::{self, Checkpoint};
 use super::store::FileName;
 use super::table::{FOOTER_BYTES, Footer, TableMeta, Tail, TopIndex, decode_block};
 use super::values::{self, ValueFileMeta};
-use super::{BlockRef, Entry, FileId, Malformed, SECTOR_BYTES, ValueRef};
+use super::{BlockRef, FileId, Malformed, SECTOR_BYTES, ValueRef};
 
 /// Where the footer has the partition and the number of its file, and its checksum.
 const PARTITION_AT: usize = 12;
@@ -93,32 +96,15 @@ impl PartFigures {
 }
 
 /// The file of a table, all of whose bytes are at hand.
-#[derive(Clone, Copy)]
-pub struct TableFile<'a, T> {
+#[derive(Debug)]
+pub struct TableFile<'a> {
     file: FileId,
     bytes: &'a [u8],
-    tail: T,
-}
-
-/// A table that was opened.
-pub type OpenTable<'a> = TableFile<'a, Box<Ends>>;
-
-/// What a table says of itself at its end.
-#[derive(Debug)]
-pub struct Ends {
     meta: TableMeta,
     tail: Tail,
 }
 
-impl<T> fmt::Debug for TableFile<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableFile")
-            .field("file", &self.file)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'a> OpenTable<'a> {
+impl<'a> TableFile<'a> {
     /// Opens a table by what it says of itself.
     ///
     /// # Errors
@@ -126,13 +112,9 @@ impl<'a> OpenTable<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, Damage> {
         let at = footer_offset(bytes);
         let footer = footer_of(bytes)?;
-        let number = |at: usize| {
-            let bytes = footer[at..].first_chunk().expect("a footer has 4096 bytes");
-            u64::from_le_bytes(*bytes)
-        };
-        let partition = footer[PARTITION_AT..].first_chunk();
+        let number = |at: usize| take_u64(&footer[at..]).map_or(0, |(number, _)| number);
         let file = FileId {
-            partition: u32::from_le_bytes(*partition.expect("a footer has 4096 bytes")),
+            partition: take_u32(&footer[PARTITION_AT..]).map_or(0, |(number, _)| number),
             number: number(NUMBER_AT),
         };
         let said = TableMeta {
@@ -151,8 +133,12 @@ impl<'a> OpenTable<'a> {
             footer_checksum: said.footer_checksum,
             ..tail.meta.clone()
         };
-        let tail = Box::new(Ends { meta, tail });
-        Ok(Self { file, bytes, tail })
+        Ok(Self {
+            file,
+            bytes,
+            meta,
+            tail,
+        })
     }
 
     /// Opens a table by what the manifest says of it.
@@ -172,9 +158,12 @@ impl<'a> OpenTable<'a> {
             let what = "the table says other things of itself than the manifest";
             return Err(Damage::new(footer_offset(bytes), what));
         }
-        let meta = meta.clone();
-        let tail = Box::new(Ends { meta, tail });
-        Ok(Self { file, bytes, tail })
+        Ok(Self {
+            file,
+            bytes,
+            meta: said,
+            tail,
+        })
     }
 
     /// Returns the name of the table.
@@ -186,18 +175,13 @@ impl<'a> OpenTable<'a> {
     /// Returns what is known about the table as a whole.
     #[must_use]
     pub fn meta(&self) -> &TableMeta {
-        &self.tail.meta
+        &self.meta
     }
 
     /// Returns the versions of one age, in order of key and then from new to old.
     #[must_use]
     pub fn entries(&self, age: Age) -> Entries<'_> {
-        Entries {
-            blocks: Blocks::new(self, age),
-            block: Vec::new(),
-            next: 0,
-            key: Vec::new(),
-        }
+        Entries::new(self, age)
     }
 
     /// Returns what the blocks of each part add up to, as the index says.
@@ -206,8 +190,8 @@ impl<'a> OpenTable<'a> {
     /// An index partition is damaged.
     pub fn parts(&self) -> Result<BTreeMap<Part, PartFigures>, Damage> {
         let mut parts: BTreeMap<Part, PartFigures> = BTreeMap::new();
-        for index in 0..self.tail.tail.filter.len() {
-            let block = self.tail.tail.filter.block(index);
+        for index in 0..self.tail.filter.len() {
+            let block = self.tail.filter.block(index);
             parts.entry(Part::Filter).or_default().count(&block);
         }
         for age in [Age::Newest, Age::Older] {
@@ -217,7 +201,10 @@ impl<'a> OpenTable<'a> {
                 let index = self.index(block)?;
                 let view = BlockView::of(&index);
                 for child in (0..view.count()).map(|at| view.child(at)) {
-                    parts.entry(Part::Data(age)).or_default().count(&child.block);
+                    parts
+                        .entry(Part::Data(age))
+                        .or_default()
+                        .count(&child.block);
                 }
             }
         }
@@ -226,8 +213,8 @@ impl<'a> OpenTable<'a> {
 
     fn top(&self, age: Age) -> &TopIndex {
         match age {
-            Age::Newest => &self.tail.tail.main,
-            Age::Older => &self.tail.tail.old,
+            Age::Newest => &self.tail.main,
+            Age::Older => &self.tail.old,
         }
     }
 
@@ -245,11 +232,17 @@ impl<'a> OpenTable<'a> {
             self.bytes.get(start..end)
         });
         let Some(stored) = stored else {
-            return Err(Damage::new(offset, "a block lies behind the end of the file"));
+            return Err(Damage::new(
+                offset,
+                "a block lies behind the end of the file",
+            ));
         };
         let most = u64::from(block.stored_bytes) * UNPACKED_MAX.0 + UNPACKED_MAX.1;
         if u64::from(block.bytes) > most {
-            return Err(Damage::new(offset, "a block is said to be larger than it can be"));
+            return Err(Damage::new(
+                offset,
+                "a block is said to be larger than it can be",
+            ));
         }
         out.clear();
         out.resize(block.bytes as usize, 0);
@@ -263,121 +256,10 @@ impl<'a> OpenTable<'a> {
         if found {
             return Ok(());
         }
-        Err(Damage::new(offset, "a block holds something else than its index says"))
-    }
-}
-
-/// What an index says of a data block: nothing in it is behind `key` at `timestamp`.
-#[derive(Debug)]
-struct Indexed {
-    key: Vec<u8>,
-    timestamp: u64,
-    child: Child,
-}
-
-/// The data blocks of one age, in order. What is damaged is passed over, once it was told.
-struct Blocks<'t> {
-    table: &'t OpenTable<'t>,
-    age: Age,
-    /// Index partitions entered.
-    partitions: usize,
-    index: Vec<u8>,
-    child: usize,
-}
-
-impl fmt::Debug for Blocks<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blocks")
-            .field("age", &self.age)
-            .field("partitions", &self.partitions)
-            .field("child", &self.child)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'t> Blocks<'t> {
-    fn new(table: &'t OpenTable<'t>, age: Age) -> Self {
-        Self {
-            table,
-            age,
-            partitions: 0,
-            index: Vec::new(),
-            child: 0,
-        }
-    }
-
-    /// Returns what the index says of the next block; `Err` for an index partition that is damaged.
-    fn next_indexed(&mut self) -> Option<Result<Indexed, Damage>> {
-        loop {
-            if !self.index.is_empty() {
-                let view = BlockView::of(&self.index);
-                if self.child < view.count() {
-                    let (at, mut key) = (self.child, Vec::new());
-                    self.child += 1;
-                    view.key_into(at, &mut key);
-                    return Some(Ok(Indexed {
-                        key,
-                        timestamp: view.timestamp(at),
-                        child: view.child(at),
-                    }));
-                }
-            }
-            let top = self.table.top(self.age);
-            if self.partitions == top.len() {
-                return None;
-            }
-            let block = *top.block(self.partitions);
-            (self.partitions, self.child) = (self.partitions + 1, 0);
-            match self.table.index(&block) {
-                Ok(index) => self.index = index,
-                Err(damage) => {
-                    self.index.clear();
-                    return Some(Err(damage));
-                }
-            }
-        }
-    }
-}
-
-/// The versions of one age of a table, one after another.
-#[derive(Debug)]
-pub struct Entries<'t> {
-    blocks: Blocks<'t>,
-    block: Vec<u8>,
-    next: usize,
-    key: Vec<u8>,
-}
-
-impl Entries<'_> {
-    /// Returns the next version; after damage, the first one behind it.
-    ///
-    /// # Errors
-    /// A block is damaged.
-    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, Damage> {
-        while self.block.is_empty() || self.next == BlockView::of(&self.block).count() {
-            self.block.clear();
-            self.next = 0;
-            let Some(indexed) = self.blocks.next_indexed() else {
-                return Ok(None);
-            };
-            let block = indexed?.child.block;
-            let loaded = self.blocks.table.load(&block, Contents::Versions, &mut self.block);
-            if let Err(damage) = loaded {
-                self.block.clear();
-                return Err(damage);
-            }
-        }
-        let view = BlockView::of(&self.block);
-        view.key_into(self.next, &mut self.key);
-        let entry = view.entry(self.next);
-        self.next += 1;
-        Ok(Some(Entry {
-            key: &self.key,
-            timestamp: entry.timestamp,
-            kind: entry.kind,
-            expire_at_ms: entry.expire_at_ms,
-            value: entry.value,
-        }))
+        Err(Damage::new(
+            offset,
+            "a block holds something else than its index says",
+        ))
     }
 }
 
@@ -395,7 +277,9 @@ fn read_tail(file: FileId, meta: &TableMeta, bytes: &[u8]) -> Result<Tail, Damag
     let footer = footer.map_err(Damage::at(footer_offset(bytes)))?;
     let at = footer.tail_offset();
     let stored = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
-    footer.tail(stored.unwrap_or_default()).map_err(Damage::at(at))
+    footer
+        .tail(stored.unwrap_or_default())
+        .map_err(Damage::at(at))
 }
 
 fn check_size(expected: u64, bytes: &[u8]) -> Result<(), Damage> {
@@ -437,9 +321,15 @@ pub fn check_value(value: &ValueRef, bytes: &[u8]) -> Result<(), Damage> {
         bytes.get(start..end)
     });
     match found {
-        None => Err(Damage::new(value.offset, "a value lies behind the end of the file")),
+        None => Err(Damage::new(
+            value.offset,
+            "a value lies behind the end of the file",
+        )),
         Some(found) if !values::check(value, found) => {
-            let what = format!("the {} bytes of a value do not match its checksum", value.bytes);
+            let what = format!(
+                "the {} bytes of a value do not match its checksum",
+                value.bytes
+            );
             Err(Damage::new(value.offset, what))
         }
         Some(_) => Ok(()),

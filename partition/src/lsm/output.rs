@@ -8,10 +8,10 @@ use std::rc::Rc;
 use super::edit::{AddTable, Edit};
 use super::job::{Context, Failure};
 use super::retain::Depth;
-use super::store::{FileKind, FileWriter};
+use super::store::{FileKind, FileName, FileWriter};
 use super::table::{Compression, Sealing, Table, TableOptions, TableWriter};
 use super::values::ValueWriter;
-use super::{Entry, ValueRef};
+use super::{Entry, FileId, ValueRef};
 
 /// Size of a data block on upper runs, in bytes.
 const UPPER_BLOCK_BYTES: u32 = 4 << 10;
@@ -108,10 +108,11 @@ impl<'a> Output<'a> {
             file.write(chunk.offset, chunk.bytes).await?;
         }
         file.finish().await?;
-        let opened = store.open_table(self.context.partition, meta.clone()).await?;
-        self.opened.push(opened);
         // Whoever makes the edit says which run it joins.
-        self.edit.add_tables.push(AddTable { run: 0, meta });
+        let added = AddTable { run: 0, meta: meta.clone() };
+        self.edit.add_tables.push(added);
+        let opened = store.open_table(self.context.partition, meta).await?;
+        self.opened.push(opened);
         Ok(())
     }
 
@@ -128,5 +129,17 @@ impl<'a> Output<'a> {
         }
         self.edit.low_water = self.context.low_water;
         Ok((std::mem::take(&mut self.edit), std::mem::take(&mut self.opened)))
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        // Of an output that failed, finished tables are of no use either: the next attempt writes
+        // all of them anew, and needs their room.
+        for added in &self.edit.add_tables {
+            let (partition, number) = (self.context.partition, added.meta.number);
+            let file = FileId { partition, number };
+            self.context.store.remove_later(FileName::table(file));
+        }
     }
 }

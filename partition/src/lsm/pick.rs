@@ -54,6 +54,8 @@ pub enum Policy {
         /// Everything is merged once what lies above the bottom is this share of it, in percent.
         upper_percent: u32,
     },
+    /// Whatever frees space, be it much work for little: the disk is full.
+    Reclaim,
     /// Levels of one run.
     Leveled {
         /// How many times larger the next level is; at least 2.
@@ -145,7 +147,11 @@ pub struct Rewrite {
 pub fn pick<T: TableHandle>(version: &Version<T>, policy: &Policy, low_water: u64) -> Option<Job> {
     let rewrite = || {
         let rewrite = rewrite_stale(version, low_water).or_else(|| rewrite_for_values(version));
-        rewrite.map(Job::Rewrite)
+        let reclaim = || match policy {
+            Policy::Reclaim => rewrite_deleted(version, low_water),
+            Policy::LazyLeveled { .. } | Policy::Leveled { .. } => None,
+        };
+        rewrite.or_else(reclaim).map(Job::Rewrite)
     };
     let merge = || {
         merge_fresh(version)
@@ -242,6 +248,7 @@ pub(crate) fn choose(runs: &[Shape], policy: &Policy) -> Option<Choice> {
             let fanout = usize::try_from(fanout).unwrap_or(usize::MAX);
             choose_lazy_leveled(runs, fanout, u64::from(upper_percent))
         }
+        Policy::Reclaim => choose_lazy_leveled(runs, 2, 1),
         Policy::Leveled { fanout } => {
             assert!(fanout >= 2, "the next level is larger");
             choose_leveled(runs, u64::from(fanout))
@@ -451,6 +458,22 @@ fn rewrite_stale<T: TableHandle>(version: &Version<T>, low_water: u64) -> Option
     let mut tables = run.tables.iter().enumerate();
     let (at, reason) = tables.find_map(|(at, table)| Some((at, reason(table.meta())?)))?;
     Some(rewrite(version, run, &run.tables[at..=at], reason))
+}
+
+/// Writes a table of the last run anew of which range deletions hide a part. They may hide little, so
+/// it is not done while space can be had otherwise.
+fn rewrite_deleted<T: TableHandle>(version: &Version<T>, low_water: u64) -> Option<Rewrite> {
+    let run = version.runs.last()?;
+    let is_hidden = |table: &T| {
+        let meta = table.meta();
+        let end = [&meta.last_key[..], &[0]].concat();
+        let newest = version.ranges.newest_over_range(&meta.first_key, &end);
+        newest.is_some_and(|newest| {
+            newest <= low_water && newest > meta.cleaned_to && newest >= meta.min_timestamp
+        })
+    };
+    let at = run.tables.iter().position(is_hidden)?;
+    Some(rewrite(version, run, &run.tables[at..=at], Reason::Stale))
 }
 
 /// Moves values out of files that hold much garbage: from tables of one run that refer to them,

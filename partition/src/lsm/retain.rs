@@ -44,6 +44,8 @@ pub(crate) struct Retain<'a> {
     /// The newest range deletion at or below the mark that covers the key looked at.
     deleted_at: u64,
     based: bool,
+    /// Of the version judged last.
+    timestamp: Option<u64>,
 }
 
 impl<'a> Retain<'a> {
@@ -57,6 +59,7 @@ impl<'a> Retain<'a> {
             ranges,
             deleted_at: 0,
             based: false,
+            timestamp: None,
         }
     }
 
@@ -64,10 +67,15 @@ impl<'a> Retain<'a> {
     pub(crate) fn begin(&mut self, key: &[u8]) {
         self.deleted_at = self.ranges.newest_over(key, self.low_water).unwrap_or(0);
         self.based = false;
+        self.timestamp = None;
     }
 
-    /// Judges the next version of the key, older than the one before.
+    /// Judges the next version of the key, older than the one before. Or the same once more: after
+    /// a recovery a memtable may hold versions that are in tables already.
     pub(crate) fn judge(&mut self, entry: &Entry<'_>) -> Verdict {
+        if self.timestamp.replace(entry.timestamp) == Some(entry.timestamp) {
+            return Verdict::Drop;
+        }
         if entry.timestamp <= self.deleted_at {
             return Verdict::Drop;
         }

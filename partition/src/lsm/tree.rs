@@ -62,6 +62,8 @@ pub(crate) struct Tree {
     /// Oldest first.
     frozen: VecDeque<Rc<Frozen>>,
     version: Rc<Version<Rc<Table>>>,
+    /// What a checkpoint says when tables could not be opened: then the version is not known here.
+    unopened: Option<Box<Edit>>,
     /// What tasks have done, in order; the log has not seen it yet.
     done: Rc<RefCell<VecDeque<Done>>>,
     logged: VecDeque<Logged>,
@@ -97,6 +99,7 @@ impl Tree {
             ground: ground.clone(),
             frozen: VecDeque::new(),
             version: Rc::new(Version::empty(partition.0)),
+            unopened: None,
             done: Rc::default(),
             logged: VecDeque::new(),
             sequence: 0,
@@ -116,6 +119,20 @@ impl Tree {
         (self.sequence, self.low_water) = (version.sequence, version.low_water);
         self.next_number.set(version.next_number);
         self.version = Rc::new(version);
+    }
+
+    /// Takes over what recovery found of a partition whose tables cannot be opened: checkpoints go
+    /// on to tell of them.
+    pub(crate) fn recovered_unopened(&mut self, snapshot: Edit) {
+        (self.sequence, self.low_water) = (snapshot.sequence, snapshot.low_water);
+        self.next_number.set(snapshot.next_number);
+        self.unopened = Some(Box::new(snapshot));
+    }
+
+    /// Returns the whole version as one edit, for a checkpoint.
+    pub(crate) fn checkpoint(&self) -> Edit {
+        let unopened = self.unopened.as_deref();
+        unopened.map_or_else(|| self.version.snapshot(), Edit::clone)
     }
 
     pub(crate) fn store(&self) -> &Rc<Store> {

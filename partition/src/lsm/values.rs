@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::lsm::block::wire::{take_u32, take_u64, take_u128};
+use crate::lsm::block::wire::{take_u64, take_u128};
 use crate::lsm::table::{Chunk, Output};
 use crate::lsm::{FileId, Malformed, SECTOR_BYTES, ValueRef};
 
@@ -152,16 +152,6 @@ impl ValueWriter {
             output,
             value_bytes: 0,
         }
-    }
-
-    /// Says whether no value was pushed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.value_bytes == 0
-    }
-
-    /// Returns the size of the file so far, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.output.position()
     }
 
     /// Adds a value; returns the reference to it.

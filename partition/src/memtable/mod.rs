@@ -243,8 +243,12 @@ impl Memtable {
     /// Right for timestamps at or above the floors given for the key; below them, versions that
     /// were visible may have been freed.
     pub fn as_of(&self, hash: u64, key: &[u8], timestamp: u64) -> Option<Version<'_>> {
-        self.find(hash, key)
-            .and_then(|found| self.arena.version_as_of(found, timestamp))
+        let found = self.find(hash, key)?;
+        // Readers of the present need not compare timestamps, nor touch a version apart from its key.
+        if timestamp == u64::MAX {
+            return Some(self.arena.newest_version(found));
+        }
+        self.arena.version_as_of(found, timestamp)
     }
 
     /// Adds a version of `key`, at its place by timestamp.

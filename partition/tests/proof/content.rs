@@ -12,16 +12,17 @@ pub(crate) type Held = (Vec<u8>, Vec<u8>, Option<u64>, u64);
 /// Lists what a partition holds, in order of keys.
 pub(crate) fn held(partition: &Partition) -> Vec<Held> {
     let all = partition.memtable().range(Bound::Unbounded);
-    all.map(|(key, version)| {
-        assert_eq!(version.kind, Kind::Put, "no deleted key stays");
-        (
-            key.to_vec(),
-            version.value.to_vec(),
-            version.expire_at_ms,
-            version.timestamp,
-        )
-    })
-    .collect()
+    let there = all.filter(|(_, version)| version.kind == Kind::Put);
+    there
+        .map(|(key, version)| {
+            (
+                key.to_vec(),
+                version.value.to_vec(),
+                version.expire_at_ms,
+                version.timestamp,
+            )
+        })
+        .collect()
 }
 
 /// Returns what does not expire at or before `now_ms`.
@@ -48,6 +49,8 @@ pub(crate) fn check_content(partition: &Partition, reference: &Reference) {
         "{held:?} is not {:?}",
         reference.applied()
     );
+    let tombstones = partition.memtable().tombstone_count();
+    assert_eq!(tombstones, 0, "no deleted key stays");
     check_counts(partition, &held);
 }
 

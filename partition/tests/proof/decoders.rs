@@ -1,9 +1,13 @@
 //! Entries that something has damaged: refused, or taken for another well-formed entry; never a panic.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use ashlar_consensus::{Clock, Index, PartitionId, Term, Timestamp};
 use ashlar_io::rng::Rng;
+use ashlar_io::wal::Position;
 use ashlar_partition::command::{Command, ENTRY_BYTES, EntryHeader};
-use ashlar_partition::{KeyRange, Memtable, Partition, Request};
+use ashlar_partition::{KeyRange, Memtable, Partition, Recovering, Request};
 
 use crate::content::held;
 use crate::workload::Shape;
@@ -23,6 +27,7 @@ fn header(index: u64, commands: u32) -> EntryHeader {
         index: Index(index),
         timestamp,
         commands,
+        history_ms: 0,
     }
 }
 
@@ -46,7 +51,6 @@ fn some_entry(rng: &mut Rng, index: u64) -> Vec<u8> {
         } else {
             None
         };
-        let timestamp = Timestamp::at_micros(1_000 + rng.below(index));
         let command = match rng.below(8) {
             0..=2 => Command::Put {
                 key: &key,
@@ -57,11 +61,9 @@ fn some_entry(rng: &mut Rng, index: u64) -> Vec<u8> {
             5 => Command::Clear {
                 database: if rng.coin() { Some(key[0]) } else { None },
             },
-            _ => Command::Keep {
-                key: &key,
-                expire_at_ms,
-                timestamp,
-                value: &value,
+            _ => Command::DeleteRange {
+                start: &key,
+                end: b"\x03",
             },
         };
         command.encode(&mut bytes);
@@ -71,17 +73,16 @@ fn some_entry(rng: &mut Rng, index: u64) -> Vec<u8> {
 
 /// A partition that has taken in some entries, and its clock.
 struct Taken {
-    partition: Partition,
+    recovering: Recovering,
     clock: Clock,
 }
 
 impl Taken {
     fn new(entries: &[Vec<u8>]) -> Self {
         let partition = Partition::new(PARTITION, KeyRange::all(), 9);
-        let mut taken = Self {
-            partition,
-            clock: Clock::default(),
-        };
+        let mut clock = Clock::default();
+        let recovering = Recovering::begin(partition, None, &mut clock).unwrap();
+        let mut taken = Self { recovering, clock };
         entries
             .iter()
             .for_each(|entry| taken.recover(entry).unwrap());
@@ -89,21 +90,22 @@ impl Taken {
     }
 
     fn recover(&mut self, entry: &[u8]) -> Result<(), String> {
-        self.partition.recover(entry, &mut self.clock)
+        self.recovering.take(Position(0), entry, &mut self.clock)
     }
 
     /// Uses what was taken in: reads all of it, and goes on writing above it.
     fn check(mut self) {
-        let held = held(&self.partition);
-        assert_eq!(self.partition.memtable().keys(), held.len() as u64);
+        let mut partition = finish(self.recovering);
+        let held = held(&partition);
+        assert_eq!(partition.memtable().keys(), held.len() as u64);
         assert!(
             held.iter()
                 .all(|(_, _, _, timestamp)| *timestamp <= self.clock.last().0),
             "versions of the future"
         );
-        let last = self.partition.last_index();
+        let last = partition.last_index();
         let clock = &mut self.clock;
-        let (_, wait) = self.partition.serve(
+        let (_, wait) = partition.serve(
             b"\x00n",
             &Request::Append(b"1"),
             0,
@@ -111,6 +113,16 @@ impl Taken {
             |_| (),
         );
         assert_eq!(wait, Some(last.next()));
+    }
+}
+
+/// Ends a recovery that has no tables to open, and so waits for nothing.
+fn finish(recovering: Recovering) -> Partition {
+    let mut finishing = pin!(recovering.finish());
+    let mut context = Context::from_waker(Waker::noop());
+    match finishing.as_mut().poll(&mut context) {
+        Poll::Ready(finished) => finished.unwrap(),
+        Poll::Pending => panic!("nothing is waited for"),
     }
 }
 
@@ -216,33 +228,6 @@ fn numbers_that_cannot_be_counted_on_from_are_refused() {
         assert!(
             Taken::new(&[]).recover(&entry(far, &[])).is_err(),
             "index {index}"
-        );
-    }
-}
-
-#[test]
-fn a_version_kept_from_the_future_is_refused() {
-    let keep = |timestamp| Command::Keep {
-        key: b"\x00a",
-        expire_at_ms: None,
-        timestamp,
-        value: b"v",
-    };
-    let header = header(1, 1);
-    assert!(
-        Taken::new(&[])
-            .recover(&entry(header, &[keep(Timestamp(header.timestamp.0 - 1))]))
-            .is_ok()
-    );
-    for timestamp in [
-        header.timestamp,
-        header.timestamp.plus(1),
-        Timestamp(u64::MAX),
-    ] {
-        assert!(
-            Taken::new(&[])
-                .recover(&entry(header, &[keep(timestamp)]))
-                .is_err()
         );
     }
 }

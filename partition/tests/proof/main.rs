@@ -6,9 +6,12 @@
 
 mod content;
 mod decoders;
+mod ground;
+mod history;
 mod model;
 mod node;
 mod recover;
 mod recovery;
 mod reference;
+mod trees;
 mod workload;

@@ -2,9 +2,9 @@
 
 use ashlar_io::sim::Faults;
 use ashlar_io::wal::Durability;
-use ashlar_partition::{Admission, LogRoom};
+use ashlar_partition::{Admission, LogRoom, Pressure};
 
-use crate::node::{Cleaning, Node, TURNS_MAX, options};
+use crate::node::{Node, TURNS_MAX, options};
 use crate::workload::{Shape, request};
 
 const RUNS: u64 = 60;
@@ -25,12 +25,7 @@ fn answers_waits_and_content_are_those_of_a_plain_map() {
 }
 
 fn random_run(seed: u64) {
-    let mut node = Node::new(
-        seed,
-        options(2, 8 << 10, Durability::Dsync),
-        Faults::none(),
-        Cleaning::Off,
-    );
+    let mut node = Node::new(seed, options(2, 8 << 10, Durability::Dsync), Faults::none());
     assert!(node.start(TURNS_MAX));
     for _ in 0..TURNS {
         node.bare_turn(some_turn);
@@ -75,7 +70,7 @@ fn some_request(node: &mut Node) {
 
 fn open() -> Admission {
     Admission {
-        memory_left: i64::MAX,
+        pressure: Pressure::Open,
         log: LogRoom::Open,
         value_bytes_max: 100,
     }
@@ -85,7 +80,7 @@ fn open() -> Admission {
 fn some_admission(node: &mut Node) -> Admission {
     match node.rng.below(20) {
         0 => Admission {
-            memory_left: -1,
+            pressure: Pressure::Full,
             ..open()
         },
         1 => Admission {

@@ -25,15 +25,6 @@ const ROOM_BYTES: u64 = 48 << 10;
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 10;
 const EXPIRED_PER_CALL: usize = 256;
 
-/// What else runs beside the requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cleaning {
-    /// Nothing: the model knows of every command, and so of every wait.
-    Off,
-    /// A new sweep begins whenever the log is longer than this, in bytes.
-    Above(u64),
-}
-
 /// What lives until the power is cut.
 struct Life {
     reactor: Reactor,
@@ -47,7 +38,6 @@ pub(crate) struct Node {
     pub(crate) rng: Rng,
     options: Options,
     ranges: Vec<KeyRange>,
-    cleaning: Cleaning,
     life: Option<Life>,
     pub(crate) references: Vec<Reference>,
     /// Index of each drained entry that may be the last one, with the clock behind it.
@@ -57,10 +47,6 @@ pub(crate) struct Node {
     pub(crate) now_ms: u64,
     /// What the clock is told; unlike `now_ms` it may go back from life to life.
     pub(crate) wall_us: u64,
-    pub(crate) sweeps: u64,
-    pub(crate) live_bytes_max: u64,
-    /// Bytes written to the log in the lives that have ended.
-    pub(crate) written_bytes: u64,
 }
 
 pub(crate) fn options(inflight_max: usize, batch_bytes: usize, durability: Durability) -> Options {
@@ -76,14 +62,13 @@ pub(crate) fn options(inflight_max: usize, batch_bytes: usize, durability: Durab
 }
 
 impl Node {
-    pub(crate) fn new(seed: u64, options: Options, faults: Faults, cleaning: Cleaning) -> Self {
+    pub(crate) fn new(seed: u64, options: Options, faults: Faults) -> Self {
         // The boundary lies inside a database, so that clearing it concerns both partitions.
         let ranges = KeyRange::split_at(&[b"\x01c".to_vec()]);
         Self {
             world: World::new(seed, faults),
             rng: Rng::new(seed ^ 0x5EED),
             options,
-            cleaning,
             life: None,
             references: ranges.iter().map(|_| Reference::default()).collect(),
             clocks: ranges.iter().map(|_| Vec::new()).collect(),
@@ -91,9 +76,6 @@ impl Node {
             ranges,
             now_ms: 1_000_000,
             wall_us: 1_000_000_000,
-            sweeps: 0,
-            live_bytes_max: 0,
-            written_bytes: 0,
         }
     }
 
@@ -186,7 +168,6 @@ impl Node {
             .iter()
             .map(|partition| (partition.applied(), held(partition)))
             .collect();
-        self.written_bytes += life.wal.written().1;
     }
 
     /// Makes one turn, with `work` in it when there is room for it.
@@ -199,7 +180,6 @@ impl Node {
         if self.has_room() {
             work(self);
         }
-        self.clean();
         self.drain();
         self.park();
     }
@@ -244,7 +224,7 @@ impl Node {
                 }
             );
             self.references[number].settle(partition.applied());
-            if settled.is_some() && self.cleaning == Cleaning::Off {
+            if settled.is_some() {
                 check_content(partition, &self.references[number]);
             }
         }
@@ -259,10 +239,9 @@ impl Node {
                 drained.push(number);
             }
         }
-        // The clock is the shard's: what another partition's entry or a sweep took of it may be lost
-        // with them. Where neither happened, it must come back with the entry.
-        let sweeping = life.partitions.iter().any(Partition::is_cleaning);
-        if let (&[number], false) = (drained.as_slice(), sweeping) {
+        // The clock is the shard's: what another partition's entry took of it may be lost with it.
+        // Where there was none, it must come back with the entry.
+        if let &[number] = drained.as_slice() {
             let index = life.partitions[number].last_index();
             self.clocks[number].push((index, life.clock.last()));
         }
@@ -278,31 +257,6 @@ impl Node {
         life.wal.flush();
     }
 
-    /// Goes on with cleaning as a shard does, and starts it when the log is long.
-    fn clean(&mut self) {
-        let Cleaning::Above(long) = self.cleaning else {
-            return;
-        };
-        let life = self.life.as_mut().unwrap();
-        self.live_bytes_max = self.live_bytes_max.max(life.wal.live_bytes());
-        if life.wal.capacity_bytes() < ROOM_BYTES {
-            return;
-        }
-        let mut pinned = life.wal.position();
-        for (number, partition) in life.partitions.iter_mut().enumerate() {
-            if life.wal.live_bytes() > long && !partition.is_cleaning() {
-                partition.start_cleaning(&life.wal, &mut life.clock, self.wall_us);
-                self.sweeps += 1;
-            }
-            if partition.is_cleaning() && partition.in_flight_bytes() < IN_FLIGHT_BYTES_MAX {
-                partition.clean(&mut life.clock, self.wall_us);
-            }
-            self.references[number].last_index = partition.last_index();
-            pinned = pinned.min(partition.pinned(&life.wal));
-        }
-        life.wal.release(pinned);
-    }
-
     /// Has every partition delete what has expired.
     pub(crate) fn expire(&mut self) {
         let life = self.life.as_mut().unwrap();
@@ -314,16 +268,14 @@ impl Node {
                 "tests have few keys"
             );
             reference.last_index = partition.last_index();
-            if self.cleaning == Cleaning::Off {
-                let last = partition.last_index();
-                assert!(
-                    expected.is_empty() || last > partition.applied(),
-                    "deletions are in flight"
-                );
-                expected
-                    .into_iter()
-                    .for_each(|key| reference.note(last, Change::Remove(key)));
-            }
+            let last = partition.last_index();
+            assert!(
+                expected.is_empty() || last > partition.applied(),
+                "deletions are in flight"
+            );
+            expected
+                .into_iter()
+                .for_each(|key| reference.note(last, Change::Remove(key)));
         }
     }
 
@@ -365,14 +317,7 @@ impl Node {
                 );
                 reference.note(partition.last_index(), change);
             }
-            None if self.cleaning == Cleaning::Off => {
-                assert_eq!(wait, known, "{request:?} waits for what it saw")
-            }
-            // A version written again by cleaning may be in flight, of which the model does not know.
-            None => assert!(
-                wait >= known,
-                "{request:?} waits for {wait:?} but saw {known:?}"
-            ),
+            None => assert_eq!(wait, known, "{request:?} waits for what it saw"),
         }
     }
 
@@ -398,12 +343,11 @@ impl Node {
             .for_each(|partition| partition.admission = admission);
     }
 
-    /// Turns until everything proposed is applied and no sweep goes on.
+    /// Turns until everything proposed is applied.
     pub(crate) fn quiesce(&mut self) {
         for _ in 0..TURNS_MAX {
             let life = self.life.as_ref().unwrap();
-            let busy =
-                |partition: &Partition| partition.in_flight_bytes() > 0 || partition.is_cleaning();
+            let busy = |partition: &Partition| partition.in_flight_bytes() > 0;
             if !life.partitions.iter().any(busy) {
                 return;
             }
@@ -432,35 +376,9 @@ impl Node {
             check_counts(partition, &held);
         }
     }
-
-    /// Sweeps once while nothing is asked, and checks that nothing came of it but a shorter log.
-    pub(crate) fn check_sweep_at_rest(&mut self) {
-        self.quiesce();
-        let (before, cleaning) = (self.held(), self.cleaning);
-        let sweeps = self.sweeps;
-        self.cleaning = Cleaning::Above(0);
-        while self.sweeps == sweeps {
-            self.turn(|_| {});
-        }
-        self.cleaning = cleaning;
-        self.quiesce();
-        assert_eq!(
-            self.held(),
-            before,
-            "keeping a version changes nothing of it"
-        );
-    }
-
-    fn held(&mut self) -> Vec<Vec<Held>> {
-        self.life().partitions.iter().map(held).collect()
-    }
-
-    pub(crate) fn wal(&mut self) -> &mut Wal {
-        &mut self.life().wal
-    }
 }
 
-fn owned(response: Response<'_>) -> Response<'static> {
+pub(crate) fn owned(response: Response<'_>) -> Response<'static> {
     match response {
         Response::Missing => Response::Missing,
         Response::Done => Response::Done,

@@ -9,8 +9,8 @@ use ashlar_consensus::{Clock, PartitionId};
 use ashlar_io::sim::World;
 use ashlar_io::wal::{self, Options, RecoverError, Recovered};
 use ashlar_io::{Reactor, file};
-use ashlar_partition::command::EntryHeader;
-use ashlar_partition::{KeyRange, Partition};
+use ashlar_partition::command::record_partition;
+use ashlar_partition::{KeyRange, Partition, Recovering};
 
 /// What a recovery makes.
 type Found = (Vec<Partition>, Clock, Recovered);
@@ -28,19 +28,23 @@ pub(crate) async fn recover(
     file::sync_dir(&reactor, Path::new("/"))
         .await
         .expect("the root can be synced");
-    let mut partitions: Vec<Partition> = (0..)
-        .zip(ranges)
-        .map(|(number, range)| Partition::new(PartitionId(number), range, seed))
-        .collect();
     let mut clock = Clock::default();
-    let recovered = wal::recover(&reactor, &options, |_, entry| {
-        let header = EntryHeader::decode(entry).map_err(|malformed| malformed.to_string())?;
-        partitions[header.partition.0 as usize].recover(entry, &mut clock)
+    let mut recovering: Vec<Recovering> = (0..)
+        .zip(ranges)
+        .map(|(number, range)| {
+            let partition = Partition::new(PartitionId(number), range, seed);
+            Recovering::begin(partition, None, &mut clock).expect("there is no checkpoint")
+        })
+        .collect();
+    let recovered = wal::recover(&reactor, &options, |position, record| {
+        let number = record_partition(record).ok_or("too short for a record")?;
+        recovering[number as usize].take(position, record, &mut clock)
     })
     .await?;
-    partitions
-        .iter_mut()
-        .for_each(|partition| partition.recovered(recovered.start));
+    let mut partitions = Vec::new();
+    for of in recovering {
+        partitions.push(of.finish().await.expect("there are no tables"));
+    }
     Ok((partitions, clock, recovered))
 }
 

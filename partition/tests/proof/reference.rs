@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ashlar_consensus::Index;
 use ashlar_partition::{
-    Admission, Condition, ExpireCondition, Expiry, LogRoom, Put, Refusal, Request, Response, Return,
+    Admission, Condition, ExpireCondition, Expiry, LogRoom, Pressure, Put, Refusal, Request,
+    Response, Return,
 };
 
 /// Values and expiries by internal key.
@@ -18,13 +19,16 @@ pub(crate) enum Change {
     Set(Vec<u8>, Vec<u8>, Option<u64>),
     Remove(Vec<u8>),
     Clear(Option<u8>),
+    /// Of the keys from the first up to the second.
+    RemoveRange(Vec<u8>, Vec<u8>),
 }
 
 impl Change {
-    fn touches(&self, key: &[u8]) -> bool {
+    pub(crate) fn touches(&self, key: &[u8]) -> bool {
         match self {
             Self::Set(changed, ..) | Self::Remove(changed) => changed == key,
             Self::Clear(database) => database.is_none_or(|database| key[0] == database),
+            Self::RemoveRange(start, end) => (start.as_slice()..end.as_slice()).contains(&key),
         }
     }
 
@@ -37,7 +41,9 @@ impl Change {
                 content.remove(key);
             }
             Self::Clear(None) => content.clear(),
-            Self::Clear(Some(database)) => content.retain(|key, _| key[0] != *database),
+            Self::Clear(Some(_)) | Self::RemoveRange(..) => {
+                content.retain(|key, _| !self.touches(key));
+            }
         }
     }
 }
@@ -257,8 +263,10 @@ fn refuse(request: &Request<'_>, admission: Admission) -> Option<Refusal> {
     match request {
         Request::Get => None,
         Request::Put(put) if put.value.len() > admission.value_bytes_max => Some(Refusal::TooLong),
-        Request::Put(_) | Request::Add(_) | Request::Append(_) if admission.memory_left < 0 => {
-            Some(Refusal::OutOfMemory)
+        Request::Put(_) | Request::Add(_) | Request::Append(_)
+            if admission.pressure == Pressure::Full =>
+        {
+            Some(Refusal::Busy)
         }
         _ if admission.log == LogRoom::Full || (admission.log == LogRoom::Deletes && !deletes) => {
             Some(Refusal::DiskFull)

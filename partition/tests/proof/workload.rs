@@ -25,6 +25,10 @@ impl Shape {
         // Some keys are prefixes of others.
         key.extend_from_slice(&b"abcdefgh"[..usize::try_from(number % 9).unwrap()]);
         key.extend_from_slice(number.to_string().as_bytes());
+        // The least key behind another one.
+        if rng.chance(0.1) {
+            key.push(0);
+        }
         key
     }
 

@@ -9,6 +9,57 @@ use ashlar_io::wal::format::Header;
 
 use super::segment::{Flaw, Link, Segment};
 
+/// A walk that nobody ends early.
+type Never = std::convert::Infallible;
+
+/// How far a walk along a chain has come.
+#[derive(Debug)]
+struct Walk {
+    /// What the next batch must say.
+    link: Link,
+    batches: u64,
+    durable: Position,
+    /// The largest `start` of the batches so far.
+    newest_start: Position,
+    /// Why it ended: in which file, at which offset.
+    flaw: (PathBuf, u64, Flaw),
+    used: Vec<Used>,
+}
+
+impl Walk {
+    fn new(position: u64, log_id: u64) -> Self {
+        Self {
+            link: Link {
+                log_id,
+                generation: 0,
+                position: Position(position),
+                previous: None,
+            },
+            batches: 0,
+            durable: Position(0),
+            newest_start: Position(0),
+            flaw: (PathBuf::new(), 0, Flaw::Missing),
+            used: Vec::new(),
+        }
+    }
+
+    /// Goes behind a batch, in a segment that begins at position `base`.
+    fn step(&mut self, header: &Header, base: u64) {
+        let end = header.end();
+        if let Some(used) = self.used.last_mut() {
+            used.bytes = end.0 - base;
+        }
+        self.link = Link {
+            log_id: header.log_id,
+            generation: header.generation,
+            position: end,
+            previous: Some(end),
+        };
+        self.durable = self.durable.max(header.durable);
+        self.newest_start = self.newest_start.max(header.start);
+    }
+}
+
 /// How much of a log the segments are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -45,6 +96,17 @@ pub(crate) struct Verdict {
     pub(crate) flaw: (PathBuf, u64, Flaw),
     /// Whole headers of this log at the end or behind it.
     pub(crate) later: u64,
+    /// The segments from the one that has the start, in order.
+    pub(crate) used: Vec<Used>,
+}
+
+/// How much of a segment the log uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// The segment.
+    pub(crate) path: PathBuf,
+    /// Bytes from its beginning to where its last batch ends.
+    pub(crate) bytes: u64,
 }
 
 impl Verdict {
@@ -111,74 +173,101 @@ impl<'a> Chain<'a> {
             .any(|(_, numbered)| std::ptr::eq(*numbered, segment))
     }
 
-    /// Returns where the walk begins, and the link that the first batch must carry.
-    fn start(&self) -> Link {
-        let first = self.numbered.values().next().map(|(first, _)| *first);
-        let (position, previous) = match (self.scope, first) {
-            (Scope::OneSegment, Some(first)) => (first.position, first.previous),
-            _ => {
-                let start = self
-                    .numbered
-                    .values()
-                    .map(|(first, _)| first.start)
-                    .max()
-                    .unwrap_or_default();
-                (start, start)
-            }
-        };
-        Link {
-            log_id: self.log_id,
-            generation: 0,
-            position,
-            previous,
+    /// Returns what the log needs first: what its newest batch says. The last part of the chain tells, from the last
+    /// segment that certainly belongs to it, because a batch in it says that all before was durable.
+    fn start(&self) -> Position {
+        if let (Scope::OneSegment, Some((first, _))) = (self.scope, self.numbered.values().next()) {
+            return first.position;
         }
+        for (number, (first, _)) in self.numbered.iter().rev() {
+            let mut walk = Walk::new(number * self.segment_bytes, self.log_id);
+            let never = self.run(&mut walk, Position(u64::MAX), &mut |_, _, _| {
+                Ok::<_, Never>(())
+            });
+            let Ok(()) = never;
+            if walk.batches > 0 && walk.durable >= first.previous {
+                return walk.newest_start;
+            }
+        }
+        let starts = self.numbered.values().map(|(first, _)| first.start);
+        starts.max().unwrap_or_default()
     }
 
-    /// Walks from start to end, and hands each batch to `take`: its segment, its header, its payload. Ends early, with
-    /// `Err`, when `take` does.
+    /// Walks from start to end, and hands each batch that the log needs to `take`: its segment, its header, its
+    /// payload. Ends early, with `Err`, when `take` does.
     pub(crate) fn walk<E>(
         &self,
         mut take: impl FnMut(&Segment, &Header, &[u8]) -> Result<(), E>,
     ) -> Result<Verdict, E> {
-        let mut link = self.start();
-        let (start, mut batches, mut durable) = (link.position, 0, Position::default());
-        let flaw = loop {
-            let number = link.position.0 / self.segment_bytes;
+        let start = self.start();
+        // From the beginning of its segment, so that what lies at the start itself has a link to keep to.
+        let first = start.0 - start.0 % self.segment_bytes.max(1);
+        let mut walk = Walk::new(first, self.log_id);
+        self.run(&mut walk, start, &mut take)?;
+        let end = walk.link.previous.unwrap_or(walk.link.position).max(start);
+        let (later, later_durable) = self.later(end);
+        let durable = walk.durable.max(later_durable).max(start);
+        Ok(Verdict {
+            start,
+            end,
+            batches: walk.batches,
+            durable,
+            flaw: walk.flaw,
+            later,
+            used: walk.used,
+        })
+    }
+
+    /// Returns what the walk finds.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let Ok(verdict) = self.walk(|_, _, _| Ok::<_, Never>(()));
+        verdict
+    }
+
+    /// Walks to the first batch that is not whole. Only batches that end behind `start` are handed on and counted.
+    fn run<E>(
+        &self,
+        walk: &mut Walk,
+        start: Position,
+        take: &mut impl FnMut(&Segment, &Header, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let number = walk.link.position.0 / self.segment_bytes.max(1);
             let Some((_, segment)) = self.numbered.get(&number) else {
-                break (PathBuf::new(), 0, Flaw::Missing);
+                return Ok(());
             };
             let base = number * self.segment_bytes;
+            walk.used.push(Used {
+                path: segment.path().to_owned(),
+                bytes: 0,
+            });
             let flaw = loop {
-                let (header, payload) = match segment.batch(link.position.0 - base, &link) {
+                let (header, payload) = match segment.batch(walk.link.position.0 - base, &walk.link)
+                {
                     Ok(batch) => batch,
                     Err(flaw) => break flaw,
                 };
-                take(segment, &header, payload)?;
-                (batches, durable) = (batches + 1, durable.max(header.durable));
-                let end = header.end();
-                (link.generation, link.position, link.previous) = (header.generation, end, end);
+                if header.end() > start || start == Position(u64::MAX) {
+                    walk.batches += 1;
+                    take(segment, &header, payload)?;
+                }
+                walk.step(&header, base);
             };
-            match self.continued_in(number + 1, &link) {
-                Some(position) => link.position = position,
-                None => break (segment.path().to_owned(), link.position.0 - base, flaw),
+            match self.continued_in(number + 1, &walk.link) {
+                Some(position) => walk.link.position = position,
+                None => {
+                    walk.flaw = (segment.path().to_owned(), walk.link.position.0 - base, flaw);
+                    return Ok(());
+                }
             }
-        };
-        let (later, later_durable) = self.later(link.previous);
-        let durable = durable.max(later_durable);
-        Ok(Verdict {
-            start,
-            end: link.previous,
-            batches,
-            durable,
-            flaw,
-            later,
-        })
+        }
     }
 
     /// Returns where the chain goes on when the rest of a segment was skipped: the next one tells, by its link.
     fn continued_in(&self, number: u64, link: &Link) -> Option<Position> {
         let (first, _) = self.numbered.get(&number)?;
-        let continues = first.generation >= link.generation && first.previous == link.previous;
+        let end = link.previous?;
+        let continues = first.generation >= link.generation && first.previous == end;
         continues.then_some(first.position)
     }
 

@@ -1,13 +1,22 @@
-//! `ashlar inspect wal`: what segments of a log hold, offline and read-only: batches, positions, generations, durable
-//! marks, the first thing that is wrong, and what recovery would make of it. Never repairs.
+//! `ashlar inspect`: what the files of a data directory hold, offline and read-only. Never repairs.
+//!
+//! Here is `inspect wal`: batches, positions, generations, durable marks, the first thing that is wrong, and what
+//! recovery would make of it.
 //!
 //! # Layout
-//! - `segment`: one file, block by block. `chain`: the log that files make up, and its end.
+//! - `segment`: one file of a log, block by block. `chain`: the log that files make up, and its end.
 //! - `records`: the list of frames, entries and commands.
+//! - `image`: what checkpoint and log of a shard make up. `manifest`, `partition`, `table`: the listings of these.
+//! - `show`: numbers, keys and times as people read them.
 
-mod chain;
+pub(crate) mod chain;
+pub(crate) mod image;
+pub(crate) mod manifest;
+pub(crate) mod partition;
 mod records;
-mod segment;
+pub(crate) mod segment;
+pub(crate) mod show;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -39,8 +48,15 @@ pub(crate) struct Args {
 /// # Errors
 /// One line: nothing can be read there, or bytes that were acknowledged are damaged.
 pub(crate) fn run(args: Args) -> Result<(), String> {
+    print(|out| inspect(&args, out))
+}
+
+/// Prints a listing.
+fn print(
+    list: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> Result<(), Stopped>,
+) -> Result<(), String> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let verdict = inspect(&args, &mut out);
+    let verdict = list(&mut out);
     match (out.flush(), verdict) {
         (Err(error), _) => quietly(error),
         (Ok(()), Err(Stopped::Output(error))) => quietly(error),
@@ -62,6 +78,12 @@ fn quietly(error: io::Error) -> Result<(), String> {
 enum Stopped {
     Output(io::Error),
     Because(String),
+}
+
+impl From<String> for Stopped {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
 }
 
 impl From<io::Error> for Stopped {
@@ -110,7 +132,7 @@ fn find_logs(path: &Path) -> Result<Vec<(Scope, Vec<PathBuf>)>, String> {
 }
 
 /// Lists a directory in order of name; one that is not there is empty.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let failed = |error| format!("cannot list {}: {error}", dir.display());
     if !dir.is_dir() {
         return Ok(Vec::new());
@@ -253,6 +275,7 @@ fn print_verdict(verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
         durable,
         flaw,
         later,
+        ..
     } = verdict;
     let state = match (verdict.is_damaged(), verdict.is_torn()) {
         (true, _) => "DAMAGED below its durable mark: recovery refuses it",
@@ -267,7 +290,8 @@ fn print_verdict(verdict: &Verdict, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  end: {state} ({})", flaw.2)
 }
 
-fn damage(dir: &Path, verdict: &Verdict) -> String {
+/// Says in one line what is damaged in a log.
+pub(crate) fn damage(dir: &Path, verdict: &Verdict) -> String {
     let (file, offset, flaw) = &verdict.flaw;
     let file = if file.as_os_str().is_empty() {
         dir

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use ashlar_io::wal::format::{FRAME_BYTES, Frames, HEADER_BYTES, Header, Kind};
-use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::command::{Command, Commands};
+use ashlar_partition::lsm::edit::Edit;
 
 use super::segment::Segment;
+use super::show;
 
 /// Prints batch by batch, and puts records together that were cut in parts.
 #[derive(Debug)]
@@ -162,7 +163,10 @@ fn edit(record: &[u8], out: &mut impl Write) -> io::Result<()> {
     for add in &edit.add_tables {
         let (meta, run) = (&add.meta, add.run);
         let (number, keys, bytes) = (meta.number, meta.keys, meta.file_bytes);
-        writeln!(out, "      run {run} gets table {number}: {keys} keys, {bytes} bytes")?;
+        writeln!(
+            out,
+            "      run {run} gets table {number}: {keys} keys, {bytes} bytes"
+        )?;
     }
     for number in &edit.remove_tables {
         writeln!(out, "      table {number} goes")?;
@@ -189,26 +193,18 @@ fn describe(command: &Command<'_>) -> String {
         } => {
             format!(
                 "put {}, {} bytes{}",
-                key_name(key),
+                show::key(key),
                 value.len(),
                 until(expire_at_ms)
             )
         }
-        Command::Delete { key } => format!("delete {}", key_name(key)),
+        Command::Delete { key } => format!("delete {}", show::key(key)),
         Command::Clear {
             database: Some(database),
         } => format!("clear database {database}"),
         Command::Clear { database: None } => "clear all databases".to_owned(),
         Command::DeleteRange { start, end } => {
-            format!("delete from {} up to {}", key_name(start), key_name(end))
+            format!("delete from {} up to {}", show::key(start), show::key(end))
         }
-    }
-}
-
-/// Returns the database and the user's key that an internal key is made of.
-fn key_name(key: &[u8]) -> String {
-    match key {
-        [database, user @ ..] => format!("{database} \"{}\"", user.escape_ascii()),
-        [] => "without key".to_owned(),
     }
 }

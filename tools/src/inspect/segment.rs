@@ -23,8 +23,8 @@ pub(crate) struct Link {
     pub(crate) generation: u32,
     /// Where it is.
     pub(crate) position: Position,
-    /// Where the batch before it ends.
-    pub(crate) previous: Position,
+    /// Where the batch before it ends, if one was seen.
+    pub(crate) previous: Option<Position>,
 }
 
 /// Why no whole batch of the log is at a place.
@@ -195,13 +195,13 @@ fn check_link(header: &Header, link: &Link) -> Result<(), Flaw> {
             newest: link.generation,
         });
     }
-    if header.previous != link.previous {
-        return Err(Flaw::BrokenLink {
+    match link.previous {
+        Some(expected) if expected != header.previous => Err(Flaw::BrokenLink {
             found: header.previous,
-            expected: link.previous,
-        });
+            expected,
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What one segment holds, from its first block to its first flaw.
@@ -232,7 +232,7 @@ impl Scan {
             log_id: first.log_id,
             generation: first.generation,
             position: first.position,
-            previous: first.previous,
+            previous: None,
         };
         let mut scan = Self {
             number,
@@ -254,7 +254,7 @@ impl Scan {
 
     fn take(&mut self, header: &Header, link: &mut Link) {
         let end = header.end();
-        (link.generation, link.position, link.previous) = (header.generation, end, end);
+        (link.generation, link.position, link.previous) = (header.generation, end, Some(end));
         self.batches += 1;
         self.frames += u64::from(header.frames);
         self.generations.1 = header.generation;

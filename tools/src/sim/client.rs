@@ -1,17 +1,19 @@
 //! A simulated client: connects, asks at random, tells the model what it was answered, and connects
 //! anew when it was not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_io::rng::Rng;
 use ashlar_io::{Reactor, Socket};
 
-use super::model::{Model, Write};
+use super::ask::{Asked, Asker, counter_key, database_of, own_database_keys, own_keys};
+use super::judge::{judge, judge_names, refused, unknown};
+use super::model::{Model, Span};
+use super::wire::{Reply, command, parse, value_of};
 
-/// Keys that each client owns.
-const KEYS: u64 = 24;
 /// How long a client waits for replies before it gives the connection up.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Commands in one pipeline at most.
@@ -23,43 +25,44 @@ pub(super) struct Crowd {
     pub(super) server: std::net::SocketAddr,
     pub(super) model: RefCell<Model>,
     /// Set when faults are over: clients check all that they own, then finish.
-    pub(super) healed: std::cell::Cell<bool>,
+    pub(super) healed: Cell<bool>,
+    /// Set when a table was damaged: its partition may be refused from then on.
+    pub(super) damaged: Cell<bool>,
     pub(super) clients: u32,
     /// Mean pause between the operations of one client.
     pub(super) pause: Duration,
+    /// History that the node keeps, in nanoseconds.
+    pub(super) history_ns: u64,
+    /// Whether databases are cleared, which ends their history.
+    pub(super) clears: bool,
 }
 
-/// What a command was about, for judging its reply.
-enum Asked {
-    Write(String, Write),
-    /// The key, and the last write of it that was begun before.
-    Read(String, u64),
-    ReadOther(String, super::model::Horizon),
-    Increment(String),
-    ReadCounter(String),
+impl Crowd {
+    /// Returns the time of a read that was asked at `asked_ns` and is answered now.
+    pub(super) fn span(&self, asked_ns: u64) -> Span {
+        Span {
+            asked_ns,
+            now_ns: self.reactor.now().0,
+            clocks: self.model.borrow().clocks,
+        }
+    }
 }
 
-/// A reply, as far as clients care.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reply {
-    Ok,
-    Integer(i64),
-    Bulk(Option<Vec<u8>>),
-    Error(String),
-}
-
-pub(super) async fn run(crowd: Rc<Crowd>, number: u32, mut rng: Rng) {
+pub(super) async fn run(crowd: Rc<Crowd>, number: u32, rng: Rng) {
+    let mut asker = Asker::new(Rc::clone(&crowd), number, rng);
     while !crowd.healed.get() {
         let Ok(mut socket) = Socket::connect(&crowd.reactor, crowd.server).await else {
             crowd.reactor.sleep(Duration::from_millis(20)).await;
             continue;
         };
-        talk(&crowd, number, &mut rng, &mut socket).await;
+        talk(&crowd, &mut asker, &mut socket).await;
     }
-    // Everything is healed: each key that this client owns must be what the model says.
+    // Everything is healed: each key that this client owns must be what the model says, and writes
+    // are taken again.
     loop {
         if let Ok(mut socket) = Socket::connect(&crowd.reactor, crowd.server).await
             && check_all(&crowd, number, &mut socket).await
+            && write_again(&crowd, number, &mut socket).await
         {
             crowd.model.borrow_mut().finished += 1;
             return;
@@ -69,17 +72,20 @@ pub(super) async fn run(crowd: Rc<Crowd>, number: u32, mut rng: Rng) {
 }
 
 /// Asks over one connection until it breaks, or the run is healed.
-async fn talk(crowd: &Crowd, number: u32, rng: &mut Rng, socket: &mut Socket) {
+async fn talk(crowd: &Crowd, asker: &mut Asker, socket: &mut Socket) {
     while !crowd.healed.get() {
-        let commands = if rng.chance(0.7) {
+        if asker.rng.chance(0.01) && !walk_names(crowd, asker, socket).await {
+            return;
+        }
+        let commands = if asker.rng.chance(0.7) {
             1
         } else {
-            1 + rng.below(PIPELINE_MAX)
+            1 + asker.rng.below(PIPELINE_MAX)
         };
-        let mut bytes = Vec::new();
-        let asked: Vec<_> = (0..commands)
-            .map(|_| ask(crowd, number, rng, &mut bytes))
-            .collect();
+        let (mut bytes, mut asked) = (Vec::new(), Vec::new());
+        for _ in 0..commands {
+            asker.ask(&mut bytes, &mut asked);
+        }
         socket.send(&bytes);
         if !hear_all(crowd, socket, asked).await {
             return;
@@ -87,11 +93,9 @@ async fn talk(crowd: &Crowd, number: u32, rng: &mut Rng, socket: &mut Socket) {
         let mean = u64::try_from(crowd.pause.as_nanos())
             .unwrap_or(u64::MAX)
             .saturating_mul(commands);
-        crowd
-            .reactor
-            .sleep(Duration::from_nanos(rng.exponential(mean)))
-            .await;
-        if rng.chance(0.002) {
+        let pause = Duration::from_nanos(asker.rng.exponential(mean));
+        crowd.reactor.sleep(pause).await;
+        if asker.rng.chance(0.002) {
             return;
         }
     }
@@ -103,7 +107,7 @@ async fn hear_all(crowd: &Crowd, socket: &mut Socket, asked: Vec<Asked>) -> bool
     let mut asked = asked.into_iter();
     while let Some(next) = asked.next() {
         match hear(crowd, socket, &mut received).await {
-            Some(reply) => judge(&mut crowd.model.borrow_mut(), next, reply),
+            Some(reply) => judge(crowd, next, reply),
             None => {
                 let mut model = crowd.model.borrow_mut();
                 std::iter::once(next)
@@ -139,175 +143,96 @@ async fn hear(crowd: &Crowd, socket: &mut Socket, received: &mut Vec<u8>) -> Opt
     }
 }
 
-fn own_key(number: u32, n: u64) -> String {
-    format!("key:{number}:{n}")
-}
-
-fn counter_key(number: u32) -> String {
-    format!("zcounter:{number}")
-}
-
-/// Draws the next command, appends it to `bytes`, and tells the model that it begins.
-fn ask(crowd: &Crowd, number: u32, rng: &mut Rng, bytes: &mut Vec<u8>) -> Asked {
-    let mut model = crowd.model.borrow_mut();
-    let key = own_key(number, rng.below(KEYS));
-    match rng.below(100) {
-        0..45 => {
-            let write = model.keys.entry(key.clone()).or_default().begin(false);
-            let padding = "x".repeat(
-                usize::try_from(if rng.chance(0.01) {
-                    rng.below(20_000)
-                } else {
-                    rng.below(120)
-                })
-                .expect("small"),
-            );
-            command(
-                bytes,
-                &["SET", &key, &format!("{} {padding}", write.number)],
-            );
-            Asked::Write(key, write)
-        }
-        45..53 => {
-            let write = model.keys.entry(key.clone()).or_default().begin(true);
-            command(bytes, &["DEL", &key]);
-            Asked::Write(key, write)
-        }
-        53..65 => {
-            command(bytes, &["INCR", &counter_key(number)]);
-            Asked::Increment(counter_key(number))
-        }
-        65..85 => {
-            command(bytes, &["GET", &key]);
-            let upto = model.keys.entry(key.clone()).or_default().last();
-            Asked::Read(key, upto)
-        }
-        _ => {
-            let other = u32::try_from(rng.below(u64::from(crowd.clients))).expect("fits");
-            let key = own_key(other, rng.below(KEYS));
-            command(bytes, &["GET", &key]);
-            let horizon = model.keys.entry(key.clone()).or_default().horizon();
-            Asked::ReadOther(key, horizon)
-        }
-    }
-}
-
-fn command(bytes: &mut Vec<u8>, words: &[&str]) {
-    bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
-    }
-}
-
-fn unknown(model: &mut Model, asked: Asked) {
-    model.unknown += 1;
-    // A write stays among those that float.
-    if let Asked::Increment(key) = asked {
-        model.counters.entry(key).or_default().unknown();
-    }
-}
-
-fn number_of(value: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(value);
-    text.split(' ')
-        .next()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(u64::MAX)
-}
-
-fn judge(model: &mut Model, asked: Asked, reply: Reply) {
-    match (&asked, &reply) {
-        (Asked::Write(..) | Asked::Increment(_), Reply::Error(text)) => {
-            let refusal = text.starts_with("BUSY") || text.starts_with("DISKFULL");
-            let result = if refusal {
-                Ok(())
-            } else {
-                Err(format!("unexpected error {text:?}"))
-            };
-            model.check("write", result);
-            model.refused += 1;
-            if let Asked::Write(key, write) = asked {
-                model.keys.entry(key).or_default().refused(write);
+/// Walks over all names of its own keys with `SCAN`; `false` when the connection is of no more use.
+async fn walk_names(crowd: &Crowd, asker: &mut Asker, socket: &mut Socket) -> bool {
+    let pattern = format!("key:{}:*", asker.number);
+    let asked_ns = crowd.reactor.now().0;
+    let last: BTreeMap<String, u64> = asker.lasts();
+    let (mut cursor, mut names, mut received) = ("0".to_owned(), Vec::new(), Vec::new());
+    loop {
+        let count = (1 + asker.rng.below(200)).to_string();
+        let mut bytes = Vec::new();
+        command(
+            &mut bytes,
+            &["SCAN", &cursor, "MATCH", &pattern, "COUNT", &count],
+        );
+        socket.send(&bytes);
+        let reply = match hear(crowd, socket, &mut received).await {
+            None => return false,
+            Some(Reply::Error(text)) => {
+                refused(crowd, "SCAN", &text);
+                return true;
             }
-            return;
+            Some(Reply::Array(items)) => items,
+            Some(other) => {
+                let what = Err(format!("unexpected reply {other:?}"));
+                crowd.model.borrow_mut().check("SCAN", what);
+                return true;
+            }
+        };
+        if let [Reply::Bulk(Some(next)), Reply::Array(some)] = reply.as_slice() {
+            cursor = String::from_utf8_lossy(next).into_owned();
+            names.extend(some.iter().cloned());
         }
-        _ => model.acknowledged += 1,
+        if cursor == "0" {
+            break;
+        }
     }
-    match (asked, reply) {
-        (Asked::Write(key, write), Reply::Ok | Reply::Integer(_)) => {
-            model.keys.entry(key).or_default().acknowledged(write);
-        }
-        (Asked::Read(key, upto), Reply::Bulk(found)) => {
-            let result = model
-                .keys
-                .entry(key.clone())
-                .or_default()
-                .read_by_owner(upto, found.as_deref().map(number_of));
-            model.check(&key, result);
-        }
-        (Asked::ReadOther(key, horizon), Reply::Bulk(found)) => {
-            let result = model.keys[&key].read_by_other(&horizon, found.as_deref().map(number_of));
-            model.check(&key, result);
-        }
-        (Asked::Increment(key), Reply::Integer(sum)) => {
-            let result = model
-                .counters
-                .entry(key.clone())
-                .or_default()
-                .increased(sum.unsigned_abs());
-            model.check(&key, result);
-        }
-        (Asked::ReadCounter(key), Reply::Bulk(found)) => {
-            let sum = found.map_or(0, |value| number_of(&value));
-            let result = model.counters.entry(key.clone()).or_default().read(sum);
-            model.check(&key, result);
-        }
-        (_, reply) => model.check("reply", Err(format!("unexpected reply {reply:?}"))),
-    }
+    crowd.model.borrow_mut().mark("walks with SCAN");
+    judge_names(crowd, &last, asked_ns, &names);
+    true
 }
 
 /// Reads all that this client owns; `false` when the connection broke before all was read.
 async fn check_all(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
-    let mut bytes = Vec::new();
-    let mut asked = Vec::new();
-    for n in 0..KEYS {
-        command(&mut bytes, &["GET", &own_key(number, n)]);
-        let upto = crowd
-            .model
-            .borrow()
-            .keys
-            .get(&own_key(number, n))
-            .map_or(0, |key| key.last());
-        asked.push(Asked::Read(own_key(number, n), upto));
+    let (mut bytes, mut asked) = (Vec::new(), Vec::new());
+    let asked_ns = crowd.reactor.now().0;
+    let read = |bytes: &mut Vec<u8>, key: String| {
+        command(bytes, &["GET", &key]);
+        let known = crowd.model.borrow().keys.get(&key).map(|key| key.last());
+        Asked::Read(key, known.unwrap_or(0), asked_ns)
+    };
+    for key in own_keys(number) {
+        asked.push(read(&mut bytes, key));
     }
     command(&mut bytes, &["GET", &counter_key(number)]);
     asked.push(Asked::ReadCounter(counter_key(number)));
+    if let Some(database) = database_of(number) {
+        command(&mut bytes, &["SELECT", &database.to_string()]);
+        asked.push(Asked::Done);
+        for key in own_database_keys(number) {
+            asked.push(read(&mut bytes, key));
+        }
+        command(&mut bytes, &["SELECT", "0"]);
+        asked.push(Asked::Done);
+    }
     socket.send(&bytes);
     hear_all(crowd, socket, asked).await
 }
 
-/// Parses one reply of RESP2; `None` when it is not whole.
-fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let line = String::from_utf8_lossy(&bytes[1..end]).into_owned();
-    let used = end + 2;
-    Some(match bytes[0] {
-        b'+' => (Reply::Ok, used),
-        b'-' => (Reply::Error(line), used),
-        b':' => (Reply::Integer(line.parse().ok()?), used),
-        b'$' => match usize::try_from(line.parse::<i64>().ok()?) {
-            Err(_) => (Reply::Bulk(None), used),
-            Ok(length) => {
-                let body = bytes.get(used..used + length + 2)?;
-                (
-                    Reply::Bulk(Some(body[..length].to_vec())),
-                    used + length + 2,
-                )
-            }
-        },
-        other => (
-            Reply::Error(format!("a reply of type {:?}", char::from(other))),
-            used,
-        ),
-    })
+/// Sets a key until it is taken: a healed node takes writes again.
+async fn write_again(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
+    let key = own_keys(number).next().expect("a client has keys");
+    let mut bytes = Vec::new();
+    let write = {
+        let mut model = crowd.model.borrow_mut();
+        model
+            .keys
+            .entry(key.clone())
+            .or_default()
+            .begin(false, None)
+    };
+    command(
+        &mut bytes,
+        &["SET", &key, &value_of(&key, write.number, 10)],
+    );
+    socket.send(&bytes);
+    match hear(crowd, socket, &mut Vec::new()).await {
+        Some(Reply::Ok) => true,
+        Some(Reply::Error(text)) if text.starts_with("DAMAGED") => {
+            refused(crowd, "SET", &text);
+            true
+        }
+        _ => false,
+    }
 }

@@ -1,11 +1,18 @@
 //! `ashlar sim`: a whole node with its clients in the deterministic simulator, under crashes and
 //! faults, one seed after another. Checks that nothing acknowledged is lost, that nothing refused
-//! appears, and that a seed's run repeats.
+//! appears, that the past stays as it was, that a damaged table is refused and not believed, and
+//! that a seed's run repeats. Memory is small, so that tables are written, merged and read all the
+//! time.
 
+mod ask;
 mod client;
+mod judge;
 mod model;
+mod moment;
 mod run;
 mod server;
+mod tables;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -56,6 +63,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let from = Instant::now();
     let mut total = Totals::default();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        tell_panics_of(&args, seed);
         let plan = args.plan(seed);
         let outcome = run_seed(&plan).map_err(|what| args.failed(seed, &what))?;
         if args.repeat > 0 && seed.is_multiple_of(args.repeat) {
@@ -75,6 +83,12 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     }
     total.print(args.seeds, from.elapsed());
     Ok(())
+}
+
+/// Has a panic tell which seed it was: where panics abort, nobody else can.
+fn tell_panics_of(args: &Args, seed: u64) {
+    let repeat = args.failed(seed, "panic");
+    std::panic::set_hook(Box::new(move |panic| eprintln!("{panic}\n{repeat}")));
 }
 
 fn run_seed(plan: &Plan) -> Result<Outcome, String> {
@@ -97,7 +111,12 @@ impl Args {
         };
         // One node alone cannot repair what its disk forgets after it has acknowledged it; the
         // log's own tests show that such damage is refused. Here every acknowledged byte must come
-        // back.
+        // back, or be refused when it is a table that was damaged.
+        let damages = if faults.disk.rot > 0.0 {
+            1 + u32::try_from(rng.below(3)).expect("small")
+        } else {
+            0
+        };
         (
             faults.disk.rot,
             faults.disk.misdirect,
@@ -110,6 +129,7 @@ impl Args {
             shards: self.shards,
             clients: self.clients,
             rate: self.rate,
+            damages,
         }
     }
 
@@ -155,6 +175,34 @@ fn all_faults(rng: &mut Rng) -> Faults {
     all
 }
 
+/// What runs of many seeds are to have seen: else they test less than they seem to.
+const SOMETIMES: [&str; 22] = [
+    "lists with KEYS",
+    "node died",
+    "power lost",
+    "reads of the past",
+    "refused: busy",
+    "refused: damaged",
+    "refused: disk full",
+    "refused: file cannot be read",
+    "refused: several partitions",
+    "refused: too old",
+    "sync error",
+    "table damaged",
+    "table merged away",
+    "table read",
+    "table written",
+    "value file dropped",
+    "value file written",
+    "walks down",
+    "walks over the past",
+    "walks up",
+    "walks with SCAN",
+    "write error",
+];
+/// Seeds in which each of them must have happened, with swarms of faults.
+const SOMETIMES_SEEDS: u64 = 50;
+
 #[derive(Default)]
 struct Totals {
     virtual_s: f64,
@@ -188,11 +236,19 @@ impl Totals {
             self.lives,
             self.events
         );
+        let never: Vec<_> = SOMETIMES
+            .iter()
+            .filter(|mark| !self.marks.contains_key(*mark))
+            .copied()
+            .collect();
+        if seeds >= SOMETIMES_SEEDS && !never.is_empty() {
+            println!("what never happened: {}", never.join(", "));
+        }
         let marks: Vec<_> = self
             .marks
             .iter()
             .map(|(mark, count)| format!("{mark} {count}"))
             .collect();
-        println!("faults that happened: {}", marks.join(", "));
+        println!("what happened, and how often: {}", marks.join(", "));
     }
 }

@@ -10,12 +10,65 @@
 
 use std::collections::BTreeMap;
 
-/// A write of a key: its number, and whether it deletes.
+/// Whether the node's clock may be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Clocks {
+    /// It only drifts.
+    #[default]
+    Steady,
+    /// It may be set, forward and back: a key may expire, and be there again, at any time.
+    Jumping,
+}
+
+/// When a value expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expiry {
+    /// It may be gone from this virtual time on, in nanoseconds.
+    pub(super) from_ns: u64,
+    /// It is gone from this one on, once that is known.
+    pub(super) by_ns: Option<u64>,
+    /// How long it lives, in nanoseconds.
+    pub(super) life_ns: u64,
+}
+
+/// A write of a key: its number, whether it deletes, and when it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) number: u64,
     pub(super) deletes: bool,
+    pub(super) expiry: Option<Expiry>,
 }
+
+/// When a read was asked for and answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) asked_ns: u64,
+    pub(super) now_ns: u64,
+    pub(super) clocks: Clocks,
+}
+
+impl Write {
+    /// Says whether a reader may find this, `None` for a missing key.
+    fn shows(&self, found: Option<u64>, span: Span) -> bool {
+        let jumping = span.clocks == Clocks::Jumping;
+        match (found, self.expiry) {
+            (Some(number), _) if number != self.number || self.deletes => false,
+            (
+                Some(_),
+                Some(Expiry {
+                    by_ns: Some(by), ..
+                }),
+            ) => jumping || span.asked_ns < by,
+            (Some(_), _) => true,
+            (None, Some(expiry)) => self.deletes || jumping || span.now_ns >= expiry.from_ns,
+            (None, None) => self.deletes,
+        }
+    }
+}
+
+/// Milliseconds are cut off, and a turn has one time: so much later may a value expire, in
+/// nanoseconds.
+const EXPIRY_SLACK_NS: u64 = 10_000_000;
 
 /// What is known of one key.
 #[derive(Clone, Debug, Default)]
@@ -29,20 +82,55 @@ pub(super) struct Known {
 
 impl Known {
     /// Begins a write; returns its number.
-    pub(super) fn begin(&mut self, deletes: bool) -> Write {
+    pub(super) fn begin(&mut self, deletes: bool, expiry: Option<Expiry>) -> Write {
         self.last += 1;
         let write = Write {
             number: self.last,
             deletes,
+            expiry,
         };
         self.floating.push(write);
         write
     }
 
     /// The write was acknowledged.
-    pub(super) fn acknowledged(&mut self, write: Write) {
+    pub(super) fn acknowledged(&mut self, mut write: Write, now_ns: u64) {
         self.floating.retain(|floating| *floating != write);
+        if let Some(expiry) = &mut write.expiry {
+            // A clock may be slow by a thousandth.
+            let life_ns = expiry.life_ns + expiry.life_ns / 1000 + EXPIRY_SLACK_NS;
+            expiry.by_ns = Some(now_ns + life_ns);
+        }
         self.settle(write, write.number);
+    }
+
+    /// The write was refused when a part of what it belonged to was done already: it has taken
+    /// effect, or never will.
+    pub(super) fn undecided(&mut self, write: Write) {
+        self.floating.retain(|floating| *floating != write);
+        self.begin_open();
+        self.candidates.push(write);
+    }
+
+    /// Returns every write that the key may be.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Write> {
+        self.candidates.iter().chain(&self.floating)
+    }
+
+    /// Says whether nothing was ever definitely written.
+    pub(super) fn is_new(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    /// Makes "never written" one of the things that the key may be, if it is one.
+    fn begin_open(&mut self) {
+        if self.candidates.is_empty() {
+            self.candidates.push(Write {
+                number: 0,
+                deletes: true,
+                expiry: None,
+            });
+        }
     }
 
     /// The key was `write` when nothing later than `upto` had been begun. What was begun later stays
@@ -64,26 +152,25 @@ impl Known {
 
     /// The node died: what floats is in its log or nowhere.
     pub(super) fn crashed(&mut self) {
-        if self.candidates.is_empty() && !self.floating.is_empty() {
-            self.candidates.push(Write {
-                number: 0,
-                deletes: true,
-            });
+        if !self.floating.is_empty() {
+            self.begin_open();
         }
         self.candidates.append(&mut self.floating);
     }
 
     /// Checks what the owner read, `None` for a missing key, having asked when `upto` was the last
     /// write begun.
-    pub(super) fn read_by_owner(&mut self, upto: u64, found: Option<u64>) -> Result<(), String> {
-        let matches = |write: &&Write| match found {
-            Some(number) => write.number == number && !write.deletes,
-            None => write.deletes,
-        };
+    pub(super) fn read_by_owner(
+        &mut self,
+        upto: u64,
+        found: Option<u64>,
+        span: Span,
+    ) -> Result<(), String> {
+        let matches = |write: &&Write| write.shows(found, span);
         let candidate = self.candidates.iter().find(matches).copied();
         let floating = self.floating.iter().find(matches).copied();
         let never = found.is_none() && self.candidates.is_empty();
-        let now = match (candidate, floating, never) {
+        let mut now = match (candidate, floating, never) {
             (_, _, true) => return Ok(()),
             (Some(write), _, _) => write,
             (None, Some(write), _) => {
@@ -94,8 +181,22 @@ impl Known {
                 return Err(format!("read {found:?}, but the key is one of {self:?}"));
             }
         };
+        if let (None, Some(expiry), Clocks::Steady) = (found, &mut now.expiry, span.clocks) {
+            // Once gone, it stays so.
+            let by_ns = expiry.by_ns.unwrap_or(u64::MAX);
+            expiry.by_ns = Some(by_ns.min(span.now_ns));
+        }
         self.settle(now, upto);
         Ok(())
+    }
+
+    /// Checks that the key may be there: its owner has seen its name.
+    pub(super) fn named_to_owner(&self, span: Span) -> Result<(), String> {
+        let may_be = |write: &Write| write.shows(Some(write.number), span);
+        if self.open().any(may_be) {
+            return Ok(());
+        }
+        Err(format!("it was named, but it is one of {self:?}"))
     }
 
     /// Returns what a read by another client may find from now on: numbers from the first on, or
@@ -186,6 +287,9 @@ pub(super) struct Model {
     pub(super) acknowledged: u64,
     pub(super) unknown: u64,
     pub(super) refused: u64,
+    pub(super) clocks: Clocks,
+    /// What clients have seen happen, and how often.
+    pub(super) marks: BTreeMap<&'static str, u64>,
     /// Clients that have checked all their keys at the end.
     pub(super) finished: u32,
 }
@@ -194,6 +298,11 @@ impl Model {
     /// The node died.
     pub(super) fn crashed(&mut self) {
         self.keys.values_mut().for_each(Known::crashed);
+    }
+
+    /// Counts something that tests are to have seen.
+    pub(super) fn mark(&mut self, what: &'static str) {
+        *self.marks.entry(what).or_default() += 1;
     }
 
     /// Notes the first violation.
@@ -208,45 +317,51 @@ impl Model {
 mod tests {
     use super::*;
 
+    const SPAN: Span = Span {
+        asked_ns: 0,
+        now_ns: 0,
+        clocks: Clocks::Steady,
+    };
+
     #[test]
     fn a_lost_write_is_a_violation() {
         let mut key = Known::default();
-        let first = key.begin(false);
-        key.acknowledged(first);
-        let second = key.begin(false);
+        let first = key.begin(false, None);
+        key.acknowledged(first, 0);
+        let second = key.begin(false, None);
         assert!(
-            key.clone().read_by_owner(9, Some(1)).is_ok(),
+            key.clone().read_by_owner(9, Some(1), SPAN).is_ok(),
             "the second is not acknowledged yet"
         );
-        key.acknowledged(second);
+        key.acknowledged(second, 0);
         assert!(
-            key.clone().read_by_owner(9, Some(1)).is_err(),
+            key.clone().read_by_owner(9, Some(1), SPAN).is_err(),
             "the second is acknowledged"
         );
-        assert!(key.clone().read_by_owner(9, None).is_err());
-        assert!(key.read_by_owner(9, Some(2)).is_ok());
+        assert!(key.clone().read_by_owner(9, None, SPAN).is_err());
+        assert!(key.read_by_owner(9, Some(2), SPAN).is_ok());
     }
 
     #[test]
     fn a_refused_write_must_not_appear() {
         let mut key = Known::default();
-        let write = key.begin(false);
+        let write = key.begin(false, None);
         key.refused(write);
-        assert!(key.clone().read_by_owner(9, Some(1)).is_err());
-        assert!(key.read_by_owner(9, None).is_ok());
+        assert!(key.clone().read_by_owner(9, Some(1), SPAN).is_err());
+        assert!(key.read_by_owner(9, None, SPAN).is_ok());
     }
 
     #[test]
     fn an_unknown_write_is_decided_by_the_first_read_after_a_crash() {
         let mut key = Known::default();
-        let first = key.begin(false);
-        key.acknowledged(first);
-        key.begin(true);
+        let first = key.begin(false, None);
+        key.acknowledged(first, 0);
+        key.begin(true, None);
         key.crashed();
-        assert!(key.clone().read_by_owner(9, None).is_ok());
-        assert!(key.read_by_owner(9, Some(1)).is_ok());
+        assert!(key.clone().read_by_owner(9, None, SPAN).is_ok());
+        assert!(key.read_by_owner(9, Some(1), SPAN).is_ok());
         assert!(
-            key.read_by_owner(9, None).is_err(),
+            key.read_by_owner(9, None, SPAN).is_err(),
             "it was there after the crash, so the deletion never happened"
         );
     }
@@ -254,14 +369,14 @@ mod tests {
     #[test]
     fn an_answer_from_before_a_crash_leaves_later_writes_open() {
         let mut key = Known::default();
-        let first = key.begin(false);
-        key.acknowledged(first);
+        let first = key.begin(false, None);
+        key.acknowledged(first, 0);
         let asked = key.last();
-        key.begin(false);
+        key.begin(false, None);
         key.crashed();
-        assert!(key.read_by_owner(asked, Some(1)).is_ok());
+        assert!(key.read_by_owner(asked, Some(1), SPAN).is_ok());
         assert!(
-            key.read_by_owner(9, Some(2)).is_ok(),
+            key.read_by_owner(9, Some(2), SPAN).is_ok(),
             "the second was in the log after all"
         );
     }
@@ -275,5 +390,36 @@ mod tests {
         assert!(counter.increased(3).is_err());
         let mut counter = Counter::default();
         assert!(counter.increased(2).is_err());
+    }
+
+    #[test]
+    fn a_value_expires_in_its_time_and_stays_gone() {
+        let mut key = Known::default();
+        let expiry = Expiry {
+            from_ns: 100,
+            by_ns: None,
+            life_ns: 100,
+        };
+        let write = key.begin(false, Some(expiry));
+        key.acknowledged(write, 10);
+        let span = |asked_ns, now_ns| Span {
+            asked_ns,
+            now_ns,
+            clocks: Clocks::Steady,
+        };
+        assert!(key.read_by_owner(1, None, span(40, 50)).is_err());
+        let late = 2 * EXPIRY_SLACK_NS;
+        assert!(
+            key.clone()
+                .read_by_owner(1, Some(1), span(late, late))
+                .is_err()
+        );
+        assert!(
+            key.clone()
+                .read_by_owner(1, Some(1), span(150, 160))
+                .is_ok()
+        );
+        assert!(key.read_by_owner(1, None, span(150, 160)).is_ok());
+        assert!(key.read_by_owner(1, Some(1), span(170, 180)).is_err());
     }
 }

@@ -11,8 +11,9 @@ use ashlar_io::sim::{Faults, World};
 use ashlar_io::{Monotonic, Reactor};
 
 use super::client::{self, Crowd};
-use super::model::Model;
+use super::model::{Clocks, Model};
 use super::server::{self, Life, NODE, Server};
+use super::tables::{self, Watch};
 
 /// The simulated machine that the clients run on.
 const CLIENTS: u32 = 1;
@@ -20,6 +21,8 @@ const CLIENTS: u32 = 1;
 const HEALED: Duration = Duration::from_secs(60);
 /// Mean virtual time between deaths of the node.
 const LIFE_MEAN_NS: u64 = 4_000_000_000;
+/// Turns between two looks at the files of tables.
+const TURNS_PER_LOOK: u64 = 256;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) shards: u32,
     pub(crate) clients: u32,
     pub(crate) rate: u64,
+    /// Tables that are damaged at random times.
+    pub(crate) damages: u32,
 }
 
 /// What a run came to, when nothing was violated.
@@ -71,6 +76,9 @@ struct Run {
     next_fate: Monotonic,
     clients: Reactor,
     crowd: Rc<Crowd>,
+    watch: Watch,
+    /// When tables are damaged, the next time last.
+    damages: Vec<Monotonic>,
     /// Why the node last stopped by itself.
     stopped_by: String,
 }
@@ -115,16 +123,23 @@ impl Run {
                 }
             }
         };
+        let mut model = Model::default();
+        if plan.faults.clock.jump_interval_ns > 0 {
+            model.clocks = Clocks::Jumping;
+        }
         let listen = (World::ip(NODE), 6379).into();
         let clients = Reactor::simulated(&world, CLIENTS, 0);
         let pause = Duration::from_nanos(1_000_000_000 * u64::from(plan.clients) / plan.rate);
         let crowd = Rc::new(Crowd {
             reactor: clients.clone(),
             server: listen,
-            model: RefCell::new(Model::default()),
+            model: RefCell::new(model),
             healed: Cell::new(false),
+            damaged: Cell::new(false),
             clients: plan.clients,
             pause,
+            history_ns: u64::from(config.partition.history_ms) * 1_000_000,
+            clears: rng.coin(),
         });
         for number in 0..plan.clients {
             clients.spawn(client::run(
@@ -140,6 +155,7 @@ impl Run {
             listen,
         };
         let next_fate = world.now();
+        let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
         Ok(Self {
             world,
             rng,
@@ -150,6 +166,8 @@ impl Run {
             next_fate,
             clients,
             crowd,
+            watch: Watch::default(),
+            damages,
             stopped_by: "nothing".to_owned(),
         })
     }
@@ -177,6 +195,7 @@ impl Run {
                 continue;
             };
             self.turns += 1;
+            self.look();
             if node == CLIENTS {
                 self.clients.turn();
                 self.clients.park(None, || false);
@@ -191,6 +210,24 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Damages a table when it is time, and looks at what tables there are.
+    fn look(&mut self) {
+        if self
+            .damages
+            .last()
+            .is_some_and(|at| *at <= self.world.now())
+        {
+            self.damages.pop();
+            if tables::damage_one(&self.world, &mut self.rng) {
+                self.crowd.damaged.set(true);
+                self.watch.mark("table damaged");
+            }
+        }
+        if self.turns.is_multiple_of(TURNS_PER_LOOK) {
+            self.watch.look(&self.world, self.lives);
+        }
     }
 
     fn server_turn(&mut self, shard: u32) {
@@ -217,6 +254,7 @@ impl Run {
 
     fn die(&mut self, power_cut: bool) {
         let Some(life) = self.life.take() else { return };
+        self.watch.take_traffic(life.table_traffic());
         if power_cut {
             self.world.crash(NODE);
         } else {
@@ -236,8 +274,15 @@ impl Run {
         self.crowd.healed.set(true);
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&mut self) -> Outcome {
+        self.watch.look(&self.world, self.lives);
+        if let Some(life) = &self.life {
+            self.watch.take_traffic(life.table_traffic());
+        }
         let model = self.crowd.model.borrow();
+        let mut marks = self.world.take_marks();
+        marks.extend(self.watch.take_marks());
+        marks.extend(&model.marks);
         Outcome {
             hash: self.world.hash(),
             length: self.world.now().since(Monotonic(0)),
@@ -246,7 +291,7 @@ impl Run {
             unknown: model.unknown,
             lives: self.lives,
             turns: self.turns,
-            marks: self.world.take_marks(),
+            marks,
         }
     }
 }

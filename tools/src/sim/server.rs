@@ -40,7 +40,7 @@ pub(super) fn draw_config(rng: &mut Rng) -> Config {
     let mut config = Config::defaults();
     config.data = PathBuf::from("data");
     // Little memory: memtables are flushed all the time, and blocks are evicted.
-    config.memory_bytes = [2 << 20, 8 << 20, 1 << 30][rng.index(3)];
+    config.memory_bytes = [1 << 20, 2 << 20, 8 << 20, 1 << 30][rng.index(4)];
     config.wal.segments_spare = 1 + u32::try_from(rng.below(3)).expect("small");
     config.wal.inflight = 1 + u32::try_from(rng.below(4)).expect("small");
     config.wal.batch_bytes = [4096, 16 << 10, 64 << 10, 256 << 10][rng.index(4)];
@@ -56,7 +56,7 @@ pub(super) fn draw_config(rng: &mut Rng) -> Config {
 
 /// Draws what the data directory is made as.
 pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
-    let splits: &[&[&str]] = &[&[], &["key:3"], &["key:2", "key:5", "z"]];
+    let splits: &[&[&str]] = &[&[], &["key:3:15"], &["key:2", "key:5:2", "z"]];
     Choice {
         shards,
         segment_bytes: [256 << 10, 512 << 10, 1 << 20][rng.index(3)],
@@ -160,6 +160,12 @@ impl Life {
             shard.park();
         }
         Ok(())
+    }
+
+    /// Returns the reads of tables from disk in this life, and the bytes written to tables.
+    pub(super) fn table_traffic(&self) -> (u64, u64) {
+        let shards = self.shards.iter().map(Shard::table_traffic);
+        shards.fold((0, 0), |sum, shard| (sum.0 + shard.0, sum.1 + shard.1))
     }
 
     /// Ends the life; the world has been told how.

@@ -204,6 +204,14 @@ fn direct_files_refuse_what_is_not_aligned() {
     assert_eq!(errno(rig.run(ME, read)), libc::EINVAL);
 }
 
+/// Returns free and total bytes of the disk.
+fn space(rig: &mut Rig) -> Option<(u64, u64)> {
+    match rig.run(ME, Op::Space { path: "/".into() }) {
+        Ok(Value::Space(space)) => Some((space.free_bytes, space.total_bytes)),
+        _ => None,
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_growth_until_there_is_room() {
     let mut rig = Rig::calm(1, &[ME]);
@@ -230,7 +238,9 @@ fn a_full_disk_refuses_growth_until_there_is_room() {
     );
     assert_eq!(errno(rig.write(ME, b, 0, filled(8192, 1))), libc::ENOSPC);
     assert_eq!(count(rig.write(ME, a, 0, filled(8192, 1))), 8192);
+    assert_eq!(space(&mut rig), Some((4 << 10, 64 << 10)));
     rig.run(ME, Op::Unlink { path: "a".into() }).unwrap();
+    assert_eq!(space(&mut rig), Some((64 << 10, 64 << 10)));
     assert_eq!(count(rig.write(ME, b, 0, filled(8192, 1))), 8192);
     rig.world.set_capacity(0, Some(0));
     assert_eq!(errno(rig.write(ME, b, 8192, filled(4096, 1))), libc::ENOSPC);

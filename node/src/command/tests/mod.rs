@@ -3,6 +3,7 @@
 mod connection;
 mod harness;
 mod keys;
+mod ordered;
 mod server;
 mod string;
 mod table;

@@ -218,7 +218,7 @@ fn full_memory_refuses_what_makes_it_fuller() {
 
 #[test]
 fn a_full_log_refuses_writes_and_then_deletions() {
-    let full = "-DISKFULL the log cannot grow: free space in the data directory; reads go on, and writes again once there is room";
+    let full = "-DISKFULL the disk is full: free space in the data directory; reads and deletions go on, and writes again once there is room";
     let mut client = Client::new();
     client.expect(&[("MSET a 1 b 2 c 3", "+OK")]);
     client.partition.admission.log = LogRoom::Deletes;

@@ -119,6 +119,7 @@ impl BlockBuilder {
     }
 
     /// Returns the first key; empty when there is none.
+    #[cfg(test)]
     pub(crate) fn first_key(&self) -> &[u8] {
         let end = self.staged.first().map_or(0, |first| first.key_end);
         &self.keys[..end as usize]

@@ -248,6 +248,7 @@ impl<'a> BlockView<'a> {
 
     /// Returns the first entry whose key is `key` or behind it; the count when there is none.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn seek(&self, key: &[u8]) -> usize {
         self.seek_version(key, u64::MAX)
     }
@@ -319,6 +320,7 @@ impl<'a> BlockView<'a> {
     }
 
     /// Compares an entry's key with `key`.
+    #[cfg(test)]
     pub(crate) fn key_cmp(&self, index: usize, key: &[u8]) -> Ordering {
         let (front, rest) = key.split_at(self.prefix.len().min(key.len()));
         self.prefix

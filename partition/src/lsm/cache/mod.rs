@@ -198,6 +198,7 @@ impl Cache {
     }
 
     /// Returns what was counted.
+    #[cfg(test)]
     pub(crate) fn counters(&self) -> CacheCounters {
         CacheCounters {
             hits: self.hits.get(),
@@ -241,6 +242,7 @@ impl Cache {
     }
 
     /// Takes in the block at a sector of a table, and evicts others until all fit.
+    #[cfg(test)]
     pub(crate) fn insert(
         &mut self,
         file: FileId,

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Age, Blocks, Damage, Indexed, OpenTable, Part, PartFigures, check_hash};
+use super::entries::{Blocks, Indexed};
+use super::{Age, Damage, Part, PartFigures, TableFile, check_hash};
 use crate::lsm::block::{BlockEntry, BlockView, Contents, Older};
 use crate::lsm::filter::{self, filter_hash};
 use crate::lsm::table::TableMeta;
@@ -26,7 +27,7 @@ type WithOlder = (u64, u64);
 
 /// A check that goes on.
 struct Check<'t, 'c> {
-    table: &'t OpenTable<'t>,
+    table: &'t TableFile<'t>,
     filter: Vec<Vec<u8>>,
     value: &'c mut dyn FnMut(&[u8], &ValueRef),
     damage: &'c mut dyn FnMut(Damage),
@@ -43,7 +44,7 @@ struct Check<'t, 'c> {
     bound: Option<(Vec<u8>, u64)>,
 }
 
-impl OpenTable<'_> {
+impl TableFile<'_> {
     /// Checks every block of the table and all that the table says of itself. Each value that lies in
     /// a value file is handed to `value` with its key, all that is wrong to `damage`.
     pub fn check(
@@ -101,10 +102,14 @@ impl Check<'_, '_> {
     }
 
     fn filter(&mut self) {
-        let filter = &self.table.tail.tail.filter;
+        let filter = &self.table.tail.filter;
         for index in 0..filter.len() {
             let (block, mut bytes) = (filter.block(index), Vec::new());
-            self.figures.parts.entry(Part::Filter).or_default().count(&block);
+            self.figures
+                .parts
+                .entry(Part::Filter)
+                .or_default()
+                .count(&block);
             if let Err(damage) = self.table.load(&block, Contents::Filter, &mut bytes) {
                 // One that is no block says of every key that it may be there.
                 bytes.clear();
@@ -145,7 +150,11 @@ impl Check<'_, '_> {
     /// Checks a data block.
     fn block(&mut self, age: Age, indexed: &Indexed, bytes: &mut Vec<u8>) {
         let block = &indexed.child.block;
-        self.figures.parts.entry(Part::Data(age)).or_default().count(block);
+        self.figures
+            .parts
+            .entry(Part::Data(age))
+            .or_default()
+            .count(block);
         if let Err(damage) = self.table.load(block, Contents::Versions, bytes) {
             return self.found(damage);
         }
@@ -185,10 +194,16 @@ impl Check<'_, '_> {
             bound.as_slice() < key || (bound == key && *bound_timestamp > timestamp)
         };
         if !self.last.as_ref().is_none_or(follows) {
-            self.wrong(offset, format!("key \"{}\" is out of order", key.escape_ascii()));
+            self.wrong(
+                offset,
+                format!("key \"{}\" is out of order", key.escape_ascii()),
+            );
         }
         if !self.bound.as_ref().is_none_or(above) {
-            self.wrong(offset, "a block has a key that its index puts in the block before");
+            self.wrong(
+                offset,
+                "a block has a key that its index puts in the block before",
+            );
         }
         let is_new_key = self.last.as_ref().is_none_or(|(last, _)| last != key);
         match age {
@@ -210,11 +225,14 @@ impl Check<'_, '_> {
     /// Checks the newest version of a key.
     fn newest(&mut self, offset: u64, key: &[u8], entry: &BlockEntry<'_>) {
         let hash = filter_hash(key);
-        if let Some(blocks @ 1..) = u32::try_from(self.filter.len()).ok() {
+        if let Ok(blocks @ 1..) = u32::try_from(self.filter.len()) {
             let block = &self.filter[filter::block_of(hash, blocks) as usize];
             if !filter::may_contain(block, hash) {
                 let key = key.escape_ascii();
-                self.wrong(offset, format!("the filter denies key \"{key}\", which is there"));
+                self.wrong(
+                    offset,
+                    format!("the filter denies key \"{key}\", which is there"),
+                );
             }
         }
         if entry.older == Older::Present {
@@ -233,14 +251,14 @@ impl Check<'_, '_> {
     /// Checks the newest of the older versions of a key.
     fn first_older(&mut self, offset: u64, key: &[u8], timestamp: u64) {
         let newest = self.with_older.get(self.older_keys);
-        let fits = newest.is_some_and(|(hash, newest)| {
-            *hash == filter_hash(key) && *newest > timestamp
-        });
+        let fits =
+            newest.is_some_and(|(hash, newest)| *hash == filter_hash(key) && *newest > timestamp);
         self.older_keys += 1;
         // After damage, what is missing is no news.
         if !fits && self.damages == 0 {
             let key = key.escape_ascii();
-            let what = format!("key \"{key}\" has older versions that its newest one does not tell of");
+            let what =
+                format!("key \"{key}\" has older versions that its newest one does not tell of");
             self.wrong(offset, what);
         }
     }
@@ -260,7 +278,10 @@ impl Check<'_, '_> {
             Value::Separate(value) => {
                 let bytes = u64::from(value.bytes);
                 tally.raw_bytes += bytes;
-                match tally.values.binary_search_by_key(&value.number, |(number, _)| *number) {
+                match tally
+                    .values
+                    .binary_search_by_key(&value.number, |(number, _)| *number)
+                {
                     Ok(at) => tally.values[at].1 += bytes,
                     Err(at) => tally.values.insert(at, (value.number, bytes)),
                 }
@@ -282,11 +303,27 @@ impl Check<'_, '_> {
             ("keys", found.keys, said.keys),
             ("versions", found.versions, said.versions),
             ("tombstones", found.tombstones, said.tombstones),
-            ("as its oldest version", found.min_timestamp, said.min_timestamp),
-            ("as its newest version", found.max_timestamp, said.max_timestamp),
-            ("ms as its first expiry", found.min_expire_ms, said.min_expire_ms),
+            (
+                "as its oldest version",
+                found.min_timestamp,
+                said.min_timestamp,
+            ),
+            (
+                "as its newest version",
+                found.max_timestamp,
+                said.max_timestamp,
+            ),
+            (
+                "ms as its first expiry",
+                found.min_expire_ms,
+                said.min_expire_ms,
+            ),
             ("bytes of keys and values", found.raw_bytes, said.raw_bytes),
-            ("keys with older versions", self.older_keys as u64, self.with_older.len() as u64),
+            (
+                "keys with older versions",
+                self.older_keys as u64,
+                self.with_older.len() as u64,
+            ),
         ];
         let wrong: Vec<String> = numbers
             .iter()

@@ -33,6 +33,11 @@ impl ReadError {
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self.what, Fault::Damaged(_))
     }
+
+    /// Says whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(&self.what, Fault::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 impl fmt::Display for Fault {

@@ -14,6 +14,7 @@ const CACHED_VALUE_BYTES_MAX: u32 = 16 << 10;
 impl Store {
     /// Returns a block if it is in memory.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn find(&self, file: FileId, block: &BlockRef) -> Option<Rc<Block>> {
         self.cache.borrow().find(file, block.sector)
     }
@@ -155,7 +156,11 @@ impl Store {
         self.cache.borrow_mut().shrink();
     }
 
-    async fn read_value(&self, name: FileName, value: ValueRef) -> Result<Rc<Block>, ReadError> {
+    /// Reads a separated value past the cache.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what is there is not the value.
+    pub(crate) async fn read_value(&self, name: FileName, value: ValueRef) -> Result<Rc<Block>, ReadError> {
         let range = values::read_range(&value);
         let bytes = usize::try_from(range.bytes).expect("u32 fits in memory");
         let mut staged = self.read(name, range.offset, bytes, Purpose::Value).await?;

@@ -186,6 +186,7 @@ impl Store {
     }
 
     /// Returns how many blocks and values are on their way.
+    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
         self.flights.borrow().len()
     }
@@ -211,6 +212,28 @@ impl Store {
         let end = offset + staged.len() as u64;
         let what = format!("the file ends at {end}, and {bytes} bytes were expected here");
         Err(self.damage(name, offset, Malformed(what)))
+    }
+
+    /// Reads `bytes` bytes at `offset` in search of damage, whatever they are, and shows them.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not there, or ends before.
+    pub(crate) async fn read_raw(
+        &self,
+        name: FileName,
+        offset: u64,
+        bytes: usize,
+        show: impl FnOnce(&[u8]),
+    ) -> Result<(), ReadError> {
+        match self.read(name, offset, bytes, Purpose::Scrub).await {
+            Ok(staged) => show(&staged),
+            Err(error) if error.is_missing() => {
+                let what = "the file is not there".to_owned();
+                return Err(self.damage(name, offset, Malformed(what)));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// As [`Store::read`], but brings what there is, up to the end of the file.

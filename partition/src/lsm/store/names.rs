@@ -89,6 +89,7 @@ pub(super) fn partition_dir(dir: &Path, partition: u32) -> PathBuf {
 }
 
 /// Reads the name of a partition's directory.
+#[cfg(test)]
 pub(super) fn parse_partition(name: &str) -> Option<u32> {
     let partition = name.parse().ok()?;
     (format!("{partition:05}") == name).then_some(partition)

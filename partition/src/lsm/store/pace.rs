@@ -21,6 +21,7 @@ impl Store {
     }
 
     /// Returns how many tasks wait for a slice; the shard does not sleep while there are any.
+    #[cfg(test)]
     pub(crate) fn slices_waiting(&self) -> usize {
         self.pace.0.borrow().len()
     }

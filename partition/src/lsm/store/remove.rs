@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ashlar_io::file;
 
-use super::names::{parse_partition, partition_dir};
+use super::names::partition_dir;
 use super::{FileKind, FileName, Store};
 use crate::lsm::{FileId, SECTOR_BYTES};
 
@@ -37,11 +37,12 @@ impl Store {
     }
 
     /// As [`Store::remove`], but it may not start before another removal or a new file does.
-    pub(super) fn remove_later(&self, name: FileName) {
+    pub(crate) fn remove_later(&self, name: FileName) {
         self.removals.borrow_mut().waiting.push_back(name);
     }
 
     /// Returns how many files wait to be removed.
+    #[cfg(test)]
     pub(crate) fn removals_waiting(&self) -> usize {
         self.removals.borrow().waiting.len()
     }
@@ -107,21 +108,35 @@ impl Store {
     ///
     /// # Errors
     /// What the operating system said.
+    #[cfg(test)]
     pub(crate) async fn list(&self) -> io::Result<Vec<(FileName, u64)>> {
         let mut found = Vec::new();
         for entry in file::list(&self.reactor, &self.options.dir).await? {
-            let Some(partition) = parse_partition(&entry.name).filter(|_| entry.is_dir) else {
+            let Some(partition) = super::names::parse_partition(&entry.name).filter(|_| entry.is_dir) else {
                 continue;
             };
-            let dir = partition_dir(&self.options.dir, partition);
-            let files = file::list(&self.reactor, &dir).await?;
-            let named = |name| FileName::parse(partition, name);
-            found.extend(
-                files
-                    .iter()
-                    .filter_map(|file| Some((named(&file.name)?, file.bytes))),
-            );
+            found.extend(self.list_of(partition).await?);
         }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Lists the files of a partition with their sizes in bytes; none when it has no directory.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub(crate) async fn list_of(&self, partition: u32) -> io::Result<Vec<(FileName, u64)>> {
+        let dir = partition_dir(&self.options.dir, partition);
+        let files = match file::list(&self.reactor, &dir).await {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let named = |name| FileName::parse(partition, name);
+        let mut found: Vec<_> = files
+            .iter()
+            .filter_map(|file| Some((named(&file.name)?, file.bytes)))
+            .collect();
         found.sort_unstable();
         Ok(found)
     }

@@ -41,10 +41,6 @@ impl Stage {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn idle(&self) -> usize {
-        self.idle.iter().map(|idle| idle.borrow().len()).sum()
-    }
 }
 
 fn make(bytes: usize) -> Buf {

@@ -73,13 +73,9 @@ impl Store {
 }
 
 impl FileWriter {
-    /// Returns the name of the file.
-    pub(crate) fn name(&self) -> FileName {
-        self.name
-    }
-
     /// Has `bytes` bytes reserved when the file is made: no more than it will surely have, since
     /// what is reserved and not written stays a part of the file.
+    #[cfg(test)]
     pub(crate) fn reserve(&mut self, bytes: u64) {
         assert!(
             self.file.is_none(),

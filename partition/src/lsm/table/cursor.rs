@@ -62,11 +62,6 @@ impl TableCursor {
         }
     }
 
-    /// Returns the table.
-    pub(crate) fn table(&self) -> &Rc<Table> {
-        &self.table
-    }
-
     /// Says whether the cursor is at an entry.
     #[inline]
     pub(crate) fn is_valid(&self) -> bool {
@@ -112,6 +107,7 @@ impl TableCursor {
     ///
     /// # Errors
     /// When a block is not in memory.
+    #[cfg(test)]
     pub(crate) fn seek_version<S: Source>(
         &mut self,
         source: &S,
@@ -211,6 +207,7 @@ impl TableCursor {
     }
 
     /// Returns the index partition behind the one that the cursor is in.
+    #[cfg(test)]
     pub(crate) fn upcoming_partition(&self) -> Option<BlockRef> {
         let next = self.place.as_ref()?.partition + 1;
         let top = self.table.top(self.stream);

@@ -42,7 +42,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub(crate) use cursor::TableCursor;
 pub use format::TableMeta;
 pub(crate) use format::{FOOTER_BYTES, Footer, Tail};
-pub(crate) use output::{CHUNK_BYTES, Chunk, Output};
+pub(crate) use output::{Chunk, Output};
 pub(crate) use reader::{Found, Hit, Table};
 pub(crate) use top::TopIndex;
 pub(crate) use walk::Walk;

@@ -1,6 +1,5 @@
 //! An open table: finds versions of a key among the blocks that are in memory.
 
-use std::mem::size_of;
 use std::rc::Rc;
 
 use super::format::{FilterRefs, Footer, TableMeta};
@@ -100,14 +99,6 @@ impl Table {
     /// Returns where the filter is.
     pub(super) fn filter(&self) -> &FilterRefs {
         &self.filter
-    }
-
-    /// Returns the memory that the open table takes, in bytes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let keys_bytes = self.meta.first_key.len() + self.meta.last_key.len();
-        let lists_bytes = 8 * self.filter.checksums.len() + 16 * self.meta.values.len();
-        let own_bytes = (size_of::<Self>() + keys_bytes + lists_bytes) as u64;
-        own_bytes + self.main.memory_bytes() + self.old.memory_bytes()
     }
 
     /// Returns a block from memory.

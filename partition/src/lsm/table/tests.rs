@@ -129,7 +129,7 @@ fn written(model: &Model, options: TableOptions) -> (Disk, TableMeta) {
         while let Some(chunk) = writer.take_output() {
             assert_eq!(
                 (chunk.offset, chunk.bytes.len()),
-                (file.len() as u64, CHUNK_BYTES)
+                (file.len() as u64, output::CHUNK_BYTES)
             );
             file.extend_from_slice(chunk.bytes);
         }

@@ -7,7 +7,6 @@
 //! Entries ascend by key; those of one key descend by timestamp.
 
 use std::cmp::{Ordering, Reverse};
-use std::mem::size_of;
 
 use crate::lsm::block::wire::{put_bytes, take_bytes, take_u32, take_u64};
 use crate::lsm::{BlockRef, Malformed};
@@ -68,12 +67,6 @@ impl TopIndex {
             None => 0,
         };
         &self.keys[start..self.key_ends[index] as usize]
-    }
-
-    /// Returns the memory that the index takes, in bytes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let entry_bytes = size_of::<BlockRef>() + 2 * size_of::<u64>() + size_of::<u32>();
-        (self.keys.len() + self.len() * entry_bytes) as u64
     }
 
     /// Returns the partition that has the first version of `key` at `timestamp` or older, or of a

@@ -93,6 +93,7 @@ impl TableWriter {
     }
 
     /// Returns the key of the version pushed last; empty when there is none.
+    #[cfg(test)]
     pub(crate) fn last_key(&self) -> &[u8] {
         &self.key
     }

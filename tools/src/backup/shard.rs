@@ -1,0 +1,303 @@
+//! One shard of a backup: its checkpoint, its log, and the tables and value files that both together name.
+
+use std::path::{Path, PathBuf};
+
+use ashlar_io::wal::format::{BLOCK_BYTES, Header};
+use ashlar_io::wal::{self, Position};
+use ashlar_node::format::Format;
+use ashlar_partition::lsm::FileId;
+use ashlar_partition::lsm::manifest::Checkpoint;
+use ashlar_partition::lsm::offline::{table_path, values_path};
+
+use super::listing::{Listed, Listing, ShardEnd, TABLES, hex};
+use super::{Backup, entries, make_dir, remove_dir};
+use crate::disk::{MoveError, Moved, Place};
+use crate::inspect::chain::{Chain, Scope, Verdict};
+use crate::inspect::image::{Image, Slot, assemble, newest, slot_paths};
+use crate::inspect::segment::Segment;
+
+/// Why a shard was not copied.
+#[derive(Debug)]
+pub(super) enum Again {
+    /// Another attempt may find it whole: the node works on it.
+    Later(String),
+    /// It would find the same.
+    Never(String),
+}
+
+/// A file that never changes.
+#[derive(Debug)]
+struct Immutable {
+    /// Path below the directory of tables.
+    path: String,
+    bytes: u64,
+    hash: u128,
+}
+
+/// A shard that is being copied.
+pub(super) struct Shard<'b, 'a> {
+    backup: &'b mut Backup<'a>,
+    number: u32,
+    /// Where its log and checkpoint go, within the backup.
+    stored: String,
+}
+
+impl<'b, 'a> Shard<'b, 'a> {
+    pub(super) fn new(backup: &'b mut Backup<'a>, number: u32) -> Self {
+        let stored = Listing::shards_dir(backup.listing.number);
+        Self {
+            backup,
+            number,
+            stored,
+        }
+    }
+
+    /// Copies it.
+    pub(super) fn copy(mut self) -> Result<(), Again> {
+        let before = self.slots()?;
+        let log = self.copy_log()?;
+        let after = self.slots()?;
+        let (image, checkpoint) = self.assemble(&log, [before, after])?;
+        let files = image.partitions.values().flat_map(|partition| {
+            let version = &partition.version;
+            let file = |number| FileId {
+                partition: version.partition,
+                number,
+            };
+            let tables = version.tables().map(move |(_, meta)| Immutable {
+                path: table_path(file(meta.number)),
+                bytes: meta.file_bytes,
+                hash: meta.file_hash,
+            });
+            let values = version.values.values().map(move |meta| Immutable {
+                path: values_path(file(meta.number)),
+                bytes: meta.file_bytes,
+                hash: meta.file_hash,
+            });
+            tables.chain(values)
+        });
+        for file in files {
+            self.immutable(&file)?;
+        }
+        if let Some(bytes) = checkpoint {
+            self.put_checkpoint(&bytes).map_err(Again::Never)?;
+        }
+        let (start, end) = match &image.verdict {
+            Some(verdict) => (verdict.start.0, verdict.end.0),
+            None => (0, 0),
+        };
+        if let Some(verdict) = &image.verdict {
+            self.list_log(verdict).map_err(Again::Never)?;
+        }
+        let shard = self.number;
+        self.backup
+            .listing
+            .shards
+            .push(ShardEnd { shard, start, end });
+        Ok(())
+    }
+
+    /// Reads both files of the manifest.
+    fn slots(&self) -> Result<Vec<Slot>, Again> {
+        let dir = Format::manifest_dir(self.backup.data);
+        let mut slots = Vec::new();
+        for path in slot_paths(&dir, self.number) {
+            match self.backup.disk.read(Place::of_node(path.clone())) {
+                Ok(bytes) => slots.push(Slot::of(self.number, path, bytes)),
+                Err(MoveError::Missing) => {}
+                Err(MoveError::Other(line)) => return Err(Again::Never(line)),
+            }
+        }
+        if !slots.is_empty() && newest(&slots).is_none() {
+            return Err(Again::Later(format!(
+                "no checkpoint in {} is whole",
+                dir.display()
+            )));
+        }
+        Ok(slots)
+    }
+
+    /// Copies the segments, oldest first; returns where they are.
+    fn copy_log(&self) -> Result<PathBuf, Again> {
+        let backup = &*self.backup;
+        let to = backup.to.join(self.log_dir());
+        remove_dir(&to).map_err(Again::Never)?;
+        make_dir(&to).map_err(Again::Never)?;
+        for (_, path) in self.segments()? {
+            let name = path.file_name().expect("a listed file has a name");
+            let target = Place::of_backup(to.join(name));
+            match backup.disk.copy(Place::of_node(path.clone()), target, 0) {
+                // A spare segment may go at any time; the chain tells whether it was one.
+                Ok(_) | Err(MoveError::Missing) => {}
+                Err(MoveError::Other(line)) => return Err(Again::Never(line)),
+            }
+        }
+        Ok(to)
+    }
+
+    fn log_dir(&self) -> String {
+        format!("{}/{:03}", self.stored, self.number)
+    }
+
+    /// Returns the segments that belong to the log now, in its order.
+    fn segments(&self) -> Result<Vec<(Position, PathBuf)>, Again> {
+        let backup = &*self.backup;
+        let dir = Format::wal_dir(backup.data, self.number);
+        let log_id = backup.format.log_id(self.number);
+        let mut segments = Vec::new();
+        for path in entries(&dir).map_err(Again::Never)? {
+            if !path.to_string_lossy().ends_with(wal::SUFFIX) {
+                continue;
+            }
+            let front = backup
+                .disk
+                .read_front(Place::of_node(path.clone()), BLOCK_BYTES);
+            match front {
+                Ok(front) => {
+                    let header = Header::decode(&front).filter(|header| header.log_id == log_id);
+                    segments.extend(header.map(|header| (header.position, path)));
+                }
+                Err(MoveError::Missing) => {}
+                Err(MoveError::Other(line)) => return Err(Again::Never(line)),
+            }
+        }
+        segments.sort();
+        Ok(segments)
+    }
+
+    /// Puts the copied log and a checkpoint together. Of those read before the log any will do, of those read behind
+    /// it one that does not know more than the log.
+    fn assemble(
+        &self,
+        log: &Path,
+        slots: [Vec<Slot>; 2],
+    ) -> Result<(Image, Option<Vec<u8>>), Again> {
+        let mut segments = Vec::new();
+        for path in entries(log).map_err(Again::Never)? {
+            let failed = |error| Again::Never(format!("cannot read {}: {error}", path.display()));
+            segments.push(Segment::open(&path).map_err(failed)?);
+        }
+        let chain = Chain::of(&segments, Scope::Log);
+        let verdict = chain.as_ref().map(Chain::verdict);
+        if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.is_damaged()) {
+            return Err(Again::Later(crate::inspect::damage(log, verdict)));
+        }
+        let end = verdict.map_or(Position(0), |verdict| verdict.end);
+        let [mut before, mut after] = slots;
+        after.retain(|slot| whole(slot).is_some_and(|checkpoint| checkpoint.position <= end));
+        before.append(&mut after);
+        let checkpoint = newest(&before);
+        let known = checkpoint.map(|(_, checkpoint)| checkpoint);
+        let image = assemble(self.backup.format, self.number, known, chain.as_ref());
+        let image = image.map_err(Again::Later)?;
+        let bytes = checkpoint.map(|(slot, _)| slot.bytes.clone());
+        Ok((image, bytes))
+    }
+
+    /// Copies a file that never changes, unless the backup has it.
+    fn immutable(&mut self, file: &Immutable) -> Result<(), Again> {
+        let (number, suffix) = file.path.split_once('.').expect("a name has a suffix");
+        let hash = hex(file.hash);
+        let stored = format!("{TABLES}/{number}.{}.{suffix}", &hash[..16]);
+        let path = format!("{TABLES}/{}", file.path);
+        let (bytes, hash) = (file.bytes, file.hash);
+        let listed = Listed::new(path, stored.clone(), Moved { bytes, hash }, 0);
+        if self.has(&listed)? {
+            self.backup.listing.files.push(listed);
+            return Ok(());
+        }
+        let target = self.backup.to.join(&stored);
+        let dir = target.parent().expect("it lies in the backup").to_owned();
+        make_dir(&dir).map_err(Again::Never)?;
+        let unfinished = target.with_extension("new");
+        let from = Format::tables_dir(self.backup.data).join(&file.path);
+        let to = Place::of_backup(unfinished.clone());
+        let moved = match self.backup.disk.copy(Place::of_node(from.clone()), to, 0) {
+            Ok(moved) => moved,
+            Err(MoveError::Missing) => {
+                return Err(Again::Later(format!("{} is missing", from.display())));
+            }
+            Err(MoveError::Other(line)) => return Err(Again::Never(line)),
+        };
+        if !listed.is(moved) {
+            return Err(Again::Never(format!(
+                "{} is damaged: {} bytes with hash {}, expected {bytes} with {}; the backup before this one is as it was",
+                from.display(),
+                moved.bytes,
+                hex(moved.hash),
+                listed.hash
+            )));
+        }
+        let failed = |error| format!("cannot rename {}: {error}", unfinished.display());
+        let renamed = std::fs::rename(&unfinished, &target).map_err(failed);
+        let synced = renamed.and_then(|()| self.backup.disk.sync_dir(&dir));
+        synced.map_err(Again::Never)?;
+        self.backup.list(listed);
+        Ok(())
+    }
+
+    /// Says whether the backup has a file: the backup before listed it, or it was copied by one that was cut off.
+    fn has(&self, listed: &Listed) -> Result<bool, Again> {
+        let path = self.backup.to.join(&listed.stored);
+        let found = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        if found != listed.bytes {
+            return Ok(false);
+        }
+        if self.backup.known.get(&listed.stored) == Some(listed) {
+            return Ok(true);
+        }
+        let hashed = self.backup.disk.hash(Place::of_backup(path.clone()));
+        let moved = hashed.map_err(|error| Again::Never(error.line(&path)))?;
+        Ok(listed.is(moved))
+    }
+
+    fn put_checkpoint(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let stored = format!("{}/{:03}.manifest", self.stored, self.number);
+        let path = self.backup.to.join(&stored);
+        let failed = |error| format!("cannot write {}: {error}", path.display());
+        std::fs::write(&path, bytes).map_err(failed)?;
+        let synced = std::fs::File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(failed)?;
+        let moved = self.backup.disk.hash(Place::of_backup(path.clone()));
+        let moved = moved.map_err(|error| error.line(&path))?;
+        let restored = format!("manifest/{:03}.0", self.number);
+        self.backup.list(Listed::new(restored, stored, moved, 0));
+        Ok(())
+    }
+
+    /// Cuts the copied segments where the log leaves them, removes those that it does not need, and lists the others.
+    fn list_log(&mut self, verdict: &Verdict) -> Result<(), String> {
+        let dir = self.backup.to.join(self.log_dir());
+        for path in entries(&dir)? {
+            let failed = |error| format!("cannot cut {}: {error}", path.display());
+            let used = verdict.used.iter().find(|used| used.path == path);
+            let Some(used) = used else {
+                std::fs::remove_file(&path).map_err(failed)?;
+                continue;
+            };
+            let segment = std::fs::File::options().write(true).open(&path);
+            let cut = segment.and_then(|segment| {
+                segment.set_len(used.bytes)?;
+                segment.sync_all()
+            });
+            cut.map_err(failed)?;
+            let moved = self.backup.disk.hash(Place::of_backup(path.clone()));
+            let moved = moved.map_err(|error| error.line(&path))?;
+            let name = path.file_name().expect("a listed file has a name");
+            let name = name.to_string_lossy();
+            let listed = Listed::new(
+                format!("wal/{:03}/{name}", self.number),
+                format!("{}/{name}", self.log_dir()),
+                moved,
+                self.backup.format.segment_bytes,
+            );
+            self.backup.list(listed);
+        }
+        self.backup.disk.sync_dir(&dir)
+    }
+}
+
+fn whole(slot: &Slot) -> Option<&Checkpoint> {
+    let (_, checkpoint) = slot.content.as_ref().ok()?;
+    Some(checkpoint)
+}

@@ -1,0 +1,125 @@
+//! The files of the node's tables as the simulator sees them: which come and go, and damage done to
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ashlar_io::Monotonic;
+use ashlar_io::rng::Rng;
+use ashlar_io::sim::{Damage, World};
+
+use super::server::NODE;
+
+const SECTOR_BYTES: u64 = 4096;
+/// As much as a write that lands elsewhere destroys.
+const BLOCK_BYTES: usize = 4096;
+
+/// Watches the files of tables, to see that flushes and merges happen.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    seen: BTreeSet<PathBuf>,
+    /// The life of the node in which `seen` was looked at.
+    life: u64,
+    marks: BTreeMap<&'static str, u64>,
+}
+
+impl Watch {
+    pub(super) fn mark(&mut self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    fn add(&mut self, what: &'static str, count: u64) {
+        if count > 0 {
+            *self.marks.entry(what).or_default() += count;
+        }
+    }
+
+    /// Looks at the files there are now.
+    pub(super) fn look(&mut self, world: &World, life: u64) {
+        let now: BTreeSet<PathBuf> = table_files(world)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
+        let count = |files: Vec<&PathBuf>, extension: &str| {
+            let is_such = |path: &&&PathBuf| path.extension().is_some_and(|e| e == extension);
+            files.iter().filter(is_such).count() as u64
+        };
+        let come: Vec<_> = now.difference(&self.seen).collect();
+        let gone: Vec<_> = self.seen.difference(&now).collect();
+        let (tables, values) = (count(come.clone(), "table"), count(come, "values"));
+        let (merged, moved) = (count(gone.clone(), "table"), count(gone, "values"));
+        self.add("table written", tables);
+        self.add("value file written", values);
+        // What a crash took along was not merged.
+        if life == self.life {
+            self.add("table merged away", merged);
+            self.add("value file dropped", moved);
+        }
+        (self.seen, self.life) = (now, life);
+    }
+
+    /// Takes in what a life of the node has read and written.
+    pub(super) fn take_traffic(&mut self, (reads, bytes): (u64, u64)) {
+        self.add("table read", reads);
+        self.add("KiB of tables written", bytes >> 10);
+    }
+
+    pub(super) fn take_marks(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.marks)
+    }
+}
+
+fn table_files(world: &World) -> Vec<(PathBuf, u64)> {
+    let mut files = world.list_files(NODE);
+    files.retain(|(path, _)| path.starts_with(Path::new("data/tables")));
+    files
+}
+
+/// Draws when tables are damaged: in the later two thirds of a run. The latest comes first.
+pub(super) fn draw_damages(rng: &mut Rng, count: u32, length: Duration) -> Vec<Monotonic> {
+    let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+    let mut times: Vec<_> = (0..count)
+        .map(|_| Monotonic(length / 3 + rng.below(length / 3 * 2 + 1)))
+        .collect();
+    times.sort_by_key(|at| std::cmp::Reverse(at.0));
+    times
+}
+
+/// Damages one file of a table; says whether there was one.
+pub(super) fn damage_one(world: &World, rng: &mut Rng) -> bool {
+    let files = table_files(world);
+    if files.is_empty() {
+        return false;
+    }
+    let (path, bytes) = &files[rng.index(files.len())];
+    if *bytes == 0 {
+        return false;
+    }
+    let offset = rng.below(*bytes);
+    let damage = match rng.below(4) {
+        0 => Damage::FlipBit {
+            offset,
+            bit: u8::try_from(rng.below(8)).expect("below 8"),
+        },
+        1 => Damage::ZeroSector { offset },
+        2 => Damage::Truncate {
+            bytes: offset / SECTOR_BYTES * SECTOR_BYTES,
+        },
+        _ => misdirected(world, rng, &files, offset),
+    };
+    world.disk_damage(NODE, path, &damage).is_ok()
+}
+
+/// A sector of some table is written over another one.
+fn misdirected(world: &World, rng: &mut Rng, files: &[(PathBuf, u64)], offset: u64) -> Damage {
+    let (from, from_bytes) = &files[rng.index(files.len())];
+    let content = world.read_file(NODE, from).unwrap_or_default();
+    let sectors = (from_bytes / SECTOR_BYTES).max(1);
+    let start = usize::try_from(rng.below(sectors) * SECTOR_BYTES).expect("files fit in memory");
+    let end = content.len().min(start + BLOCK_BYTES);
+    Damage::Overwrite {
+        offset: offset / SECTOR_BYTES * SECTOR_BYTES,
+        bytes: content.get(start..end).unwrap_or_default().to_vec(),
+    }
+}
