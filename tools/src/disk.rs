@@ -4,7 +4,7 @@
 //! A running node writes its log past the page cache, and slower while the cache holds a segment; so what belongs to a
 //! node is read directly, and what belongs to a backup as usual.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -71,13 +71,18 @@ impl MoveError {
     }
 }
 
+/// A file that is open for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct Pinned(Rc<File>);
+
 /// Reads and writes for a tool, one operation at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     reactor: Reactor,
     /// Most bytes read in a second; 0 for as many as there are.
     rate_bytes: u64,
-    began: Instant,
+    /// Until when what was done takes at that rate.
+    paced_to: Cell<Instant>,
     progress: Rc<RefCell<Progress>>,
 }
 
@@ -104,7 +109,7 @@ impl Disk {
         Ok(Self {
             reactor,
             rate_bytes,
-            began: Instant::now(),
+            paced_to: Cell::new(Instant::now()),
             progress: Rc::new(RefCell::new(Progress {
                 what,
                 bytes: 0,
@@ -125,10 +130,21 @@ impl Disk {
         let mut progress = self.progress.borrow_mut();
         progress.bytes += bytes;
         progress.tell();
-        if self.rate_bytes > 0 {
-            let micros = u128::from(progress.bytes) * 1_000_000 / u128::from(self.rate_bytes);
-            let due = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
-            std::thread::sleep(due.saturating_sub(self.began.elapsed()));
+        drop(progress);
+        let takes_us = bytes.saturating_mul(1_000_000).checked_div(self.rate_bytes);
+        if let Some(takes_us) = takes_us {
+            let now = Instant::now();
+            let until = self.paced_to.get().max(now) + Duration::from_micros(takes_us);
+            self.paced_to.set(until);
+            std::thread::sleep(until - now);
+        }
+    }
+
+    /// Returns the same without a limit to its rate.
+    pub(crate) fn at_full_rate(&self) -> Self {
+        Self {
+            rate_bytes: 0,
+            ..self.clone()
         }
     }
 
@@ -156,7 +172,7 @@ impl Disk {
     /// Reads a file as a whole.
     pub(crate) fn read(&self, from: Place) -> Result<Vec<u8>, MoveError> {
         let mut bytes = Vec::new();
-        self.pieces(from, |piece| {
+        self.pieces(&self.pin(from)?, |piece| {
             bytes.extend_from_slice(piece);
             true
         })?;
@@ -166,7 +182,7 @@ impl Disk {
     /// Reads the first `bytes` of a file, fewer when it ends before.
     pub(crate) fn read_front(&self, from: Place, bytes: usize) -> Result<Vec<u8>, MoveError> {
         let mut front = Vec::new();
-        self.pieces(from, |piece| {
+        self.pieces(&self.pin(from)?, |piece| {
             front.extend_from_slice(&piece[..piece.len().min(bytes - front.len())]);
             front.len() < bytes
         })?;
@@ -176,7 +192,7 @@ impl Disk {
     /// Returns what a file hashes to.
     pub(crate) fn hash(&self, from: Place) -> Result<Moved, MoveError> {
         let (mut hash, mut bytes) = (FileHash::default(), 0);
-        self.pieces(from, |piece| {
+        self.pieces(&self.pin(from)?, |piece| {
             hash.update(piece);
             bytes += piece.len() as u64;
             self.did(piece.len() as u64);
@@ -186,9 +202,28 @@ impl Disk {
         Ok(Moved { bytes, hash })
     }
 
+    /// Opens a file for reading: what it holds is there as long as this is, also when its name is gone.
+    pub(crate) fn pin(&self, from: Place) -> Result<Pinned, MoveError> {
+        match self.open(&from, Access::Read) {
+            Ok(file) => Ok(Pinned(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MoveError::Missing),
+            Err(error) => Err(refused("read", &from.path)(error)),
+        }
+    }
+
     /// Copies a file, and fills the copy with zeros up to `fill_to` bytes. The copy is durable on return, its name
     /// after [`Disk::sync_dir`].
     pub(crate) fn copy(&self, from: Place, to: Place, fill_to: u64) -> Result<Moved, MoveError> {
+        self.copy_pinned(&self.pin(from)?, to, fill_to)
+    }
+
+    /// As [`Disk::copy`], of a file that was opened before.
+    pub(crate) fn copy_pinned(
+        &self,
+        from: &Pinned,
+        to: Place,
+        fill_to: u64,
+    ) -> Result<Moved, MoveError> {
         // What is left of an earlier copy may be longer.
         match std::fs::remove_file(&to.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -196,9 +231,8 @@ impl Disk {
             }
             _ => {}
         }
-        let target = self
-            .open(&to, Access::Write)
-            .map_err(refused("make", &to.path))?;
+        let target = self.open(&to, Access::Write);
+        let target = target.map_err(refused("make", &to.path))?;
         if to.direct && fill_to > 0 {
             // In one piece, as the node makes its segments.
             let failed = refused("make room for", &to.path);
@@ -264,22 +298,19 @@ impl Disk {
     }
 
     /// Hands a file on piece by piece, until `take` has enough.
-    fn pieces(&self, from: Place, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), MoveError> {
-        let file = match self.open(&from, Access::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(MoveError::Missing);
-            }
-            Err(error) => return Err(refused("read", &from.path)(error)),
-        };
+    fn pieces(
+        &self,
+        Pinned(file): &Pinned,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), MoveError> {
         let (mut offset, mut buf) = (0, Buf::heap(PIECE_BYTES));
         loop {
             let (read, back) =
                 self.run(
-                    &file,
+                    file,
                     move |file| async move { file.read_at(buf, offset).await },
                 );
-            let count = read.map_err(refused("read", &from.path))?;
+            let count = read.map_err(refused("read", file.path()))?;
             buf = back;
             offset += count as u64;
             if count > 0 && !take(&buf.as_slice()[..count]) || count < PIECE_BYTES {

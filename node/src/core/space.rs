@@ -2,8 +2,7 @@
 //! watches the space of the data directory's disk.
 //!
 //! The space is looked at by the first shard, each second or with each tick when there is little, and
-//! told to all. What a full disk means for a
-//! command is said in [`super::admission`].
+//! told to all. What a full disk means for a command is said in [`super::admission`].
 //!
 //! ```text
 //! free    100 % ........ low_percent ........ stop_percent ............ 0
@@ -230,9 +229,7 @@ impl Core {
         };
         let wanted = wanted_reserve(space, knobs);
         // What the reserve will take again is not there to be given away.
-        let spare = space
-            .free_bytes
-            .saturating_sub(wanted.saturating_sub(held));
+        let spare = space.free_bytes.saturating_sub(wanted.saturating_sub(held));
         let before = gauge.level();
         let is_starved = gauge.is_starved.swap(false, Ordering::Relaxed);
         let level = match is_starved {
@@ -240,7 +237,9 @@ impl Core {
             false => judge(spare, space.total_bytes, knobs, before),
         };
         gauge.free_bytes.store(space.free_bytes, Ordering::Relaxed);
-        gauge.total_bytes.store(space.total_bytes, Ordering::Relaxed);
+        gauge
+            .total_bytes
+            .store(space.total_bytes, Ordering::Relaxed);
         gauge.level.store(level as u8, Ordering::Relaxed);
         self.tell_level(before, level, space);
         let held = if held > 0 && is_starved {

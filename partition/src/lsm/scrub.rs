@@ -129,11 +129,7 @@ impl Scrub {
     /// Goes on as far as the time since the last call is worth when all files are to be read in
     /// `cycle`; called some times in a second with all partitions of the shard. A partition with a
     /// damaged file is quarantined.
-    pub fn turn<'a>(
-        &self,
-        cycle: Duration,
-        partitions: impl Iterator<Item = &'a mut Partition>,
-    ) {
+    pub fn turn<'a>(&self, cycle: Duration, partitions: impl Iterator<Item = &'a mut Partition>) {
         let mut partitions: Vec<_> = partitions.collect();
         if let Some(ended) = self.ended.borrow_mut().take() {
             self.is_running.set(false);
@@ -238,16 +234,27 @@ impl Scrub {
         let reading = self.reading.borrow();
         let rest = reading.as_ref().map_or(0, |of| of.bytes - of.offset);
         let total = u128::from(self.total_bytes.get().max(1));
-        let cycle_us = cycle.as_micros().max(total * 1_000_000 / u128::from(RATE_MAX)).max(1);
+        let cycle_us = cycle
+            .as_micros()
+            .max(total * 1_000_000 / u128::from(RATE_MAX))
+            .max(1);
         let earned = now.since(until).as_micros() * total / cycle_us;
         let earned = u64::try_from(earned).unwrap_or(u64::MAX);
         let piece = CHUNK_BYTES as u64;
         let bytes = (earned.min(BURST_BYTES) / piece * piece).min(rest);
-        let bytes = if earned >= rest && rest <= piece { rest } else { bytes };
+        let bytes = if earned >= rest && rest <= piece {
+            rest
+        } else {
+            bytes
+        };
         if bytes > 0 {
             let took_us = u128::from(bytes) * cycle_us / total;
             let took = Duration::from_micros(u64::try_from(took_us).unwrap_or(u64::MAX));
-            let used = if earned > BURST_BYTES { now } else { until + took };
+            let used = if earned > BURST_BYTES {
+                now
+            } else {
+                until + took
+            };
             self.used_until.set(Some(used));
         }
         bytes
@@ -271,7 +278,10 @@ fn files(partition: &Partition) -> Vec<FileName> {
 }
 
 fn total_bytes(partitions: &[&mut Partition]) -> u64 {
-    partitions.iter().map(|partition| partition.file_bytes()).sum()
+    partitions
+        .iter()
+        .map(|partition| partition.file_bytes())
+        .sum()
 }
 
 /// Returns a file to be read from its beginning, if it is part of its partition's version, with that.
@@ -338,7 +348,9 @@ impl Reading {
 
     async fn read_piece(&mut self, store: &Rc<Store>, bytes: u64) -> Result<(), Failure> {
         let len = usize::try_from(bytes).expect("a piece fits in memory");
-        let read = store.read_raw(self.name, self.offset, len, |piece| self.hasher.update(piece));
+        let read = store.read_raw(self.name, self.offset, len, |piece| {
+            self.hasher.update(piece)
+        });
         read.await?;
         self.offset += bytes;
         Ok(())

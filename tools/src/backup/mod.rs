@@ -1,8 +1,9 @@
 //! `ashlar backup`: copies what a node consists of, also while it runs.
 //!
 //! Each shard by itself: checkpoint first, log second, and then the files that both together name. Tables and value
-//! files never change, so one that the backup has is not copied again. If one is gone, or the log has gone on past the
-//! checkpoint meanwhile, the shard is begun anew with what there is then.
+//! files never change, so one that the backup has is not copied again, and one that is open may lose its name. If one is
+//! gone before it was opened, or the log has gone on past the checkpoint meanwhile, the shard is begun anew with what
+//! there is then.
 //!
 //! # Why that is sound
 //! The copy of a shard is what a power cut might have left: a checkpoint that was durable before the log was read, and
@@ -26,7 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ashlar_io::DirLock;
 use ashlar_node::format::{self, Format};
 
-use crate::disk::{Disk, Place};
+use crate::disk::{Disk, Pinned, Place};
 use crate::inspect::show;
 use listing::{Listed, Listing, SHARDS, TABLES};
 use shard::{Again, Shard};
@@ -34,6 +35,9 @@ use shard::{Again, Shard};
 /// How often a shard is begun, and the first pause in between; each one is longer by as much.
 const ATTEMPTS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Files that are open beside those of the node.
+const OPEN_FILES_OWN: u64 = 64;
 
 /// Flags of `ashlar backup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,7 +48,7 @@ pub(crate) struct Args {
     /// Directory of the backup, empty or with an earlier backup of the same node: then only new files are copied
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Most MiB copied in a second, so that a running node keeps its disk [default: no limit]
+    /// Most MiB of tables copied in a second, so that a running node keeps its disk [default: no limit]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     rate: Option<u64>,
 }
@@ -55,6 +59,7 @@ pub(crate) struct Args {
 /// One line that names the file: something cannot be read or written, or the node's files are damaged. An earlier
 /// backup is as it was.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
+    let pinned_max = ashlar_io::raise_open_files().saturating_sub(OPEN_FILES_OWN);
     let disk = Disk::new("backup", args.rate.unwrap_or(0) << 20)?;
     let format = disk.format(&args.data)?;
     let before = open(&disk, &args.to)?;
@@ -62,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         let to = args.to.display();
         format!("cannot write to {to}: another backup is being written there, or it is read-only")
     })?;
-    let made = Backup::new(&disk, args, &format, before)?.make();
+    let made = Backup::new(&disk, args, (&format, before), pinned_max)?.make();
     disk.done();
     made
 }
@@ -95,6 +100,10 @@ struct Backup<'a> {
     format: &'a Format,
     /// Files that are known to be in the backup, by where they are.
     known: BTreeMap<String, Listed>,
+    /// Files of the shard that are open, by where their copies go.
+    pinned: BTreeMap<String, Pinned>,
+    /// Most of them; the others are opened when they are copied.
+    pinned_max: u64,
     listing: Listing,
     /// Files copied now, and their bytes.
     copied: (u64, u64),
@@ -106,8 +115,8 @@ impl<'a> Backup<'a> {
     fn new(
         disk: &'a Disk,
         args: &'a Args,
-        format: &'a Format,
-        before: Option<Listing>,
+        (format, before): (&'a Format, Option<Listing>),
+        pinned_max: u64,
     ) -> Result<Self, String> {
         let node_id = format!("{:016x}", format.node_id);
         if let Some(other) = before.as_ref().filter(|before| before.node_id != node_id) {
@@ -132,6 +141,8 @@ impl<'a> Backup<'a> {
                 .flat_map(|before| before.files)
                 .map(|file| (file.stored.clone(), file))
                 .collect(),
+            pinned: BTreeMap::new(),
+            pinned_max,
             listing: Listing::new(number, show::utc(now_ms), from, format.node_id),
             copied: (0, 0),
             begun_anew: 0,

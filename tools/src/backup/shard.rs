@@ -8,10 +8,12 @@ use ashlar_node::format::Format;
 use ashlar_partition::lsm::FileId;
 use ashlar_partition::lsm::manifest::Checkpoint;
 use ashlar_partition::lsm::offline::{table_path, values_path};
+use ashlar_partition::lsm::table::TableMeta;
+use ashlar_partition::lsm::version::Version;
 
 use super::listing::{Listed, Listing, ShardEnd, TABLES, hex};
 use super::{Backup, entries, make_dir, remove_dir};
-use crate::disk::{MoveError, Moved, Place};
+use crate::disk::{MoveError, Moved, Pinned, Place};
 use crate::inspect::chain::{Chain, Scope, Verdict};
 use crate::inspect::image::{Image, Slot, assemble, newest, slot_paths};
 use crate::inspect::segment::Segment;
@@ -32,6 +34,36 @@ struct Immutable {
     path: String,
     bytes: u64,
     hash: u128,
+}
+
+impl Immutable {
+    /// Describes it as it is in a backup.
+    fn listed(&self) -> Listed {
+        let (number, suffix) = self.path.split_once('.').expect("a name has a suffix");
+        let (bytes, hash) = (self.bytes, self.hash);
+        let stored = format!("{TABLES}/{number}.{}.{suffix}", &hex(hash)[..16]);
+        let path = format!("{TABLES}/{}", self.path);
+        Listed::new(path, stored, Moved { bytes, hash }, 0)
+    }
+}
+
+/// Returns the files that a version consists of.
+fn files_of(version: &Version<TableMeta>) -> Vec<Immutable> {
+    let file = |number| FileId {
+        partition: version.partition,
+        number,
+    };
+    let tables = version.tables().map(|(_, meta)| Immutable {
+        path: table_path(file(meta.number)),
+        bytes: meta.file_bytes,
+        hash: meta.file_hash,
+    });
+    let values = version.values.values().map(|meta| Immutable {
+        path: values_path(file(meta.number)),
+        bytes: meta.file_bytes,
+        hash: meta.file_hash,
+    });
+    tables.chain(values).collect()
 }
 
 /// A shard that is being copied.
@@ -55,30 +87,19 @@ impl<'b, 'a> Shard<'b, 'a> {
     /// Copies it.
     pub(super) fn copy(mut self) -> Result<(), Again> {
         let before = self.slots()?;
+        self.pin_known(&before);
         let log = self.copy_log()?;
         let after = self.slots()?;
         let (image, checkpoint) = self.assemble(&log, [before, after])?;
-        let files = image.partitions.values().flat_map(|partition| {
-            let version = &partition.version;
-            let file = |number| FileId {
-                partition: version.partition,
-                number,
-            };
-            let tables = version.tables().map(move |(_, meta)| Immutable {
-                path: table_path(file(meta.number)),
-                bytes: meta.file_bytes,
-                hash: meta.file_hash,
-            });
-            let values = version.values.values().map(move |meta| Immutable {
-                path: values_path(file(meta.number)),
-                bytes: meta.file_bytes,
-                hash: meta.file_hash,
-            });
-            tables.chain(values)
-        });
-        for file in files {
-            self.immutable(&file)?;
+        let versions = image.partitions.values().map(|content| &content.version);
+        let files: Vec<Immutable> = versions.flat_map(files_of).collect();
+        for file in &files {
+            self.pin(file)?;
         }
+        for file in &files {
+            self.immutable(file)?;
+        }
+        self.backup.pinned.clear();
         if let Some(bytes) = checkpoint {
             self.put_checkpoint(&bytes).map_err(Again::Never)?;
         }
@@ -126,7 +147,9 @@ impl<'b, 'a> Shard<'b, 'a> {
         for (_, path) in self.segments()? {
             let name = path.file_name().expect("a listed file has a name");
             let target = Place::of_backup(to.join(name));
-            match backup.disk.copy(Place::of_node(path.clone()), target, 0) {
+            // However slow the rest is to be: a log that is copied faster than it is written has no holes.
+            let disk = backup.disk.at_full_rate();
+            match disk.copy(Place::of_node(path.clone()), target, 0) {
                 // A spare segment may go at any time; the chain tells whether it was one.
                 Ok(_) | Err(MoveError::Missing) => {}
                 Err(MoveError::Other(line)) => return Err(Again::Never(line)),
@@ -194,31 +217,64 @@ impl<'b, 'a> Shard<'b, 'a> {
         Ok((image, bytes))
     }
 
+    /// Opens the files that a checkpoint names, so that they can be copied when they are gone by then. One that is gone
+    /// already may be needed no more.
+    fn pin_known(&mut self, slots: &[Slot]) {
+        let partitions = newest(slots).map(|(_, checkpoint)| &checkpoint.partitions);
+        for edit in partitions.into_iter().flatten() {
+            let opened = edit.add_tables.iter().map(|add| add.meta.clone());
+            let Ok(version) = Version::restore(edit, opened.collect()) else {
+                continue;
+            };
+            for file in files_of(&version) {
+                let _ = self.pin(&file);
+            }
+        }
+    }
+
+    /// Opens a file, unless the backup has it.
+    fn pin(&mut self, file: &Immutable) -> Result<(), Again> {
+        let listed = file.listed();
+        let known = self.backup.known.get(&listed.stored) == Some(&listed);
+        let enough = self.backup.pinned.len() as u64 >= self.backup.pinned_max;
+        if known || enough || self.backup.pinned.contains_key(&listed.stored) {
+            return Ok(());
+        }
+        let pinned = self.open(file)?;
+        self.backup.pinned.insert(listed.stored, pinned);
+        Ok(())
+    }
+
+    fn open(&self, file: &Immutable) -> Result<Pinned, Again> {
+        let from = Format::tables_dir(self.backup.data).join(&file.path);
+        match self.backup.disk.pin(Place::of_node(from.clone())) {
+            Ok(pinned) => Ok(pinned),
+            Err(MoveError::Missing) => Err(Again::Later(format!("{} is missing", from.display()))),
+            Err(MoveError::Other(line)) => Err(Again::Never(line)),
+        }
+    }
+
     /// Copies a file that never changes, unless the backup has it.
     fn immutable(&mut self, file: &Immutable) -> Result<(), Again> {
-        let (number, suffix) = file.path.split_once('.').expect("a name has a suffix");
-        let hash = hex(file.hash);
-        let stored = format!("{TABLES}/{number}.{}.{suffix}", &hash[..16]);
-        let path = format!("{TABLES}/{}", file.path);
-        let (bytes, hash) = (file.bytes, file.hash);
-        let listed = Listed::new(path, stored.clone(), Moved { bytes, hash }, 0);
+        let listed = file.listed();
+        let (bytes, stored) = (listed.bytes, &listed.stored);
         if self.has(&listed)? {
             self.backup.listing.files.push(listed);
             return Ok(());
         }
-        let target = self.backup.to.join(&stored);
+        let target = self.backup.to.join(stored);
         let dir = target.parent().expect("it lies in the backup").to_owned();
         make_dir(&dir).map_err(Again::Never)?;
         let unfinished = target.with_extension("new");
         let from = Format::tables_dir(self.backup.data).join(&file.path);
         let to = Place::of_backup(unfinished.clone());
-        let moved = match self.backup.disk.copy(Place::of_node(from.clone()), to, 0) {
-            Ok(moved) => moved,
-            Err(MoveError::Missing) => {
-                return Err(Again::Later(format!("{} is missing", from.display())));
-            }
-            Err(MoveError::Other(line)) => return Err(Again::Never(line)),
-        };
+        let pinned = self
+            .backup
+            .pinned
+            .get(stored)
+            .expect("what is copied was pinned");
+        let moved = self.backup.disk.copy_pinned(pinned, to, 0);
+        let moved = moved.map_err(|error| Again::Never(error.line(&from)))?;
         if !listed.is(moved) {
             return Err(Again::Never(format!(
                 "{} is damaged: {} bytes with hash {}, expected {bytes} with {}; the backup before this one is as it was",

@@ -142,6 +142,12 @@ impl Asker {
         own_key(self.number, self.rng.below(KEYS))
     }
 
+    fn draw_any_key(&mut self) -> String {
+        let clients = u64::from(self.crowd.clients);
+        let other = u32::try_from(self.rng.below(clients)).expect("fits");
+        own_key(other, self.rng.below(KEYS))
+    }
+
     fn draw_bytes(&mut self) -> usize {
         let bytes = match self.rng.below(200) {
             0 => self.rng.below(100_000),
@@ -234,9 +240,7 @@ impl Asker {
     }
 
     fn get_other(&mut self, bytes: &mut Vec<u8>) -> Asked {
-        let clients = u64::from(self.crowd.clients);
-        let other = u32::try_from(self.rng.below(clients)).expect("fits");
-        let key = own_key(other, self.rng.below(KEYS));
+        let key = self.draw_any_key();
         command(bytes, &["GET", &key]);
         let mut model = self.crowd.model.borrow_mut();
         let horizon = model.keys.entry(key.clone()).or_default().horizon();
@@ -270,7 +274,10 @@ impl Asker {
         let Some((moment, at)) = self.draw_moment() else {
             return self.timestamp(bytes);
         };
-        let key = self.draw_key();
+        let key = match self.rng.chance(0.3) {
+            true => self.draw_any_key(),
+            false => self.draw_key(),
+        };
         command(bytes, &["KV.GET", &key, "AT", &at]);
         Asked::ReadAt(key, moment)
     }

@@ -344,6 +344,14 @@ fn judge_found(
             }
         }
     }
+    let others = found.iter().filter(|(key, _)| {
+        key.starts_with("key:") && !walk.own.contains_key(*key) && is_covered(key)
+    });
+    for (key, value) in others {
+        if let (Some(value), Some(moment)) = (value, &walk.at) {
+            read_at(crowd, moment, key, Some(value));
+        }
+    }
     for (key, horizon) in &walk.others {
         let Some(Some(value)) = found.get(key) else {
             continue;

@@ -16,6 +16,8 @@ pub(super) struct Moment {
     /// Virtual time when it was asked for, in nanoseconds.
     pub(super) asked_ns: u64,
     keys: BTreeMap<String, Then>,
+    /// What was found of keys of other clients.
+    others: BTreeMap<String, Option<u64>>,
 }
 
 /// What one key was.
@@ -53,6 +55,7 @@ impl Moment {
             at: None,
             asked_ns,
             keys: keys.iter().map(then).collect(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -73,7 +76,8 @@ impl Moment {
         clocks: Clocks,
     ) -> Result<(), String> {
         let Some(then) = self.keys.get_mut(key) else {
-            return Ok(());
+            let seen = self.others.insert(key.to_owned(), found);
+            return self.is_same(seen, found, clocks);
         };
         let until = match clocks {
             Clocks::Steady => then.last_told,
@@ -96,7 +100,18 @@ impl Moment {
                 self.at
             ));
         }
-        match then.seen.replace(found) {
+        let seen = then.seen.replace(found);
+        self.is_same(seen, found, clocks)
+    }
+
+    /// Checks that what is found is what was seen before.
+    fn is_same(
+        &self,
+        seen: Option<Option<u64>>,
+        found: Option<u64>,
+        clocks: Clocks,
+    ) -> Result<(), String> {
+        match seen {
             Some(seen) if seen != found && clocks == Clocks::Steady => Err(format!(
                 "as of {:?} it was {seen:?} once, and now it is {found:?}",
                 self.at
@@ -134,6 +149,8 @@ mod tests {
     #[test]
     fn the_past_does_not_change() {
         let mut moment = Moment::begin(0, &known(3), &["k".to_owned()]);
+        let other = |moment: &mut Moment, found| moment.read("o", 9, found, Clocks::Steady);
+        assert!(other(&mut moment, None).is_ok() && other(&mut moment, Some(1)).is_err());
         moment.told(5, &known(4));
         assert!(moment.read("k", 4, Some(4), Clocks::Steady).is_ok());
         assert!(moment.read("k", 4, Some(3), Clocks::Steady).is_err());

@@ -19,8 +19,8 @@ use super::tables::{self, Watch};
 const CLIENTS: u32 = 1;
 /// Virtual time within which a healed run must finish its checks.
 const HEALED: Duration = Duration::from_secs(60);
-/// Mean virtual time between deaths of the node.
-const LIFE_MEAN_NS: u64 = 4_000_000_000;
+/// Mean virtual times between deaths of the node, one of which a run has.
+const LIFE_MEANS_NS: [u64; 3] = [500_000_000, 4_000_000_000, 4_000_000_000];
 /// Turns between two looks at the files of tables.
 const TURNS_PER_LOOK: u64 = 256;
 
@@ -74,6 +74,7 @@ struct Run {
     turns: u64,
     /// When the node dies next, or comes back when it is dead.
     next_fate: Monotonic,
+    life_mean_ns: u64,
     clients: Reactor,
     crowd: Rc<Crowd>,
     watch: Watch,
@@ -155,6 +156,7 @@ impl Run {
             listen,
         };
         let next_fate = world.now();
+        let life_mean_ns = LIFE_MEANS_NS[rng.index(3)];
         let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
         Ok(Self {
             world,
@@ -164,6 +166,7 @@ impl Run {
             lives: 0,
             turns: 0,
             next_fate,
+            life_mean_ns,
             clients,
             crowd,
             watch: Watch::default(),
@@ -245,7 +248,7 @@ impl Run {
             self.life = Some(self.server.boot(&self.world));
             self.lives += 1;
             self.next_fate =
-                self.world.now() + Duration::from_nanos(self.rng.exponential(LIFE_MEAN_NS));
+                self.world.now() + Duration::from_nanos(self.rng.exponential(self.life_mean_ns));
         } else if deaths {
             let power_cut = self.rng.chance(0.7);
             self.die(power_cut);

@@ -47,7 +47,12 @@ fn key(n: u64) -> Vec<u8> {
 /// A value; one in fifty is kept apart from its key.
 fn value(n: u64) -> Vec<u8> {
     let bytes = if n.is_multiple_of(50) { 2000 } else { 100 };
-    format!("{n};").into_bytes().into_iter().cycle().take(bytes).collect()
+    format!("{n};")
+        .into_bytes()
+        .into_iter()
+        .cycle()
+        .take(bytes)
+        .collect()
 }
 
 /// Runs commands in batches; panics when one is not answered as it should.
@@ -84,7 +89,9 @@ fn info(client: &mut Client, field: &str) -> u64 {
     let text = String::from_utf8(text).unwrap();
     let mut lines = text.lines();
     let line = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("{field} is in INFO")).parse().unwrap()
+    line.unwrap_or_else(|| panic!("{field} is in INFO"))
+        .parse()
+        .unwrap()
 }
 
 /// Waits until memtables of all partitions have been flushed.
@@ -108,7 +115,11 @@ fn tables(dir: &std::path::Path) -> usize {
 }
 
 /// One reply of `KV.SCAN`: where to go on, and what was found.
-fn page(client: &mut Client, words: &[&[u8]], has_values: bool) -> (Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>) {
+fn page(
+    client: &mut Client,
+    words: &[&[u8]],
+    has_values: bool,
+) -> (Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>) {
     let mut reply = client.call_bytes(words).elements();
     let Some(Reply::Array(flat)) = reply.pop() else {
         panic!("a scan answers keys")
@@ -122,7 +133,11 @@ fn page(client: &mut Client, words: &[&[u8]], has_values: bool) -> (Option<Vec<u
     });
     let mut found = Vec::new();
     while let Some(key) = flat.next() {
-        let value = if has_values { flat.next().unwrap() } else { Vec::new() };
+        let value = if has_values {
+            flat.next().unwrap()
+        } else {
+            Vec::new()
+        };
         found.push((key, value));
     }
     (next, found)
@@ -156,7 +171,11 @@ fn scan_all(client: &mut Client, asked: Asked<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
             words.extend([b"AT", at.as_bytes()]);
         }
         let (next, found) = page(client, &words, asked.has_values);
-        assert!(found.len() <= asked.limit, "{} keys for LIMIT {limit}", found.len());
+        assert!(
+            found.len() <= asked.limit,
+            "{} keys for LIMIT {limit}",
+            found.len()
+        );
         if next.is_some() {
             assert_eq!(found.len(), asked.limit, "a page in the middle is full");
         }
@@ -188,14 +207,32 @@ fn check(client: &mut Client, model: &Model, at: Option<&str>) {
             .collect();
         for limit in [997, 20_000] {
             for is_reverse in [false, true] {
-                let asked = Asked { start, end, limit, is_reverse, has_values: true, at };
+                let asked = Asked {
+                    start,
+                    end,
+                    limit,
+                    is_reverse,
+                    has_values: true,
+                    at,
+                };
                 let mut found = scan_all(client, asked);
                 if is_reverse {
                     found.reverse();
                 }
                 let name = String::from_utf8_lossy(start);
-                assert!(found == expected, "{name}: {} of {}", found.len(), expected.len());
-                let keys = scan_all(client, Asked { has_values: false, ..asked });
+                assert!(
+                    found == expected,
+                    "{name}: {} of {}",
+                    found.len(),
+                    expected.len()
+                );
+                let keys = scan_all(
+                    client,
+                    Asked {
+                        has_values: false,
+                        ..asked
+                    },
+                );
                 assert_eq!(keys.len(), expected.len());
             }
         }
@@ -211,16 +248,39 @@ fn ranges_are_in_order_over_partitions_and_shards() {
     check(&mut client, &model, None);
     // From the other shard's connections as well.
     for _ in 0..4 {
-        let (_, found) = page(&mut served.node.connect(), &[b"KV.SCAN", b"-", b"+", b"LIMIT", b"3"], true);
-        let first: Vec<_> = model.iter().take(3).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let (_, found) = page(
+            &mut served.node.connect(),
+            &[b"KV.SCAN", b"-", b"+", b"LIMIT", b"3"],
+            true,
+        );
+        let first: Vec<_> = model
+            .iter()
+            .take(3)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         assert_eq!(found, first);
     }
     // A page that ends where a partition does is not longer than asked for, and goes on right.
     for edge in [b"g", b"n", b"t"] {
-        let before = model.range(..edge.to_vec()).rev().take(5).last().unwrap().0.clone();
-        let (next, found) = page(&mut client, &[b"KV.SCAN", &before, b"+", b"LIMIT", b"5"], true);
+        let before = model
+            .range(..edge.to_vec())
+            .rev()
+            .take(5)
+            .last()
+            .unwrap()
+            .0
+            .clone();
+        let (next, found) = page(
+            &mut client,
+            &[b"KV.SCAN", &before, b"+", b"LIMIT", b"5"],
+            true,
+        );
         assert_eq!(found.len(), 5);
-        let (_, more) = page(&mut client, &[b"KV.SCAN", &next.unwrap(), b"+", b"LIMIT", b"1"], true);
+        let (_, more) = page(
+            &mut client,
+            &[b"KV.SCAN", &next.unwrap(), b"+", b"LIMIT", b"1"],
+            true,
+        );
         assert_eq!(more[0].0, *model.range(edge.to_vec()..).next().unwrap().0);
     }
     delete_some(&mut client, &mut model);
@@ -231,7 +291,10 @@ fn ranges_are_in_order_over_partitions_and_shards() {
 /// Deletes keys one by one, a range over two edges, and some by expiry.
 fn delete_some(client: &mut Client, model: &mut Model) {
     let gone: Vec<Vec<u8>> = model.keys().step_by(7).cloned().collect();
-    let deletions: Vec<Vec<Vec<u8>>> = gone.iter().map(|key| vec![b"DEL".to_vec(), key.clone()]).collect();
+    let deletions: Vec<Vec<Vec<u8>>> = gone
+        .iter()
+        .map(|key| vec![b"DEL".to_vec(), key.clone()])
+        .collect();
     run_all(client, &deletions, &Reply::Integer(1));
     model.retain(|key, _| gone.binary_search(key).is_err());
     assert_eq!(client.call(&["KV.DELRANGE", "f5", "n3"]), Reply::ok());
@@ -265,9 +328,16 @@ fn count_and_walk(client: &mut Client, model: &Model) {
         }
     }
     let expected: Vec<Vec<u8>> = model.keys().cloned().collect();
-    assert!(keys == expected, "SCAN: {} of {}", keys.len(), expected.len());
+    assert!(
+        keys == expected,
+        "SCAN: {} of {}",
+        keys.len(),
+        expected.len()
+    );
     let matching = client.call(&["KEYS", "a*1"]).elements();
-    let wanted = expected.iter().filter(|key| key[0] == b'a' && key.ends_with(b"1"));
+    let wanted = expected
+        .iter()
+        .filter(|key| key[0] == b'a' && key.ends_with(b"1"));
     let wanted: Vec<Reply> = wanted.map(Reply::bulk).collect();
     assert_eq!(matching, wanted);
     for _ in 0..200 {
@@ -281,7 +351,10 @@ fn count_and_walk(client: &mut Client, model: &Model) {
         panic!("DBSIZE is a number")
     };
     let (counted, keys) = (u64::try_from(counted).unwrap(), model.len() as u64);
-    assert!((keys / 2..keys * 3).contains(&counted), "{counted} for {keys}");
+    assert!(
+        (keys / 2..keys * 3).contains(&counted),
+        "{counted} for {keys}"
+    );
 }
 
 #[test]
@@ -335,7 +408,15 @@ fn keys_of_any_bytes_are_ordered_and_ranges_end_where_they_say() {
     let served = start(&[]);
     let mut client = served.node.connect();
     let names: [&[u8]; 9] = [
-        b"", b"\0", b"\0\0", b"\r\n", b"g", b"g\0", b"n\xff", b"\xfe\0", b"\xff\xff",
+        b"",
+        b"\0",
+        b"\0\0",
+        b"\r\n",
+        b"g",
+        b"g\0",
+        b"n\xff",
+        b"\xfe\0",
+        b"\xff\xff",
     ];
     for name in names {
         assert_eq!(client.call_bytes(&[b"SET", name, name]), Reply::ok());
@@ -351,12 +432,20 @@ fn keys_of_any_bytes_are_ordered_and_ranges_end_where_they_say() {
     assert!(found.iter().all(|(key, value)| key == value));
     let (_, found) = page(&mut client, &[b"KV.SCAN", b"g", b"g\0", b"KEYSONLY"], false);
     assert_eq!(found, [(b"g".to_vec(), Vec::new())]);
-    assert_eq!(client.call_bytes(&[b"KV.DELRANGE", b"\0\0", b"n\xff"]), Reply::ok());
+    assert_eq!(
+        client.call_bytes(&[b"KV.DELRANGE", b"\0\0", b"n\xff"]),
+        Reply::ok()
+    );
     let (_, found) = page(&mut client, &[b"KV.SCAN", b"-", b"+", b"KEYSONLY"], false);
     let left: Vec<&[u8]> = found.iter().map(|(key, _)| key.as_slice()).collect();
-    assert_eq!(left, [b"" as &[u8], b"\0", b"n\xff", b"\xfe\0", b"\xff\xff"]);
+    assert_eq!(
+        left,
+        [b"" as &[u8], b"\0", b"n\xff", b"\xfe\0", b"\xff\xff"]
+    );
     assert_eq!(client.call(&["KV.DELRANGE", "-", "+"]), Reply::ok());
-    assert_eq!(client.call(&["DBSIZE"]), Reply::Integer(0));
+    let (next, found) = page(&mut client, &[b"KV.SCAN", b"-", b"+"], true);
+    assert!(next.is_none() && found.is_empty());
+    assert_eq!(client.call(&["RANDOMKEY"]), Reply::Bulk(None));
     client.call(&["SELECT", "1"]);
     assert_eq!(client.call(&["GET", "g"]), Reply::bulk("other"));
 }
@@ -365,13 +454,19 @@ fn keys_of_any_bytes_are_ordered_and_ranges_end_where_they_say() {
 fn the_search_for_damage_and_the_disk_are_told_of() {
     let served = start(&[]);
     let mut client = served.node.connect();
-    wait_until("the disk was looked at", || info(&mut client, "disk_total_bytes") > 0);
-    wait_until("the reserve is made", || info(&mut client, "disk_reserve_bytes") > 0);
+    wait_until("the disk was looked at", || {
+        info(&mut client, "disk_total_bytes") > 0
+    });
+    wait_until("the reserve is made", || {
+        info(&mut client, "disk_reserve_bytes") > 0
+    });
     let reserve = std::fs::metadata(served._dir.path().join("data/RESERVE")).unwrap();
     assert_eq!(reserve.len(), info(&mut client, "disk_reserve_bytes"));
     assert_eq!(info(&mut client, "scrub_errors"), 0);
     // Turned down while the node runs.
     client.call(&["CONFIG", "SET", "disk.reserve_bytes", "0"]);
-    wait_until("the reserve is gone", || info(&mut client, "disk_reserve_bytes") == 0);
+    wait_until("the reserve is gone", || {
+        info(&mut client, "disk_reserve_bytes") == 0
+    });
     assert!(!served._dir.path().join("data/RESERVE").exists());
 }

@@ -25,7 +25,10 @@ fn walk(client: &mut Client, words: &[&[u8]]) -> Scan {
 }
 
 fn keys(start: &[u8], end: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    (Bound::Included(start.to_vec()), Bound::Excluded(end.to_vec()))
+    (
+        Bound::Included(start.to_vec()),
+        Bound::Excluded(end.to_vec()),
+    )
 }
 
 #[test]
@@ -65,20 +68,35 @@ fn a_timestamp_is_a_number_that_is_not_in_the_future() {
 #[test]
 fn wrong_words_are_refused() {
     Client::new().expect(&[
-        ("KV.GET", "-ERR wrong number of arguments for 'kv.get' command"),
+        (
+            "KV.GET",
+            "-ERR wrong number of arguments for 'kv.get' command",
+        ),
         ("KV.GET a AT", SYNTAX),
         ("KV.GET a 1 2", SYNTAX),
         ("KV.GET a AT 1 2", SYNTAX),
-        ("KV.SCAN a", "-ERR wrong number of arguments for 'kv.scan' command"),
+        (
+            "KV.SCAN a",
+            "-ERR wrong number of arguments for 'kv.scan' command",
+        ),
         ("KV.SCAN a b LIMIT", SYNTAX),
         ("KV.SCAN a b AT", SYNTAX),
         ("KV.SCAN a b WHATEVER", SYNTAX),
         ("KV.SCAN a b LIMIT 0", NOT_AN_INTEGER),
         ("KV.SCAN a b LIMIT -1", NOT_AN_INTEGER),
         ("KV.SCAN a b LIMIT many", NOT_AN_INTEGER),
-        ("KV.DELRANGE a", "-ERR wrong number of arguments for 'kv.delrange' command"),
-        ("KV.DELRANGE a b c", "-ERR wrong number of arguments for 'kv.delrange' command"),
-        ("KV.TIMESTAMP a", "-ERR wrong number of arguments for 'kv.timestamp' command"),
+        (
+            "KV.DELRANGE a",
+            "-ERR wrong number of arguments for 'kv.delrange' command",
+        ),
+        (
+            "KV.DELRANGE a b c",
+            "-ERR wrong number of arguments for 'kv.delrange' command",
+        ),
+        (
+            "KV.TIMESTAMP a",
+            "-ERR wrong number of arguments for 'kv.timestamp' command",
+        ),
     ]);
 }
 
@@ -94,7 +112,10 @@ fn a_scan_plans_what_its_words_say() {
     assert_eq!(all.keys, keys(b"\0", b"\x01"));
     assert_eq!((all.order, all.part), (Order::Descending, Part::Key));
     assert_eq!(all.keys_max, 7);
-    let many = walk(&mut client, &[b"KV.SCAN", b"-", b"+", b"LIMIT", b"1000000000"]);
+    let many = walk(
+        &mut client,
+        &[b"KV.SCAN", b"-", b"+", b"LIMIT", b"1000000000"],
+    );
     assert_eq!(many.keys_max, 100_000, "no reply is without an end");
     let binary = walk(&mut client, &[b"KV.SCAN", b"", b"\xff\0\r\n"]);
     assert_eq!(binary.keys, keys(b"\0", b"\0\xff\0\r\n"));

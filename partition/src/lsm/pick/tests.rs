@@ -245,6 +245,29 @@ fn values_are_moved_out_of_files_with_garbage_by_neighbouring_tables() {
 }
 
 #[test]
+fn a_table_that_is_deleted_in_part_is_written_anew_on_a_full_disk_alone() {
+    let version = |cleaned_to| {
+        let version = with_bottom(|table| table.cleaned_to = cleaned_to);
+        after(&version, |edit| {
+            edit.add_ranges.push(RangeTombstone {
+                start: b"h".to_vec(),
+                end: b"j".to_vec(),
+                timestamp: 30,
+            });
+        })
+        .unwrap()
+    };
+    let reclaimed = |version: &Plain, low_water| match pick(version, &Policy::Reclaim, low_water) {
+        Some(Job::Rewrite(rewrite)) => Some(rewrite.tables),
+        _ => None,
+    };
+    assert_eq!(rewritten(&version(0), 30), None, "it may be in vain");
+    assert_eq!(reclaimed(&version(0), 30), Some(vec![101]));
+    assert_eq!(reclaimed(&version(0), 29), None, "somebody may still read it");
+    assert_eq!(reclaimed(&version(30), 30), None, "it was done already");
+}
+
+#[test]
 fn what_a_range_tombstone_deletes_goes_without_being_read() {
     let version = made(|edit| {
         run(

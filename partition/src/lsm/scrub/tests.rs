@@ -49,7 +49,11 @@ impl Rig {
             partitions: Vec::new(),
         };
         let machine = rig.reactor.clone();
-        rig.run(async move { file::create_dir(&machine, Path::new("/data")).await.unwrap() });
+        rig.run(async move {
+            file::create_dir(&machine, Path::new("/data"))
+                .await
+                .unwrap()
+        });
         for number in 0..3 {
             let version = rig.run(written(rig.ground.clone(), number));
             let (id, range) = (PartitionId(number), KeyRange::all());
@@ -76,7 +80,8 @@ impl Rig {
     }
 
     fn turn(&self, longest: Duration) {
-        self.reactor.park(Some(self.reactor.now() + longest), || false);
+        self.reactor
+            .park(Some(self.reactor.now() + longest), || false);
         self.world.step().expect("a parked shard has a next turn");
         self.reactor.turn();
         self.ground.grant_slices(16);
@@ -135,7 +140,11 @@ async fn written(ground: Ground, partition: u32) -> Version<Rc<Table>> {
     }
     let (mut edit, opened) = output.finish().await.unwrap();
     let id = context.new_file().number;
-    edit.add_runs.push(crate::lsm::edit::AddRun { id, age: id, level: 0 });
+    edit.add_runs.push(crate::lsm::edit::AddRun {
+        id,
+        age: id,
+        level: 0,
+    });
     edit.add_tables.iter_mut().for_each(|add| add.run = id);
     (edit.partition, edit.sequence) = (partition, 1);
     edit.next_number = context.numbers.get();
@@ -155,7 +164,10 @@ fn healthy_files_are_read_in_the_time_that_is_given() {
     let figures = rig.scrub.figures();
     assert!((2..=4).contains(&figures.cycles), "{figures:?}");
     assert_eq!((figures.errors, rig.damaged()), (0, Vec::new()));
-    assert!(rig.ground.store.cache().counters().data_bytes == 0, "nothing is cached");
+    assert!(
+        rig.ground.store.cache().counters().data_bytes == 0,
+        "nothing is cached"
+    );
 }
 
 #[test]
@@ -181,7 +193,10 @@ fn rot_is_found_before_a_reader_meets_it() {
         let place = format!("00001/0000000002.table at offset {}", offset / 4096 * 4096);
         assert!(what.contains(&place), "{what}");
         let figures = rig.scrub.figures();
-        assert!(figures.errors == 1 && figures.cycles > 1, "the others go on: {figures:?}");
+        assert!(
+            figures.errors == 1 && figures.cycles > 1,
+            "the others go on: {figures:?}"
+        );
     }
 }
 
@@ -190,7 +205,9 @@ fn a_lost_sector_at_the_end_of_a_table_is_found() {
     let mut rig = Rig::new(4);
     let path = "/data/00002/0000000002.table";
     let bytes = rig.world.read_file(0, Path::new(path)).unwrap().len() as u64;
-    let lost = Damage::ZeroSector { offset: bytes - 4096 };
+    let lost = Damage::ZeroSector {
+        offset: bytes - 4096,
+    };
     rig.world.disk_damage(0, Path::new(path), &lost).unwrap();
     rig.pass(Duration::from_secs(5), Duration::from_secs(2));
     assert_eq!(rig.damaged(), [2]);
@@ -207,7 +224,10 @@ fn a_file_that_is_cut_off_or_gone_is_found() {
     rig.pass(Duration::from_secs(5), Duration::from_secs(2));
     assert_eq!(rig.damaged(), [0, 2]);
     let what = rig.partitions[2].damage().unwrap();
-    assert!(what.contains("00002/0000000002.table") && what.contains("not there"), "{what}");
+    assert!(
+        what.contains("00002/0000000002.table") && what.contains("not there"),
+        "{what}"
+    );
 }
 
 #[test]
@@ -215,7 +235,10 @@ fn a_value_that_is_needed_is_found_and_bytes_between_values_harm_nobody() {
     let mut rig = Rig::new(6);
     // The first value begins behind the header.
     rig.damage("/data/00000/0000000001.values", 4096 + 1000);
-    let file = rig.world.read_file(0, Path::new("/data/00001/0000000001.values")).unwrap();
+    let file = rig
+        .world
+        .read_file(0, Path::new("/data/00001/0000000001.values"))
+        .unwrap();
     rig.damage("/data/00001/0000000001.values", file.len() as u64 - 1);
     rig.pass(Duration::from_secs(5), Duration::from_secs(2));
     assert_eq!(rig.damaged(), [0]);

@@ -441,7 +441,8 @@ fn random_histories_of_flushes_merges_and_crashes_lose_no_key() {
             numbers: 0,
             rng: Rng::new(seed),
         };
-        let policy = match seed % 3 {
+        let policy = match seed % 4 {
+            3 => Policy::Reclaim,
             0 => Policy::Leveled { fanout: 3 },
             1 => Policy::LazyLeveled { fanout: 2, upper_percent: UPPER_PERCENT },
             _ => Policy::LazyLeveled { fanout: 3, upper_percent: UPPER_PERCENT },
