@@ -6,12 +6,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ashlar_partition::Want;
 use ashlar_partition::lsm::Pin;
 
 use crate::Failure;
 use crate::device::{self, Pattern};
-use crate::engine::{Engine, Got, Load, Memory};
+use crate::engine::{Engine, Got, Load, Memory, TURN_COMMANDS};
 use crate::keys::{KEY_BYTES, Numbers, Texture, VALUE_BYTES, Values, key, mix};
 use crate::options::Options;
 use crate::report::{Measure, Report, Side};
@@ -77,6 +76,9 @@ pub(crate) fn measure(options: &Options, dir: &Path, report: &mut Report) -> Res
     Ok(())
 }
 
+/// What was fetched, and the place of who waits for it.
+type Fetched = Rc<RefCell<Vec<(usize, Pin)>>>;
+
 /// One read on its way.
 #[derive(Debug)]
 struct Asked {
@@ -84,79 +86,106 @@ struct Asked {
     pins: Vec<Pin>,
 }
 
+/// Reads that are made several at a time.
+#[derive(Debug)]
+struct Reader {
+    places: Vec<Option<Asked>>,
+    fetched: Fetched,
+    done: u64,
+    /// Those of them that went to the disk.
+    touching: u64,
+}
+
 /// Reads random keys, `depth` at a time, for `time`.
 fn read(engine: &mut Engine, (keys, which): (u64, Which), depth: usize, time: Duration) -> Reads {
     let mut numbers = Numbers::new(6 + depth as u64);
-    let fetched: Rc<RefCell<Vec<(usize, Pin)>>> = Rc::default();
-    let mut asked: Vec<Option<Asked>> = (0..depth).map(|_| None).collect();
+    let mut next = || match which {
+        Which::Present => numbers.below(keys),
+        Which::Absent => keys + numbers.below(keys),
+    };
+    let mut reader = Reader {
+        places: (0..depth).map(|_| None).collect(),
+        fetched: Rc::default(),
+        done: 0,
+        touching: 0,
+    };
     let (from, reads_before) = (Instant::now(), engine.ground.reads_and_written_bytes().0);
-    let (mut done, mut touching) = (0_u64, 0_u64);
     while from.elapsed() < time {
         engine.begin();
-        for (slot, pin) in fetched.take() {
-            let of = asked[slot].as_mut().expect("who asked waits");
-            of.pins.push(pin);
-            asked[slot] = ask(engine, of.number, asked[slot].take(), (slot, &fetched));
-            done += u64::from(asked[slot].is_none());
-            touching += u64::from(asked[slot].is_none());
-        }
-        for slot in 0..depth {
-            while asked[slot].is_none() && fetched.borrow().is_empty() {
-                let number = match which {
-                    Which::Present => numbers.below(keys),
-                    Which::Absent => keys + numbers.below(keys),
-                };
-                asked[slot] = ask(engine, number, None, (slot, &fetched));
-                done += u64::from(asked[slot].is_none());
-                if done.is_multiple_of(64) {
-                    break;
-                }
-            }
+        reader.go_on(engine);
+        for place in 0..depth {
+            reader.fill(engine, place, &mut next);
         }
         // What was just asked for goes to the kernel in this turn.
         engine.reactor.run_ready();
-        engine.end(match asked.iter().all(Option::is_some) {
+        engine.end(match reader.places.iter().all(Option::is_some) {
             true => Load::Idle,
             false => Load::Busy,
         });
     }
     let elapsed_s = from.elapsed().as_secs_f64();
-    while asked.iter().any(Option::is_some) {
-        engine.begin();
-        for (slot, _) in fetched.take() {
-            asked[slot] = None;
-        }
-        engine.end(Load::Idle);
-    }
+    reader.finish(engine);
     let reads = engine.ground.reads_and_written_bytes().0 - reads_before;
-    let done = done.max(1) as f64;
+    let done = reader.done.max(1) as f64;
     Reads {
         per_s: done / elapsed_s,
         of_disk: reads as f64 / done,
-        touching: touching as f64 / done,
+        touching: reader.touching as f64 / done,
     }
 }
 
-/// Reads a key; when something must be fetched first, has it fetched and returns who waits.
-fn ask(
-    engine: &mut Engine,
-    number: u64,
-    asked: Option<Asked>,
-    (slot, fetched): (usize, &Rc<RefCell<Vec<(usize, Pin)>>>),
-) -> Option<Asked> {
-    let want: Want = match engine.get(&key(mix(number))) {
-        Got::Found | Got::Absent => return None,
-        Got::Wanted(want) => want,
-    };
-    let (ground, fetched) = (engine.ground.clone(), Rc::clone(fetched));
-    engine.reactor.spawn(async move {
-        let pin = ground.fetch(want).await.expect("tables can be read");
-        fetched.borrow_mut().push((slot, pin));
-    });
-    asked.or_else(|| {
-        Some(Asked {
-            number,
-            pins: Vec::new(),
-        })
-    })
+impl Reader {
+    /// Reads again what waited for something that is there now.
+    fn go_on(&mut self, engine: &mut Engine) {
+        for (place, pin) in self.fetched.take() {
+            let mut asked = self.places[place].take().expect("who asked waits");
+            asked.pins.push(pin);
+            let is_done = !self.ask(engine, place, asked);
+            self.done += u64::from(is_done);
+            self.touching += u64::from(is_done);
+        }
+    }
+
+    /// Begins reads at a place until one waits, or the turn has enough.
+    fn fill(&mut self, engine: &mut Engine, place: usize, next: &mut impl FnMut() -> u64) {
+        if self.places[place].is_some() {
+            return;
+        }
+        for _ in 0..TURN_COMMANDS {
+            let asked = Asked {
+                number: next(),
+                pins: Vec::new(),
+            };
+            if self.ask(engine, place, asked) {
+                return;
+            }
+            self.done += 1;
+        }
+    }
+
+    /// Reads a key; when something must be fetched first, has it fetched and keeps the place. Says
+    /// whether that is so.
+    fn ask(&mut self, engine: &mut Engine, place: usize, asked: Asked) -> bool {
+        let Got::Wanted(want) = engine.get(&key(mix(asked.number))) else {
+            return false;
+        };
+        let (ground, fetched) = (engine.ground.clone(), Rc::clone(&self.fetched));
+        engine.reactor.spawn(async move {
+            let pin = ground.fetch(want).await.expect("tables can be read");
+            fetched.borrow_mut().push((place, pin));
+        });
+        self.places[place] = Some(asked);
+        true
+    }
+
+    /// Waits for what is on its way.
+    fn finish(&mut self, engine: &mut Engine) {
+        while self.places.iter().any(Option::is_some) {
+            engine.begin();
+            for (place, _) in self.fetched.take() {
+                self.places[place] = None;
+            }
+            engine.end(Load::Idle);
+        }
+    }
 }

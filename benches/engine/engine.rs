@@ -21,6 +21,8 @@ use crate::keys::{KEY_BYTES, VALUE_BYTES};
 
 /// Commands in a turn.
 pub(crate) const TURN_COMMANDS: u64 = 64;
+// The limits from here on are those of `node/src/core/upkeep.rs` and of the default configuration.
+
 /// Slices of flushes and merges in a turn with commands in it, and without.
 const SLICES_BUSY: u64 = 1;
 const SLICES_IDLE: u64 = 16;

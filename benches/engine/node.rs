@@ -239,16 +239,16 @@ pub(crate) fn measure_p99(
         core_affinity::set_for_current(core_affinity::CoreId { id });
         let latencies = write_paced(node.port, P99_KEYS, rate, time)?;
         let written = node.proc("io", "write_bytes:").zip(before);
-        let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize];
+        let at = |permille: usize| latencies[latencies.len() * permille / 1000];
         eprintln!(
             "  {memory_mib} MiB of memory: p50 {} p99 {} p99.9 {} max {:?} us, {:?} MiB written",
-            at(0.5),
-            at(0.99),
-            at(0.999),
+            at(500),
+            at(990),
+            at(999),
             latencies.last(),
             written.map(|(after, before)| (after - before) >> 20),
         );
-        report.add(Side::Ashlar, measure, at(0.99) as f64);
+        report.add(Side::Ashlar, measure, at(990) as f64);
     }
     Ok(())
 }

@@ -70,16 +70,8 @@ pub(crate) enum Side {
     /// db_bench on as many as there are.
     RocksDbAll,
     /// fjall.
-    #[cfg_attr(
-        not(feature = "peers"),
-        expect(dead_code, reason = "it is measured with the feature")
-    )]
     Fjall,
     /// redb.
-    #[cfg_attr(
-        not(feature = "peers"),
-        expect(dead_code, reason = "it is measured with the feature")
-    )]
     Redb,
     /// fio: blocks of 4 KiB where the size matters.
     Fio4,

@@ -39,7 +39,6 @@ pub(crate) fn measure(
         "--compression_type=none".to_owned(),
         "--sync=0".to_owned(),
         "--disable_wal=0".to_owned(),
-        "--threads=1".to_owned(),
         "--seed=1".to_owned(),
     ];
     let mut child = Command::new("taskset")

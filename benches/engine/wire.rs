@@ -1,6 +1,7 @@
 //! A client that does not wait: durable writes at a set rate over several connections, each timed from
 //! the moment at which it was due. A server that stalls is asked no less.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const OK: &[u8] = b"+OK\r\n";
 /// A connection, and when what it has not answered was due.
 struct Connection {
     stream: TcpStream,
-    due: std::collections::VecDeque<Instant>,
+    due: VecDeque<Instant>,
     /// Bytes of a reply that has not come whole, and of what could not be sent.
     partial: usize,
     unsent: Vec<u8>,
@@ -73,7 +74,10 @@ pub(crate) fn write_paced(
         }
     }
     latencies.sort_unstable();
-    Ok(latencies)
+    match latencies.is_empty() {
+        true => Err("nothing was written".to_owned()),
+        false => Ok(latencies),
+    }
 }
 
 impl Connection {
@@ -84,7 +88,7 @@ impl Connection {
         stream.set_nonblocking(true).map_err(said)?;
         Ok(Self {
             stream,
-            due: std::collections::VecDeque::new(),
+            due: VecDeque::new(),
             partial: 0,
             unsent: Vec::new(),
         })

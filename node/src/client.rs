@@ -14,14 +14,14 @@
 mod gather;
 
 use std::rc::Rc;
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ashlar_io::Socket;
 use ashlar_partition::Want;
 
-use crate::clients::ClientEntry;
 use self::gather::NoAnswer;
+use crate::clients::ClientEntry;
 use crate::command::spread::Plan;
 use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
 use crate::connection::Connection;

@@ -205,7 +205,17 @@ pub async fn read(reactor: &Reactor, data: &Path) -> Result<Option<Format>, Form
     let path = data.join(FILE_NAME);
     if !entries.iter().any(|entry| entry.name == FILE_NAME) {
         // What a format that was cut off leaves behind is ours, and made anew.
-        let ours = |name: &str| ["LOCK", "wal", "tables", "manifest", "ASHLAR.new", "lost+found"].contains(&name);
+        let ours = |name: &str| {
+            [
+                "LOCK",
+                "wal",
+                "tables",
+                "manifest",
+                "ASHLAR.new",
+                "lost+found",
+            ]
+            .contains(&name)
+        };
         let foreign = entries.into_iter().find(|entry| !ours(&entry.name));
         return match foreign {
             Some(entry) => Err(FormatError::NotEmpty {

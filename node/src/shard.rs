@@ -20,8 +20,8 @@ use ashlar_io::wal::{self, Failed, RecoverError, Wal};
 use ashlar_io::{Listener, Monotonic, Reactor};
 use ashlar_partition::command::record_partition;
 use ashlar_partition::lsm::edit::Edit;
-use ashlar_partition::lsm::{Ground, GroundOptions, Layout};
 use ashlar_partition::lsm::manifest::Manifest;
+use ashlar_partition::lsm::{Ground, GroundOptions, Layout};
 use ashlar_partition::{Partition, Recovering};
 
 use crate::client;
@@ -317,6 +317,20 @@ async fn accept(core: Rc<Core>, mut listener: Listener) {
     }
 }
 
+/// Returns how the shard's log is set up.
+fn wal_options(shard: u32, data: &Path, shared: &Shared) -> wal::Options {
+    let (format, config) = (&shared.format, shared.config());
+    wal::Options {
+        dir: Format::wal_dir(data, shard),
+        log_id: format.log_id(shard),
+        segment_bytes: format.segment_bytes,
+        segments_spare: config.wal.segments_spare as usize,
+        inflight_max: config.wal.inflight as usize,
+        batch_bytes: config.wal.batch_bytes as usize,
+        durability: format.durability(),
+    }
+}
+
 /// Reads the shard's log back into its partitions.
 async fn recover(
     reactor: &Reactor,
@@ -325,17 +339,8 @@ async fn recover(
     shared: &Shared,
     routes: &Routes,
 ) -> Result<(Parts, Recovery), Fatal> {
-    let format = &shared.format;
     let config = shared.config();
-    let options = wal::Options {
-        dir: Format::wal_dir(data, shard),
-        log_id: format.log_id(shard),
-        segment_bytes: format.segment_bytes,
-        segments_spare: config.wal.segments_spare as usize,
-        inflight_max: config.wal.inflight as usize,
-        batch_bytes: config.wal.batch_bytes as usize,
-        durability: format.durability(),
-    };
+    let options = wal_options(shard, data, shared);
     let ground = Ground::new(reactor, ground_options(data, shared));
     let dir = Format::manifest_dir(data);
     let manifest = Manifest::open(reactor, &dir, shard).await;

@@ -87,7 +87,12 @@ impl<'a> Command<'a> {
                 key,
                 expire_at_ms,
                 value,
-            } => (1 + u8::from(expire_at_ms.is_some()), key, value, expire_at_ms),
+            } => (
+                1 + u8::from(expire_at_ms.is_some()),
+                key,
+                value,
+                expire_at_ms,
+            ),
             Self::Delete { key } => (3, key, &[], None),
             Self::Clear { database: None } => (4, &[], &[], None),
             Self::Clear {

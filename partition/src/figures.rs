@@ -58,7 +58,9 @@ impl Partition {
         places.retain(|place| place.first() == Some(&database));
         let pick = seed.checked_rem(places.len() as u64).unwrap_or(0);
         let pick = usize::try_from(pick).expect("below a length");
-        places.get(pick).map_or(vec![database], |place| place.to_vec())
+        places
+            .get(pick)
+            .map_or(vec![database], |place| place.to_vec())
     }
 
     /// Returns about how many keys of a database the tables hold.
@@ -68,7 +70,9 @@ impl Partition {
             let meta = table.meta();
             let (first, last) = (&meta.first_key, &meta.last_key);
             let is_hidden = || {
-                let hidden = self.ranges.covers_all(first, last, meta.max_timestamp, u64::MAX);
+                let hidden = self
+                    .ranges
+                    .covers_all(first, last, meta.max_timestamp, u64::MAX);
                 !self.ranges.is_empty() && hidden.is_some()
             };
             if first.first() == Some(&database) && !is_hidden() {

@@ -28,7 +28,7 @@ impl Partition {
     }
 
     /// Freezes the memtable, if it has taken anything and there are not too many already; it is
-    /// flushed by the next [`Partition::work`]. Says whether it did.
+    /// flushed by the next [`Partition::start_flush`]. Says whether it did.
     pub fn freeze(&mut self) -> bool {
         let Some(begin) = self.memtable_begin else {
             return false;
@@ -50,13 +50,14 @@ impl Partition {
     /// Freezes the memtable if it, and nothing before it, needs the log's oldest entries of this
     /// partition. Says whether it did.
     pub fn freeze_oldest(&mut self) -> bool {
-        let tree = self.tree.as_ref();
+        let tree = self.tree.as_ref().filter(|tree| tree.is_open());
         tree.is_some_and(|tree| tree.oldest_frozen().is_none()) && self.freeze()
     }
 
-    /// Starts a flush if something is frozen.
+    /// Starts a flush if something is frozen. A damaged partition flushes too, as long as its tables
+    /// are open: else it would hold the log, which is everybody's, for ever.
     pub fn start_flush(&mut self) {
-        if let (None, Some(tree)) = (&self.damage, &mut self.tree) {
+        if let Some(tree) = &mut self.tree {
             tree.start_flush(self.low_water, &self.ranges);
         }
     }

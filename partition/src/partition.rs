@@ -8,8 +8,8 @@ use ashlar_io::wal::{Mark, Position, Wal};
 
 use crate::apply::{Applied, apply};
 use crate::key::KeyRange;
-use crate::lsm::ranges::Ranges;
 use crate::lsm::Ground;
+use crate::lsm::ranges::Ranges;
 use crate::lsm::tree::Tree;
 use crate::memtable::{Beneath, Memtable};
 use crate::read::Want;
@@ -141,7 +141,10 @@ impl Partition {
     /// Stops serving: a file is damaged, as `what` says.
     pub fn quarantine(&mut self, what: &str) {
         if self.damage.is_none() {
-            tracing::error!("partition {} is damaged and no longer served: {what}", self.id);
+            tracing::error!(
+                "partition {} is damaged and no longer served: {what}",
+                self.id
+            );
             self.damage = Some(what.into());
         }
     }

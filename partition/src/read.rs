@@ -53,7 +53,8 @@ impl Partition {
         held: &'a mut Held,
     ) -> Result<Option<Version<'a>>, Want> {
         let hidden = self.ranges.newest_over(key, at);
-        let visible = |version: &Version<'_>| hidden.is_none_or(|hidden| version.timestamp > hidden);
+        let visible =
+            |version: &Version<'_>| hidden.is_none_or(|hidden| version.timestamp > hidden);
         if let Some(version) = self.memtable.as_of(hash, key, at) {
             return Ok(Some(version).filter(visible));
         }
@@ -63,7 +64,10 @@ impl Partition {
         if let Some(version) = tree.find_frozen(hash, key, at) {
             return Ok(Some(version).filter(visible));
         }
-        let Some(hit) = tree.find(key, at, hidden.unwrap_or(0)).map_err(Want::Block)? else {
+        let Some(hit) = tree
+            .find(key, at, hidden.unwrap_or(0))
+            .map_err(Want::Block)?
+        else {
             return Ok(None);
         };
         let hit = held.hit.insert(hit);
@@ -114,8 +118,9 @@ impl Partition {
         let (hash, at_ms) = (self.memtable.hash(key), at.micros() / 1000);
         match self.find(hash, key, at.0, held) {
             Ok(version) => {
-                let there = version
-                    .filter(|v| v.kind == Kind::Put && v.expire_at_ms.is_none_or(|end| end > at_ms));
+                let there = version.filter(|v| {
+                    v.kind == Kind::Put && v.expire_at_ms.is_none_or(|end| end > at_ms)
+                });
                 Ok(answer(there.map(|version| version.value)))
             }
             Err(want) => {
@@ -129,6 +134,18 @@ impl Partition {
     #[must_use]
     pub fn pending_at(&self, at: Timestamp) -> Option<Index> {
         self.replica.pending_at(at)
+    }
+
+    /// Says whether a want is still one. The file may have been merged into others, and removed,
+    /// since the want was told: then the command is to be run anew without it.
+    #[must_use]
+    pub fn still_wants(&self, want: &Want) -> bool {
+        let number = match want {
+            Want::Applied(_) => return false,
+            Want::Block(miss) | Want::Walked(miss) => miss.file.number,
+            Want::Value { value, .. } => value.number,
+        };
+        self.tree.as_ref().is_some_and(|tree| tree.has_file(number))
     }
 
     /// Returns what must be brought into memory before the newest version of `key` is known, if

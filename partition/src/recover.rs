@@ -19,8 +19,8 @@ use ashlar_consensus::{Clock, Index, Timestamp};
 use ashlar_io::wal::Position;
 
 use crate::command::EntryHeader;
-use crate::lsm::edit::Edit;
 use crate::lsm::Unreadable;
+use crate::lsm::edit::Edit;
 use crate::lsm::store::{ReadError, Store};
 use crate::lsm::table::{Table, TableMeta};
 use crate::lsm::version::Version;
@@ -206,7 +206,9 @@ impl Recovering {
             return Ok(partition);
         }
         for range in version.ranges.tombstones() {
-            partition.ranges.add(&range.start, &range.end, range.timestamp);
+            partition
+                .ranges
+                .add(&range.start, &range.end, range.timestamp);
         }
         let version = Version::restore(&version.snapshot(), opened)
             .expect("the tables are those of the version");

@@ -372,8 +372,16 @@ impl<'a> Merged<'a> {
                     if let (Order::Ascending, Some(file), true) =
                         (self.order, upcoming, cursor.is_valid())
                     {
-                        let more = ahead(cursor).into_iter().filter(|block| *block != miss.block);
-                        wants.extend(more.map(|block| Want::Walked(Miss { file, block, class: Class::Data })));
+                        let more = ahead(cursor)
+                            .into_iter()
+                            .filter(|block| *block != miss.block);
+                        wants.extend(more.map(|block| {
+                            Want::Walked(Miss {
+                                file,
+                                block,
+                                class: Class::Data,
+                            })
+                        }));
                     }
                     return Err(wants);
                 }

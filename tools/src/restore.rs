@@ -13,6 +13,9 @@ use crate::disk::{Disk, Place};
 use crate::inspect::show;
 use crate::verify;
 
+/// Name of the file ASHLAR until all else is whole.
+const UNFINISHED: &str = "ASHLAR.new";
+
 /// Flags of `ashlar restore`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -53,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         for dir in ["wal", "tables", "manifest"] {
             remove_dir(&args.data.join(dir))?;
         }
+        let _ = std::fs::remove_file(args.data.join(UNFINISHED));
     }
     restored
 }
@@ -116,7 +120,7 @@ impl Restore<'_> {
         let summary = verify::data(self.disk, data, format)?;
         summary.verdict(data)?;
         // The directory is one from here on.
-        let unfinished = data.join("ASHLAR.new");
+        let unfinished = data.join(UNFINISHED);
         let [file] = last[..] else {
             return Err(format!("{} lists no file ASHLAR", self.args.from.display()));
         };

@@ -1,4 +1,5 @@
-//! `ashlar verify`: looks at every byte of a stopped node, or of a backup, that a checksum covers, and at all that files
+//! `ashlar verify`: looks at every byte of a stopped node, or of a backup, that a checksum covers,
+//! and at all that files
 //! say of each other. Changes nothing, goes on after damage, and tells each by file and offset.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -391,8 +391,10 @@ fn backups_of_a_running_node_under_load_have_all_that_was_acknowledged_before() 
                 let found = version_of(&mut client, n).unwrap_or(0);
                 if found < before {
                     stop.store(true, Ordering::Relaxed);
+                    let lives = version_of(&mut node.connect(), n);
                     panic!(
-                        "round {round}: key {n} is of version {found}, {before} was acknowledged"
+                        "round {round}: key {n} is of version {found}, {before} was acknowledged; the node itself has \
+                         {lives:?}; {made:?} {restored:?}"
                     );
                 }
             }

@@ -232,7 +232,9 @@ fn tables_that_fill_the_disk_give_way_to_deletions() {
                 client.call(&["DEL", &key]) == Reply::Integer(1)
             });
         }
-        written.keys.retain(|n| !format!("key:{n}").starts_with("key:1"));
+        written
+            .keys
+            .retain(|n| !format!("key:{n}").starts_with("key:1"));
         assert_eq!(client.call(&["KV.DELRANGE", "key:1", "key:2"]), Reply::ok());
         written.check(&mut client);
         let room = (0..200).map(|_| ());

@@ -122,7 +122,11 @@ impl Client {
                     .as_ref()
                     .is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
         };
-        let keys: Vec<&[u8]> = entries.iter().map(|(key, _)| &key[1..]).filter(wanted).collect();
+        let keys: Vec<&[u8]> = entries
+            .iter()
+            .map(|(key, _)| &key[1..])
+            .filter(wanted)
+            .collect();
         let after = next.and_then(|walk| match walk.keys.0 {
             Bound::Excluded(after) => Some(after),
             Bound::Included(_) | Bound::Unbounded => None,
@@ -180,7 +184,10 @@ impl Client {
             else {
                 break;
             };
-            let bytes: usize = more.iter().map(|(key, value)| key.len() + value.len()).sum();
+            let bytes: usize = more
+                .iter()
+                .map(|(key, value)| key.len() + value.len())
+                .sum();
             walk.keys_max = walk.keys_max.saturating_sub(more.len());
             walk.bytes_max = walk.bytes_max.saturating_sub(bytes);
             found.extend(more);

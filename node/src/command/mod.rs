@@ -259,12 +259,18 @@ pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
         Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
         Refusal::Overflow => b"ERR increment or decrement would overflow",
         Refusal::TooLong => b"ERR string exceeds maximum allowed size (client.value_bytes_max)",
-        Refusal::Busy => b"BUSY writes come faster than the disk takes them in; nothing was written, try again",
-        Refusal::TooOld => b"TOOOLD the timestamp lies before the history that is kept (partition.history_ms)",
+        Refusal::Busy => {
+            b"BUSY writes come faster than the disk takes them in; nothing was written, try again"
+        }
+        Refusal::TooOld => {
+            b"TOOOLD the timestamp lies before the history that is kept (partition.history_ms)"
+        }
         Refusal::InFuture => b"ERR the timestamp lies in the future",
         Refusal::NotInMemory => b"IOERR what is needed was not read",
         Refusal::Damaged(partition) => {
-            let text = format!("DAMAGED a file of partition {partition} is damaged: it is not served; the log of the node names the file");
+            let text = format!(
+                "DAMAGED a file of partition {partition} is damaged: it is not served; the log of the node names the file"
+            );
             return encoder.error(text.as_bytes());
         }
         Refusal::DiskFull => return refuse_growth(encoder, None),
@@ -282,7 +288,10 @@ pub fn refuse_growth(encoder: &mut Encoder<'_>, failure: Option<&GrowthFailure>)
 #[must_use]
 pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
     let other = failure.filter(|failure| {
-        !matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        !matches!(
+            failure.error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
     });
     match other {
         None => "DISKFULL the disk is full: free space in the data directory; reads and deletions go on, and writes again once there is room".to_owned(),

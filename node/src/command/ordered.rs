@@ -89,11 +89,15 @@ fn get(call: &mut DataCall<'_>) {
         _ => return syntax_error(&mut call.reply()),
     };
     let Some(at) = at else {
-        let found = call.ask(call.word(1), &ashlar_partition::Request::Get, |response, encoder| {
-            let found = matches!(response, ashlar_partition::Response::Value(..));
-            super::respond(response, encoder);
-            found
-        });
+        let found = call.ask(
+            call.word(1),
+            &ashlar_partition::Request::Get,
+            |response, encoder| {
+                let found = matches!(response, ashlar_partition::Response::Value(..));
+                super::respond(response, encoder);
+                found
+            },
+        );
         return call.count_read(found);
     };
     let latest_us = call.now_us.max(call.clock.last().micros());
@@ -107,7 +111,9 @@ fn get(call: &mut DataCall<'_>) {
 }
 
 fn get_at(call: &mut DataCall<'_>, at: Timestamp) -> Result<(), Refusal> {
-    let key = call.key.set(call.database, call.words.get(1).unwrap_or_default());
+    let key = call
+        .key
+        .set(call.database, call.words.get(1).unwrap_or_default());
     // Later writes come after it, so that what is read stays true.
     call.clock.observe(at);
     let mut encoder = Encoder::new(call.out, call.version);

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::knobs::KNOBS;
-use super::value::{Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size};
+use super::value::{
+    Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size,
+};
 
 /// When a change of a knob takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,9 +201,11 @@ impl Knob {
     /// Returns the kind of TOML value that the knob takes.
     pub(super) fn shape(&self) -> Shape {
         match self.field {
-            Field::Path(_) | Field::Address(_) | Field::Cpus(_) | Field::Compaction(_) | Field::Durability(_) => {
-                Shape::Text
-            }
+            Field::Path(_)
+            | Field::Address(_)
+            | Field::Cpus(_)
+            | Field::Compaction(_)
+            | Field::Durability(_) => Shape::Text,
             Field::Size(_) | Field::Size32(_) => Shape::Size,
             Field::Count(_) => Shape::Count,
             Field::Ratio(_) => Shape::Ratio,

@@ -43,14 +43,22 @@ impl Core {
             }
             match self.ground.fetch(*want).await {
                 Ok(pin) => fetched.pins.push(pin),
+                Err(_) if !self.still_wants(partition, want) => {}
                 Err(error) if error.is_damage => {
                     self.quarantine(partition, &error.to_string());
-                    return Err(format!("DAMAGED partition {partition} is not served: {error}"));
+                    return Err(format!(
+                        "DAMAGED partition {partition} is not served: {error}"
+                    ));
                 }
                 Err(error) => return Err(format!("IOERR {error}")),
             }
         }
         Ok(fetched)
+    }
+
+    fn still_wants(&self, partition: usize, want: &Want) -> bool {
+        let mut data = self.data.borrow_mut();
+        data.owned_mut(partition).partition.still_wants(want)
     }
 
     fn quarantine(&self, partition: usize, what: &str) {

@@ -11,6 +11,7 @@ mod counting;
 mod fetch;
 mod lanes;
 mod messages;
+mod run;
 pub mod space;
 mod upkeep;
 
@@ -27,26 +28,24 @@ use ashlar_consensus::{Clock, Index};
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Wal};
 use ashlar_io::{Monotonic, Reactor};
+use ashlar_partition::Partition;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::lsm::Ground;
 use ashlar_partition::lsm::manifest::Manifest;
 use ashlar_partition::lsm::scrub::Scrub;
-use ashlar_partition::{Partition, Want};
 
 pub use self::admission::Admitted;
 use self::admission::Throttle;
 pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
+pub use self::run::Ran;
 use self::space::Watch;
 use self::upkeep::Upkeep;
 use crate::command::spread::Answer;
-use crate::command::{Command, DataCall, Run, refuse_growth};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::message::{Forward, Message, Ticket};
-use crate::resp::encode::Encoder;
-use crate::resp::{Version, Words};
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
@@ -288,12 +287,6 @@ impl Core {
         }
     }
 
-    /// Returns the bytes that the log can take in this turn beside what was proposed.
-    pub(crate) fn room_bytes(&self) -> u64 {
-        let data = self.data.borrow();
-        data.room_bytes.saturating_sub(data.proposed_bytes)
-    }
-
     /// Begins a turn: takes the time, applies what the log has made durable, releases what waited
     /// for it.
     pub(crate) fn settle(self: &Rc<Self>) -> Result<(), Failed> {
@@ -396,100 +389,6 @@ impl Core {
         self.hurry.set(true);
     }
 
-    /// Runs a command on a partition of this shard; its reply goes to `out`. A command that wants
-    /// blocks which are not in memory has done nothing.
-    ///
-    /// # Panics
-    /// When the partition is another shard's, or the command touches no key: routing keeps both away.
-    pub fn run(
-        &self,
-        partition: usize,
-        command: &Command,
-        words: Words<'_>,
-        (database, version): (u8, Version),
-        out: &mut Vec<u8>,
-    ) -> Ran {
-        let Run::Data(run) = command.run else {
-            unreachable!("{} touches no key", command.name)
-        };
-        let (now_ms, now_us) = self.now.get();
-        let mut data = self.data.borrow_mut();
-        let Data {
-            owned,
-            clock,
-            key,
-            wal,
-            ..
-        } = &mut *data;
-        let owned = owned[partition]
-            .as_mut()
-            .expect("requests are routed to the owner");
-        let wants = wants_of(&owned.partition, command, words, (database, key));
-        if !wants.is_empty() {
-            return Ran::Wants(wants);
-        }
-        let from = out.len();
-        let mut call = DataCall {
-            words,
-            database,
-            version,
-            partition: &mut owned.partition,
-            clock,
-            now_ms,
-            now_us,
-            key,
-            out,
-            wait: None,
-            hits: 0,
-            misses: 0,
-            log_is_full: false,
-        };
-        run(&mut call);
-        let (wait, hits, misses) = (call.wait, call.hits, call.misses);
-        let log_is_full = call.log_is_full;
-        if let Some(want) = owned.partition.take_want() {
-            out.truncate(from);
-            return Ran::Wants(vec![want]);
-        }
-        if log_is_full {
-            // The partition knows that the log takes no writes, and the log knows why.
-            out.truncate(from);
-            let mut encoder = Encoder::new(out, version);
-            refuse_growth(&mut encoder, wal.growth_failure().as_ref());
-        }
-        let counters = self.counters();
-        if hits + misses > 0 {
-            ShardCounters::add(&counters.hits, u64::from(hits));
-            ShardCounters::add(&counters.misses, u64::from(misses));
-        }
-        self.note_call(command, &out[from..]);
-        // What was applied meanwhile holds nothing back.
-        Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
-    }
-
-    /// Returns what a command will want of blocks that are not in memory, as far as that can be told.
-    pub(crate) fn wants(
-        &self,
-        partition: usize,
-        command: &Command,
-        words: Words<'_>,
-        database: u8,
-    ) -> Vec<Want> {
-        let mut data = self.data.borrow_mut();
-        let Data { owned, key, .. } = &mut *data;
-        let found = owned[partition].as_ref();
-        found.map_or_else(Vec::new, |owned| {
-            let each = command.key_places(words.len());
-            each.filter_map(|place| owned.partition.probe(key.set(database, &words[place])))
-                .collect()
-        })
-    }
-
-    /// Writes the error of a write that the log has no room for.
-    pub(crate) fn refuse_write(&self, encoder: &mut Encoder<'_>) {
-        refuse_growth(encoder, self.data.borrow().wal.growth_failure().as_ref());
-    }
-
     /// Has the replies of a connection released once `index` is applied.
     pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
         if connection.registered.replace((partition, index)) != (partition, index) {
@@ -540,30 +439,4 @@ impl Core {
             *self.config.borrow_mut() = Rc::new(self.shared.config());
         }
     }
-}
-
-/// How a command went.
-#[derive(Debug)]
-pub enum Ran {
-    /// It ran; its reply waits for this index.
-    Done(Option<Index>),
-    /// It did nothing: this must be brought into memory first.
-    Wants(Vec<Want>),
-}
-
-/// Returns what a command of several keys wants before it begins: what it does takes effect
-/// together. One of a single key finds out when it runs.
-fn wants_of(
-    partition: &Partition,
-    command: &Command,
-    words: Words<'_>,
-    (database, key): (u8, &mut KeyBuf),
-) -> Vec<Want> {
-    if command.last_key == command.first_key || command.is_blind {
-        return Vec::new();
-    }
-    let places = command.key_places(words.len());
-    places
-        .filter_map(|place| partition.probe(key.set(database, &words[place])))
-        .collect()
 }

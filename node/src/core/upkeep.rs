@@ -16,6 +16,7 @@ use std::rc::Rc;
 use ashlar_consensus::PartitionId;
 use ashlar_io::Monotonic;
 use ashlar_io::wal::Position;
+use ashlar_partition::Partition;
 use ashlar_partition::lsm::manifest::{Checkpoint, Manifest};
 use ashlar_partition::lsm::pick::Policy;
 
@@ -126,7 +127,7 @@ impl Core {
         if behind > CHECKPOINT_BYTES || unsaved > CHECKPOINT_EDITS || holds {
             self.save_checkpoint(edits);
         }
-        self.grant_slices(busy, debt_bytes);
+        self.grant_slices(busy, (frozen_bytes, debt_bytes));
     }
 
     /// Freezes the largest memtable when all of them take too much.
@@ -156,16 +157,21 @@ impl Core {
             return;
         }
         let (_, wal, partitions) = data.parts();
-        if let Some(oldest) = partitions.min_by_key(|partition| partition.pinned(wal)) {
-            oldest.freeze_oldest();
-        }
+        let mut stragglers: Vec<_> = partitions
+            .filter(|partition| partition.pinned(wal) < wal.position())
+            .collect();
+        stragglers.sort_by_key(|partition| partition.pinned(wal));
+        // One that cannot be flushed, for its tables are damaged, does not hold up the others.
+        stragglers.into_iter().any(Partition::freeze_oldest);
     }
 
     /// Grants slices to flushes and merges: few while clients are served, more as work piles up.
-    fn grant_slices(&self, busy: bool, debt_bytes: u64) {
-        let pressing = debt_bytes / self.shared.memtable_bytes().max(1);
+    fn grant_slices(&self, busy: bool, (frozen_bytes, debt_bytes): (u64, u64)) {
+        let memtable_bytes = self.shared.memtable_bytes().max(1);
+        // Flushes press more than merges: writers are slowed before all memory is frozen.
+        let pressing = debt_bytes / memtable_bytes / 4 + frozen_bytes * 8 / memtable_bytes;
         let slices = if busy {
-            SLICES_BUSY + usize::try_from(pressing / 4).unwrap_or(SLICES_IDLE)
+            SLICES_BUSY + usize::try_from(pressing).unwrap_or(SLICES_IDLE)
         } else {
             SLICES_IDLE
         };

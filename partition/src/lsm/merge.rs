@@ -137,10 +137,11 @@ impl Plan {
         let (id, level) = (self.output, self.level);
         edit.add_runs.push(AddRun { id, age, level });
         if last.is_some() {
-            edit.start_merges.extend(self.inputs.iter().map(|run| StartMerge {
-                input: run.id,
-                output: id,
-            }));
+            edit.start_merges
+                .extend(self.inputs.iter().map(|run| StartMerge {
+                    input: run.id,
+                    output: id,
+                }));
         }
         self.kind = PlanKind::Growing;
     }

@@ -109,7 +109,10 @@ impl<'a> Output<'a> {
         }
         file.finish().await?;
         // Whoever makes the edit says which run it joins.
-        let added = AddTable { run: 0, meta: meta.clone() };
+        let added = AddTable {
+            run: 0,
+            meta: meta.clone(),
+        };
         self.edit.add_tables.push(added);
         let opened = store.open_table(self.context.partition, meta).await?;
         self.opened.push(opened);
@@ -128,7 +131,10 @@ impl<'a> Output<'a> {
             self.edit.add_values.push(meta);
         }
         self.edit.low_water = self.context.low_water;
-        Ok((std::mem::take(&mut self.edit), std::mem::take(&mut self.opened)))
+        Ok((
+            std::mem::take(&mut self.edit),
+            std::mem::take(&mut self.opened),
+        ))
     }
 }
 

@@ -107,7 +107,11 @@ mod tests {
     use crate::lsm::Value;
 
     /// What a reader at `at` sees of versions by timestamp: the timestamp of the value.
-    fn seen(versions: &BTreeMap<u64, (Kind, Option<u64>)>, at: u64, deleted: &[u64]) -> Option<u64> {
+    fn seen(
+        versions: &BTreeMap<u64, (Kind, Option<u64>)>,
+        at: u64,
+        deleted: &[u64],
+    ) -> Option<u64> {
         let (timestamp, (kind, expire)) = versions.range(..=at).next_back()?;
         let hidden = deleted.iter().any(|d| *d <= at && d >= timestamp);
         let now_ms = ashlar_consensus::Timestamp(at).micros() / 1000;
@@ -115,10 +119,15 @@ mod tests {
         (*kind == Kind::Put && !hidden && !gone).then_some(*timestamp)
     }
 
+    /// Whether it sets the key, and when it expires.
+    fn version() -> impl Strategy<Value = (bool, Option<u64>)> {
+        (any::<bool>(), proptest::option::of(0_u64..40))
+    }
+
     proptest! {
         #[test]
         fn readers_above_the_mark_notice_nothing(
-            versions in proptest::collection::btree_map(1_u64..40, (any::<bool>(), proptest::option::of(0_u64..40)), 0..12),
+            versions in proptest::collection::btree_map(1_u64..40, version(), 0..12),
             beneath in proptest::collection::btree_map(1_u64..10, any::<bool>(), 0..3),
             deleted in proptest::collection::vec(1_u64..40, 0..3),
             mark in 0_u64..40,
@@ -148,7 +157,13 @@ mod tests {
             let mut retain = Retain::new(stamp(mark + 10), depth, &ranges);
             retain.begin(b"key");
             for (timestamp, (kind, expire_at_ms)) in above.iter().rev() {
-                let entry = Entry { key: b"key", timestamp: *timestamp, kind: *kind, expire_at_ms: *expire_at_ms, value: Value::Inline(b"") };
+                let entry = Entry {
+                    key: b"key",
+                    timestamp: *timestamp,
+                    kind: *kind,
+                    expire_at_ms: *expire_at_ms,
+                    value: Value::Inline(b""),
+                };
                 match retain.judge(&entry) {
                     Verdict::Keep => { kept.insert(*timestamp, (*kind, *expire_at_ms)); }
                     Verdict::Bury => { kept.insert(*timestamp, (Kind::Tombstone, None)); }

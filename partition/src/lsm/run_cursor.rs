@@ -8,7 +8,6 @@
 use std::ops::Bound;
 use std::rc::Rc;
 
-
 use super::table::{Source, Stream, Table, TableCursor};
 use super::version::Run;
 use super::{Entry, Miss};
@@ -56,7 +55,9 @@ impl RunCursor {
     /// # Panics
     /// When there is no entry at the place.
     pub(crate) fn inner(&self) -> &TableCursor {
-        self.cursor.as_ref().expect("there is an entry at the place")
+        self.cursor
+            .as_ref()
+            .expect("there is an entry at the place")
     }
 
     /// Returns the key at the place.
@@ -81,7 +82,6 @@ impl RunCursor {
             value: entry.value,
         }
     }
-
 
     /// Goes to the first entry whose key is at or behind `from`; to the end if there is none.
     pub(crate) fn seek<S: Source>(&mut self, source: &S, from: Bound<&[u8]>) -> Result<(), Miss> {

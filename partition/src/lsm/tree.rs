@@ -129,6 +129,17 @@ impl Tree {
         self.unopened = Some(Box::new(snapshot));
     }
 
+    /// Says whether the tables are open. If not, nothing is flushed or merged: the version is not
+    /// what it should be.
+    pub(crate) fn is_open(&self) -> bool {
+        self.unopened.is_none()
+    }
+
+    /// Says whether the version has a file.
+    pub(crate) fn has_file(&self, number: u64) -> bool {
+        self.version.files().any(|file| file == number)
+    }
+
     /// Returns the whole version as one edit, for a checkpoint.
     pub(crate) fn checkpoint(&self) -> Edit {
         let unopened = self.unopened.as_deref();
@@ -221,7 +232,8 @@ impl Tree {
 
     /// Starts a flush if there is something to flush, for readers at `low_water` or later.
     pub(crate) fn start_flush(&mut self, low_water: u64, ranges: &Ranges) {
-        if !self.is_flushing
+        if self.is_open()
+            && !self.is_flushing
             && let Some(frozen) = self.frozen.front()
         {
             self.is_flushing = true;
@@ -240,7 +252,7 @@ impl Tree {
     /// Starts a merge if there is something to merge, for readers at `low_water` or later. It is
     /// looked for only when the version has changed, or [`Tree::look_again`] was called.
     pub(crate) fn start_merge(&mut self, policy: &Policy, low_water: u64, ranges: &Ranges) {
-        if self.is_merging || !std::mem::take(&mut self.may_merge) {
+        if !self.is_open() || self.is_merging || !std::mem::take(&mut self.may_merge) {
             return;
         }
         self.debt_bytes = pick::debt_bytes(&self.version, policy);
@@ -276,11 +288,7 @@ impl Tree {
         }
     }
 
-    fn spawn(
-        &self,
-        task: Task,
-        work: impl AsyncFnOnce(Report) -> Result<(), Failure> + 'static,
-    ) {
+    fn spawn(&self, task: Task, work: impl AsyncFnOnce(Report) -> Result<(), Failure> + 'static) {
         let (done, store) = (Rc::clone(&self.done), Rc::clone(self.store()));
         self.store().reactor().spawn(async move {
             let failed = work(Report::new(Rc::clone(&done))).await.err();

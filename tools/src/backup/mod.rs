@@ -1,21 +1,23 @@
 //! `ashlar backup`: copies what a node consists of, also while it runs.
 //!
-//! Each shard by itself: checkpoint first, log second, and then the files that both together name. Tables and value
-//! files never change, so one that the backup has is not copied again, and one that is open may lose its name. If one is
-//! gone before it was opened, or the log has gone on past the checkpoint meanwhile, the shard is begun anew with what
-//! there is then.
+//! Each shard by itself: checkpoint first, log second, and then the files that both together name.
+//! Tables and value files never change, so one that the backup has is not copied again, and one that
+//! is open may lose its name. If one is gone before it was opened, or the log has gone on past the
+//! checkpoint meanwhile, the shard is begun anew with what there is then.
 //!
 //! # Why that is sound
-//! The copy of a shard is what a power cut might have left: a checkpoint that was durable before the log was read, and
-//! the log up to some batch, whole from where the checkpoint needs it. What was acknowledged before the backup began was
-//! on disk before the log was read, so it is in the copy, or the copy of the log tells that it has a hole:
-//! - Segments are read oldest first. One that is used again while it is read has batches of a higher position, and these
-//!   say of all that was released that it was durable: the chain then ends below a durable mark, which is damage, and
-//!   the shard is begun anew.
-//! - An edit is in the log only when its tables are durable, and a table goes only after the edit that drops it.
+//! The copy of a shard is what a power cut might have left: a checkpoint that was durable before the
+//! log was read, and the log up to some batch, whole from where the checkpoint needs it. What was
+//! acknowledged before the backup began was on disk before the log was read, so it is in the copy, or
+//! the copy of the log tells that it has a hole:
+//! - Segments are read oldest first. One that is used again while it is read has batches of a higher
+//!   position, and these say of all that was released that it was durable: the chain then ends below
+//!   a durable mark, which is damage, and the shard is begun anew.
+//! - An edit is in the log only when its tables are durable, and a table goes only after the edit that
+//!   drops it.
 //!
-//! Shards are not copied at one moment. No operation spans shards, so each key is as of some moment between begin and
-//! end of the backup.
+//! Shards are not copied at one moment. No operation spans shards, so each key is as of some moment
+//! between begin and end of the backup.
 
 pub(crate) mod listing;
 mod shard;

@@ -139,13 +139,21 @@ impl Asker {
     }
 
     fn draw_key(&mut self) -> String {
-        own_key(self.number, self.rng.below(KEYS))
+        let n = self.draw_place();
+        own_key(self.number, n)
+    }
+
+    /// Draws which of a client's keys is meant: two of them more often than the others.
+    fn draw_place(&mut self) -> u64 {
+        let among = if self.rng.chance(0.2) { 2 } else { KEYS };
+        self.rng.below(among)
     }
 
     fn draw_any_key(&mut self) -> String {
         let clients = u64::from(self.crowd.clients);
         let other = u32::try_from(self.rng.below(clients)).expect("fits");
-        own_key(other, self.rng.below(KEYS))
+        let n = self.draw_place();
+        own_key(other, n)
     }
 
     fn draw_bytes(&mut self) -> usize {

@@ -114,12 +114,11 @@ fn tables(dir: &std::path::Path) -> usize {
         .sum()
 }
 
+/// Keys and values in order.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One reply of `KV.SCAN`: where to go on, and what was found.
-fn page(
-    client: &mut Client,
-    words: &[&[u8]],
-    has_values: bool,
-) -> (Option<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>) {
+fn page(client: &mut Client, words: &[&[u8]], has_values: bool) -> (Option<Vec<u8>>, Pairs) {
     let mut reply = client.call_bytes(words).elements();
     let Some(Reply::Array(flat)) = reply.pop() else {
         panic!("a scan answers keys")

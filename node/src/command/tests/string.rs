@@ -203,7 +203,8 @@ fn full_memory_refuses_what_makes_it_fuller() {
     let mut client = Client::new();
     client.expect(&[("MSET a 1 b 2 c 3", "+OK")]);
     client.partition.admission.pressure = Pressure::Full;
-    let busy = "-BUSY writes come faster than the disk takes them in; nothing was written, try again";
+    let busy =
+        "-BUSY writes come faster than the disk takes them in; nothing was written, try again";
     client.expect(&[
         ("MGET a b c", "*3|$1|1|$1|2|$1|3"),
         ("MSET d 1 e 2", busy),

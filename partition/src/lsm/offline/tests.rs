@@ -5,9 +5,9 @@
 use ashlar_io::rng::Rng;
 
 use super::*;
-use crate::lsm::{Entry, Value};
 use crate::lsm::table::{Chunk, Compression, Output, TableOptions, TableWriter};
 use crate::lsm::values::ValueWriter;
+use crate::lsm::{Entry, Value};
 use crate::memtable::Kind;
 
 const TABLE: FileId = FileId {

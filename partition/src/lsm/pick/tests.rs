@@ -5,11 +5,13 @@ mod simulation;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::rewrite::EXPIRED_LINGER_MS;
 use super::*;
 use crate::lsm::Malformed;
 use crate::lsm::edit::tests::meta;
 use crate::lsm::edit::{AddRun, AddTable, Flushed, StartMerge, TrimRun};
 use crate::lsm::ranges::RangeTombstone;
+use crate::lsm::table::TableMeta;
 use crate::lsm::values::ValueFileMeta;
 use crate::lsm::version::tests::apply;
 
@@ -263,7 +265,11 @@ fn a_table_that_is_deleted_in_part_is_written_anew_on_a_full_disk_alone() {
     };
     assert_eq!(rewritten(&version(0), 30), None, "it may be in vain");
     assert_eq!(reclaimed(&version(0), 30), Some(vec![101]));
-    assert_eq!(reclaimed(&version(0), 29), None, "somebody may still read it");
+    assert_eq!(
+        reclaimed(&version(0), 29),
+        None,
+        "somebody may still read it"
+    );
     assert_eq!(reclaimed(&version(30), 30), None, "it was done already");
 }
 

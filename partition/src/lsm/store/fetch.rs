@@ -33,10 +33,7 @@ impl Store {
         if let Some(block) = self.cache.borrow().peek(key) {
             return Ok(block);
         }
-        self.board_block(key, miss, origin)
-            .wait()
-            .await
-            .clone()
+        self.board_block(key, miss, origin).wait().await.clone()
     }
 
     /// Reads a block past the cache.
@@ -69,12 +66,7 @@ impl Store {
         }
     }
 
-    fn board_block(
-        self: &Rc<Self>,
-        key: Key,
-        miss: Miss,
-        origin: Origin,
-    ) -> Rc<Flight> {
+    fn board_block(self: &Rc<Self>, key: Key, miss: Miss, origin: Origin) -> Rc<Flight> {
         let purpose = match origin {
             Origin::Point => Purpose::Point,
             Origin::Scan => Purpose::Scan,
@@ -160,7 +152,11 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read, or what is there is not the value.
-    pub(crate) async fn read_value(&self, name: FileName, value: ValueRef) -> Result<Rc<Block>, ReadError> {
+    pub(crate) async fn read_value(
+        &self,
+        name: FileName,
+        value: ValueRef,
+    ) -> Result<Rc<Block>, ReadError> {
         let range = values::read_range(&value);
         let bytes = usize::try_from(range.bytes).expect("u32 fits in memory");
         let mut staged = self.read(name, range.offset, bytes, Purpose::Value).await?;

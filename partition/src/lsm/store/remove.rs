@@ -112,7 +112,9 @@ impl Store {
     pub(crate) async fn list(&self) -> io::Result<Vec<(FileName, u64)>> {
         let mut found = Vec::new();
         for entry in file::list(&self.reactor, &self.options.dir).await? {
-            let Some(partition) = super::names::parse_partition(&entry.name).filter(|_| entry.is_dir) else {
+            let Some(partition) =
+                super::names::parse_partition(&entry.name).filter(|_| entry.is_dir)
+            else {
                 continue;
             };
             found.extend(self.list_of(partition).await?);

@@ -40,7 +40,6 @@ impl Stage {
             idle.push(buf);
         }
     }
-
 }
 
 fn make(bytes: usize) -> Buf {

@@ -193,12 +193,7 @@ async fn find(env: &Env, table: &Table, number: u32, at: u64) -> Option<u64> {
             }
             Err(miss) => miss,
         };
-        held.push(
-            env.store
-                .fetch(miss, Origin::Point)
-                .await
-                .unwrap(),
-        );
+        held.push(env.store.fetch(miss, Origin::Point).await.unwrap());
     }
 }
 

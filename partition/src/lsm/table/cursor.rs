@@ -323,9 +323,11 @@ impl TableCursor {
         partition: usize,
         end: End,
     ) -> Result<Place, Miss> {
-        let index = self
-            .table
-            .load(source, self.table.top(self.stream).block(partition), Class::Meta)?;
+        let index = self.table.load(
+            source,
+            self.table.top(self.stream).block(partition),
+            Class::Meta,
+        )?;
         let child = end.of(BlockView::of(index.bytes()).count());
         let mut place = self.enter(source, partition, index, child)?;
         place.entry = end.of(count_of(&place));

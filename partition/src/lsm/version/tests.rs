@@ -444,8 +444,14 @@ fn random_histories_of_flushes_merges_and_crashes_lose_no_key() {
         let policy = match seed % 4 {
             3 => Policy::Reclaim,
             0 => Policy::Leveled { fanout: 3 },
-            1 => Policy::LazyLeveled { fanout: 2, upper_percent: UPPER_PERCENT },
-            _ => Policy::LazyLeveled { fanout: 3, upper_percent: UPPER_PERCENT },
+            1 => Policy::LazyLeveled {
+                fanout: 2,
+                upper_percent: UPPER_PERCENT,
+            },
+            _ => Policy::LazyLeveled {
+                fanout: 3,
+                upper_percent: UPPER_PERCENT,
+            },
         };
         for round in 0..40 {
             history.flush(round);

@@ -61,20 +61,7 @@ impl TreeNode {
                 live.map(|(key, (value, _))| (key, value)).collect()
             }
         };
-        let within = |key: &[u8]| {
-            let (start, end) = &whole.keys;
-            let above = match start {
-                Bound::Included(start) => key >= start.as_slice(),
-                Bound::Excluded(start) => key > start.as_slice(),
-                Bound::Unbounded => true,
-            };
-            above
-                && match end {
-                    Bound::Included(end) => key <= end.as_slice(),
-                    Bound::Excluded(end) => key < end.as_slice(),
-                    Bound::Unbounded => true,
-                }
-        };
+        let within = |key: &[u8]| within(&whole.keys, key);
         let mut expected: Vec<_> = all.into_iter().filter(|(key, _)| within(key)).collect();
         if whole.order == Order::Descending {
             expected.reverse();
@@ -123,6 +110,20 @@ impl TreeNode {
         }
         panic!("a walk never ended");
     }
+}
+
+fn within((start, end): &(Bound<Vec<u8>>, Bound<Vec<u8>>), key: &[u8]) -> bool {
+    let above = match start {
+        Bound::Included(start) => key >= start.as_slice(),
+        Bound::Excluded(start) => key > start.as_slice(),
+        Bound::Unbounded => true,
+    };
+    let below = match end {
+        Bound::Included(end) => key <= end.as_slice(),
+        Bound::Excluded(end) => key < end.as_slice(),
+        Bound::Unbounded => true,
+    };
+    above && below
 }
 
 fn check_walk(expected: &[(Vec<u8>, Vec<u8>)], found: &[(Vec<u8>, Vec<u8>)], scan: &Scan) {

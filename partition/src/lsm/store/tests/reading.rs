@@ -118,7 +118,17 @@ fn the_cache_stays_within_its_budget_under_load() {
                     let block = blocks[rng.index(blocks.len())];
                     let class = [Class::Meta, Class::Data][rng.index(2)];
                     let origin = [Origin::Point, Origin::Scan][rng.index(2)];
-                    let fetched = env.store.fetch(Miss { class, ..miss(block) }, origin).await.unwrap();
+                    let fetched = env
+                        .store
+                        .fetch(
+                            Miss {
+                                class,
+                                ..miss(block)
+                            },
+                            origin,
+                        )
+                        .await
+                        .unwrap();
                     assert_eq!(fetched.bytes().len(), block.bytes as usize);
                 }
             });
@@ -147,10 +157,7 @@ fn damage_is_an_error_that_names_file_and_offset() {
             env.world
                 .disk_damage(0, &path(FileKind::Table), &damage)
                 .unwrap();
-            let fetched = env
-                .store
-                .fetch(miss(block), Origin::Point)
-                .await;
+            let fetched = env.store.fetch(miss(block), Origin::Point).await;
             let error = fetched.unwrap_err();
             assert!(error.is_damage());
             let place = format!(
@@ -184,10 +191,7 @@ fn a_file_that_is_cut_or_gone_is_damaged_or_not_found() {
         env.world
             .disk_damage(0, &path(FileKind::Table), &cut)
             .unwrap();
-        let fetched = env
-            .store
-            .fetch(miss(block), Origin::Point)
-            .await;
+        let fetched = env.store.fetch(miss(block), Origin::Point).await;
         assert!(
             fetched
                 .unwrap_err()
@@ -234,12 +238,7 @@ fn a_failed_read_is_told_to_all_and_may_be_tried_again() {
         }
         assert!(!windows.load(miss(block)).await.unwrap_err().is_damage());
         env.world.heal();
-        assert!(
-            env.store
-                .fetch(miss(block), Origin::Point)
-                .await
-                .is_ok()
-        );
+        assert!(env.store.fetch(miss(block), Origin::Point).await.is_ok());
         windows.load(miss(block)).await.unwrap();
         assert!(windows.find(FILE, &block).is_some());
     });
