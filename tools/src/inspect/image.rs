@@ -76,6 +76,8 @@ pub(crate) struct Content {
     pub(crate) edits: u64,
     /// Index and term of the last entry.
     last: (u64, u64),
+    /// The first entry of the log that the checkpoint does not know to be in tables.
+    first: Option<u64>,
 }
 
 /// Puts checkpoint and log together.
@@ -140,6 +142,7 @@ pub(crate) fn assemble(
             verdict.start.0
         ));
     }
+    partitions.values().try_for_each(Content::check_beginning)?;
     let verdict = Some(verdict);
     Ok(Image {
         partitions,
@@ -191,6 +194,18 @@ impl Content {
         self.version = version;
     }
 
+    /// Says whether every entry is in the log or in tables.
+    fn check_beginning(&self) -> Result<(), String> {
+        let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
+        match self.first {
+            Some(first) if first > flushed + 1 => Err(format!(
+                "the log of partition {} begins with entry {first}, and tables hold entries up to {flushed}",
+                self.version.partition
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn entry(&mut self, record: &[u8]) -> Result<(), String> {
         let decoded = Commands::of(record).map_err(|malformed| malformed.to_string())?;
         let (header, mut commands): (EntryHeader, Commands<'_>) = decoded;
@@ -198,6 +213,11 @@ impl Content {
         if index <= self.version.flushed.map_or(0, |flushed| flushed.index) {
             return Ok(());
         }
+        // The log may begin behind what the checkpoint knows of: a later edit then tells of the rest.
+        if self.first.is_none() && self.last.0 < index {
+            self.last.0 = index - 1;
+        }
+        self.first.get_or_insert(index);
         let (last, term) = self.last;
         if last > 0 && index != last + 1 || header.term.0 < term {
             return Err(format!("entry {index} follows entry {last}"));
