@@ -217,6 +217,8 @@ fn a_running_node_is_not_verified_and_nothing_is_no_node() {
     restore(&dir.path().join("to"), &data).refused(1, &["holds no backup"]);
     let node = Node::start(&data, &SMALL);
     verify(&data).refused(1, &["in use by another process", text(&data)]);
+    let to = dir.path().join("to");
+    backup(&data, &to).refused(1, &["in use by another process", text(&data)]);
     assert_eq!(node.stop("TERM").code, Some(0));
     succeeds(&verify(&data));
 }
@@ -360,6 +362,7 @@ fn load(addr: std::net::SocketAddr, seed: u64, done: &[AtomicU64], stop: &Atomic
 }
 
 #[test]
+#[ignore = "the copied log sometimes lacks its last segment: until that is found, a running node is refused"]
 fn backups_of_a_running_node_under_load_have_all_that_was_acknowledged_before() {
     let dir = tempfile::tempdir().unwrap();
     let [data, to] = ["data", "to"].map(|name| dir.path().join(name));
