@@ -279,8 +279,8 @@ fn a_second_backup_copies_only_new_files_and_drops_old_ones() {
     for version in 10..14 {
         fill(&mut client, 6000, version);
     }
-    succeeds(&backup(&data, &to));
     assert_eq!(node.stop("TERM").code, Some(0));
+    succeeds(&backup(&data, &to));
     let listing = fs::read_to_string(to.join("BACKUP")).unwrap();
     for path in files(&to.join("tables")).keys() {
         let name = path.file_name().unwrap().to_str().unwrap();
