@@ -189,7 +189,7 @@ impl Client {
                 Stop::Fetch(partition, wants) => {
                     let ahead = self.wants_ahead(&input[used..]);
                     match self.core.fetch(partition, &wants, &ahead).await {
-                        Ok(fetched) => self.fetched = fetched,
+                        Ok(fetched) => self.fetched.add(fetched),
                         Err(error) => self.unreadable = Some(error),
                     }
                 }

@@ -11,6 +11,14 @@ pub struct Fetched {
     pins: Vec<Pin>,
 }
 
+impl Fetched {
+    /// Keeps what another fetch has brought as well: what one attempt found must still be there when
+    /// a later one finds the rest.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.pins.extend(other.pins);
+    }
+}
+
 impl Core {
     /// Fetches what a command wants. Starts fetching what later ones may want as well, without
     /// waiting for it.

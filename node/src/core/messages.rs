@@ -1,6 +1,7 @@
 //! What a shard asks of others and answers them: commands forwarded, questions about partitions, in
 //! messages that leave at the end of the turn.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -18,6 +19,9 @@ use crate::resp::{Version, Words};
 
 /// Commands behind one that wants blocks whose blocks are fetched with it.
 pub(crate) const AHEAD_COMMANDS: usize = 64;
+
+/// Steps of an answer whose blocks are kept in memory.
+const PINNED_STEPS: usize = 4;
 
 impl Core {
     fn ticket(&self) -> Ticket {
@@ -101,10 +105,14 @@ impl Core {
     /// fetched for it; the answer is durable.
     async fn answer(&self, partition: usize, mut question: Question) -> Answer {
         let mut answer = Answer::Nothing;
-        let mut fetched = Fetched::default();
+        let mut fetched: VecDeque<Fetched> = VecDeque::new();
         loop {
             let step = self.answer_step(partition, &mut question, &mut answer);
-            drop(std::mem::take(&mut fetched));
+            // What an earlier step has brought is needed until the walk gets on: an index, the block
+            // that it leads to, a value.
+            if fetched.len() > PINNED_STEPS {
+                fetched.pop_front();
+            }
             match step {
                 Step::Done(None) => return answer,
                 Step::Done(Some(index)) => {
@@ -114,7 +122,7 @@ impl Core {
                 Step::Applied(index) => self.applied(partition, index).await,
                 Step::More => self.next_turn(true).await,
                 Step::Wants(wants) => match self.fetch(partition, &wants, &[]).await {
-                    Ok(found) => fetched = found,
+                    Ok(found) => fetched.push_back(found),
                     Err(error) => return Answer::Failed(error),
                 },
             }
@@ -254,7 +262,7 @@ impl Core {
         self.reactor.spawn(async move {
             let ahead = core.wants_deferred();
             match core.fetch(partition, &wants, &ahead).await {
-                Ok(fetched) => *core.fetched.borrow_mut() = fetched,
+                Ok(fetched) => core.fetched.borrow_mut().add(fetched),
                 Err(error) => *core.unreadable.borrow_mut() = Some((ticket, error)),
             }
             core.fetching.set(false);
