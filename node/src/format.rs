@@ -21,7 +21,7 @@ use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, StartError, file};
 /// Name of the file.
 pub const FILE_NAME: &str = "ASHLAR";
 /// Version of the layout that this program writes and reads.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Largest file that is read, in bytes.
 const BYTES_MAX: usize = 1 << 20;
 /// Most shards of a node.
@@ -394,7 +394,7 @@ async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), Fo
 mod tests {
     use super::*;
 
-    const GOOD: &str = "version = 2\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\n\
+    const GOOD: &str = "version = 3\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\n\
                         durability = \"dsync\"\nsplit_at = [\"61\", \"62\"]\n";
 
     #[test]

@@ -4,13 +4,16 @@
 //! ```text
 //! entry    0  partition   u32
 //!          4  version     u8   1
-//!          5  reserved    3 x u8
+//!          5  kind        u8   0 commands, 1 empty, 2 members
+//!          6  reserved    u16  0
 //!          8  term        u64
 //!         16  index       u64
 //!         24  timestamp   u64   of the first command; command n has timestamp + n
 //!         32  commands    u32
 //!         36  history_ms  u32   how far back the leader lets readers look
-//!         40  commands, one after another
+//!         40  committed   u64   entries up to this one were committed when this one was made
+//!         48  chain       u64   XXH3-64 of the entry with the chain of the entry before it in this place
+//!         56  commands, one after another; or the members, as `Membership` encodes itself
 //! command  0  kind        u8
 //!          1  key_bytes   u32
 //!          5  value_bytes u32
@@ -25,11 +28,14 @@ use std::array;
 use std::fmt;
 
 use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::memtable::Memtable;
 
 /// Size of an entry's header, in bytes.
-pub const ENTRY_BYTES: usize = 40;
+pub const ENTRY_BYTES: usize = 56;
+/// Where the chain is.
+const CHAIN_AT: usize = 48;
 /// Most bytes that a command takes beside its key and value.
 pub const COMMAND_BYTES_MAX: usize = 17;
 const VERSION: u8 = 1;
@@ -172,7 +178,7 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// What an entry is, beside its commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryHeader {
     /// Whose entry it is.
     pub partition: PartitionId,
@@ -186,6 +192,48 @@ pub struct EntryHeader {
     pub commands: u32,
     /// How far back readers may look, in milliseconds: all replicas keep the versions of this long.
     pub history_ms: u32,
+    /// What follows the header.
+    pub kind: EntryKind,
+    /// Entries up to this one were committed when this one was made: whoever has it may apply them.
+    pub committed: Index,
+    /// The hash of this entry and all before it, once it is sealed ([`seal`]).
+    pub chain: u64,
+}
+
+/// What an entry consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Commands.
+    #[default]
+    Commands,
+    /// Nothing: with it a leader begins its term.
+    Empty,
+    /// Who the replicas are to be.
+    Members,
+}
+
+/// Writes the chain of an entry, which follows the one whose chain is `previous`; returns it.
+///
+/// # Panics
+/// When `entry` is shorter than [`ENTRY_BYTES`].
+pub fn seal(entry: &mut [u8], previous: u64) -> u64 {
+    entry[CHAIN_AT..ENTRY_BYTES].copy_from_slice(&previous.to_le_bytes());
+    let chain = xxh3_64(entry);
+    entry[CHAIN_AT..ENTRY_BYTES].copy_from_slice(&chain.to_le_bytes());
+    chain
+}
+
+/// Returns what the chain of an entry must be that follows the one whose chain is `previous`.
+///
+/// # Panics
+/// When `entry` is shorter than [`ENTRY_BYTES`].
+#[must_use]
+pub fn chain_of(entry: &[u8], previous: u64) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&entry[..CHAIN_AT]);
+    hasher.update(&previous.to_le_bytes());
+    hasher.update(&entry[ENTRY_BYTES..]);
+    hasher.digest()
 }
 
 impl EntryHeader {
@@ -195,12 +243,19 @@ impl EntryHeader {
     /// When `out` is shorter than [`ENTRY_BYTES`].
     pub fn encode(&self, out: &mut [u8]) {
         out[..4].copy_from_slice(&self.partition.0.to_le_bytes());
-        out[4..8].copy_from_slice(&[VERSION, 0, 0, 0]);
+        let kind = match self.kind {
+            EntryKind::Commands => 0,
+            EntryKind::Empty => 1,
+            EntryKind::Members => 2,
+        };
+        out[4..8].copy_from_slice(&[VERSION, kind, 0, 0]);
         out[8..16].copy_from_slice(&self.term.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.index.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.timestamp.0.to_le_bytes());
         out[32..36].copy_from_slice(&self.commands.to_le_bytes());
-        out[36..ENTRY_BYTES].copy_from_slice(&self.history_ms.to_le_bytes());
+        out[36..40].copy_from_slice(&self.history_ms.to_le_bytes());
+        out[40..CHAIN_AT].copy_from_slice(&self.committed.0.to_le_bytes());
+        out[CHAIN_AT..ENTRY_BYTES].copy_from_slice(&self.chain.to_le_bytes());
     }
 
     /// Reads the header of an entry.
@@ -214,6 +269,12 @@ impl EntryHeader {
         if header[4] != VERSION {
             return Err(Malformed("an entry of an unknown version"));
         }
+        let kind = match header[5] {
+            0 => EntryKind::Commands,
+            1 => EntryKind::Empty,
+            2 => EntryKind::Members,
+            _ => return Err(Malformed("an entry of an unknown kind")),
+        };
         let u64_at = |at: usize| u64::from_le_bytes(array::from_fn(|n| header[at + n]));
         let u32_at = |at: usize| u32::from_le_bytes(array::from_fn(|n| header[at + n]));
         let (index, timestamp) = (u64_at(16), u64_at(24));
@@ -230,6 +291,9 @@ impl EntryHeader {
             timestamp: Timestamp(timestamp),
             commands: u32_at(32),
             history_ms: u32_at(36),
+            kind,
+            committed: Index(u64_at(40)),
+            chain: u64_at(CHAIN_AT),
         })
     }
 }
@@ -259,13 +323,12 @@ impl<'a> Commands<'a> {
     /// The bytes are not an entry of this version.
     pub fn of(entry: &'a [u8]) -> Result<(EntryHeader, Self), Malformed> {
         let header = EntryHeader::decode(entry)?;
-        Ok((
-            header,
-            Self {
-                rest: &entry[ENTRY_BYTES..],
-                timestamp: header.timestamp,
-            },
-        ))
+        let rest = match header.kind {
+            EntryKind::Commands => &entry[ENTRY_BYTES..],
+            EntryKind::Empty | EntryKind::Members => &[],
+        };
+        let timestamp = header.timestamp;
+        Ok((header, Self { rest, timestamp }))
     }
 
     /// Returns the bytes that were not understood.
@@ -334,6 +397,9 @@ mod tests {
             timestamp: Timestamp(100),
             commands: 6,
             history_ms: 10_000,
+            kind: EntryKind::Commands,
+            committed: Index(2),
+            chain: 9,
         };
         let mut entry = vec![0; ENTRY_BYTES];
         for command in &commands {

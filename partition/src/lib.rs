@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod ballot;
 pub mod command;
 mod evaluate;
 mod figures;

@@ -40,6 +40,7 @@ impl Partition {
         tree.freeze(Frozen {
             memtable: std::mem::replace(&mut self.memtable, fresh),
             flushed: self.replica.state(),
+            members: self.replica.members(),
             begin,
             ranges: self.ranges.clone(),
         });

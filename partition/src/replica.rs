@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
 use ashlar_io::wal::{Mark, Position};
 
-use crate::command::{Command, ENTRY_BYTES, EntryHeader};
+use crate::command::{Command, ENTRY_BYTES, EntryHeader, EntryKind, seal};
 use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
 
@@ -33,6 +33,7 @@ pub(crate) struct Entry {
     pub(crate) bytes: Vec<u8>,
     overlay: Overlay,
     mark: Mark,
+    chain: u64,
     pub(crate) position: Position,
 }
 
@@ -52,6 +53,10 @@ pub(crate) struct Replica {
     last: Index,
     committed: Index,
     applied: Index,
+    /// Hash of the last entry and all before it.
+    chain: u64,
+    /// The same of the last one applied.
+    applied_chain: u64,
     /// Above the timestamps of all that is applied.
     applied_timestamp: Timestamp,
     open: Option<Entry>,
@@ -70,6 +75,8 @@ impl Replica {
             last: Index(0),
             committed: Index(0),
             applied: Index(0),
+            chain: 0,
+            applied_chain: 0,
             applied_timestamp: Timestamp(0),
             open: None,
             pending: VecDeque::new(),
@@ -131,8 +138,13 @@ impl Replica {
             timestamp: entry.timestamp,
             commands: entry.commands,
             history_ms: self.history_ms,
+            kind: EntryKind::Commands,
+            committed: self.committed,
+            chain: 0,
         };
         header.encode(&mut entry.bytes);
+        self.chain = seal(&mut entry.bytes, self.chain);
+        entry.chain = self.chain;
         self.pending_bytes += entry.bytes.len();
         self.pending.push_back(entry);
         let entry = self.pending.back().expect("just pushed");
@@ -179,6 +191,7 @@ impl Replica {
     /// Takes an applied entry back.
     pub(crate) fn applied_entry(&mut self, mut entry: Entry) {
         self.applied = entry.index;
+        self.applied_chain = entry.chain;
         self.applied_timestamp = entry.timestamp.plus(u64::from(entry.commands));
         self.pending_bytes -= entry.bytes.len();
         if self.spares.len() < SPARES_MAX && entry.bytes.capacity() <= SPARE_BYTES_MAX {
@@ -206,6 +219,7 @@ impl Replica {
         }
         (self.last, self.committed, self.applied) = (header.index, header.index, header.index);
         self.term = header.term;
+        (self.chain, self.applied_chain) = (header.chain, header.chain);
         self.applied_timestamp = header.timestamp.plus(u64::from(header.commands));
         Ok(())
     }
@@ -226,6 +240,7 @@ impl Replica {
             (self.last, self.committed, self.applied) = (index, index, index);
             self.applied_timestamp = Timestamp(flushed.timestamp);
             self.term = Term(flushed.term);
+            (self.chain, self.applied_chain) = (flushed.chain, flushed.chain);
         }
     }
 
@@ -235,7 +250,13 @@ impl Replica {
             index: self.applied.0,
             term: self.term.0,
             timestamp: self.applied_timestamp.0,
+            chain: self.applied_chain,
         }
+    }
+
+    /// Returns who the replicas are, encoded.
+    pub(crate) fn members(&self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Returns the last entry in flight that has a version at or before `at`.

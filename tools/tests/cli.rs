@@ -232,7 +232,7 @@ fn an_unreadable_format_is_refused() {
     let good = fs::read_to_string(&path).unwrap();
     for bad in [
         String::new(),
-        good.replace("version = 2", "version = 1"),
+        good.replace("version = 3", "version = 1"),
         good.replace("shards = 1", "shards = 0"),
         "\u{0}".to_owned(),
     ] {

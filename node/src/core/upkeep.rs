@@ -196,6 +196,7 @@ impl Core {
                 log_id: core.shared.format.log_id(core.shard),
                 position,
                 partitions,
+                ballots: Vec::new(),
             };
             match manifest.write(&checkpoint).await {
                 Ok(()) => core.upkeep.saved.set(manifest.releasable()),

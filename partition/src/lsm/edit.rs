@@ -13,9 +13,10 @@
 //! 32  index         u64   every entry up to this one is in tables; 0 for no news of it
 //! 40  term          u64   of that entry
 //! 48  timestamp     u64   no version in tables is newer
-//! 56  counts        9 x u32, of the sections, in their order
-//! 92  reserved      u32   0
-//! 96  add_runs      each: id u64, age u64, level u8
+//! 56  chain         u64   the hash of that entry and all before it (see `command`)
+//! 64  counts        9 x u32, of the sections, in their order
+//! 100 members_bytes u32   0 for no news of the members
+//! 104 add_runs      each: id u64, age u64, level u8
 //!     start_merges  each: input run u64, output run u64
 //!     trim_runs     each: run u64, key_bytes u32, key
 //!     remove_tables each: number u64
@@ -24,6 +25,8 @@
 //!     remove_values each: number u64
 //!     add_ranges    each: as `RangeTombstone` encodes itself
 //!     remove_ranges each: likewise
+//!     members       who the replicas were as of the entry at `index`, as
+//!                   `ashlar_consensus::Membership` encodes itself
 //! ```
 //!
 //! Invariant: decoding does not panic on any bytes, and does not allocate more than a few times
@@ -49,6 +52,8 @@ pub struct Flushed {
     pub term: u64,
     /// No version in tables is newer; entries behind `index` have only newer ones.
     pub timestamp: u64,
+    /// The hash of that entry and all before it.
+    pub chain: u64,
 }
 
 /// A run that comes to be.
@@ -121,6 +126,8 @@ pub struct Edit {
     pub add_ranges: Vec<RangeTombstone>,
     /// Range tombstones that go.
     pub remove_ranges: Vec<RangeTombstone>,
+    /// Who the replicas were as of what is flushed, encoded; empty for as before.
+    pub members: Vec<u8>,
 }
 
 impl Edit {
@@ -160,6 +167,7 @@ impl Edit {
         for range in self.add_ranges.iter().chain(&self.remove_ranges) {
             range.encode(out);
         }
+        out.extend_from_slice(&self.members);
     }
 
     fn encode_header(&self, out: &mut Vec<u8>) {
@@ -170,8 +178,17 @@ impl Edit {
             index: 0,
             term: 0,
             timestamp: 0,
+            chain: 0,
         });
-        put_u64s(out, &[flushed.index, flushed.term, flushed.timestamp]);
+        put_u64s(
+            out,
+            &[
+                flushed.index,
+                flushed.term,
+                flushed.timestamp,
+                flushed.chain,
+            ],
+        );
         let counts = [
             self.add_runs.len(),
             self.start_merges.len(),
@@ -182,7 +199,7 @@ impl Edit {
             self.remove_values.len(),
             self.add_ranges.len(),
             self.remove_ranges.len(),
-            0,
+            self.members.len(),
         ];
         for count in counts {
             put_u32(out, count);
@@ -200,10 +217,7 @@ impl Edit {
         for count in &mut counts {
             *count = fields.u32("count of a section")?;
         }
-        require(
-            fields.u32("reserved bytes")? == 0,
-            "reserved bytes are used",
-        )?;
+        let members_bytes = fields.u32("length of the members")?;
         let f = &mut fields;
         let [
             runs,
@@ -225,6 +239,7 @@ impl Edit {
         edit.remove_values = f.all(lost_values, |f| f.u64("number of a value file"))?;
         edit.add_ranges = f.all(ranges, RangeTombstone::decode)?;
         edit.remove_ranges = f.all(lost_ranges, RangeTombstone::decode)?;
+        edit.members = f.bytes(members_bytes, "members")?.to_vec();
         require(f.0.is_empty(), "bytes follow its last section")?;
         Ok(edit)
     }
@@ -246,10 +261,12 @@ impl Edit {
             index: fields.u64("index")?,
             term: fields.u64("term")?,
             timestamp: fields.u64("timestamp")?,
+            chain: fields.u64("chain")?,
         };
         let counted = sequence.max(next_number).max(flushed.index) <= COUNTED_MAX;
         require(counted, "a counter is beyond what can be counted")?;
-        let none = flushed.index > 0 || (flushed.term, flushed.timestamp) == (0, 0);
+        let none =
+            flushed.index > 0 || (flushed.term, flushed.timestamp, flushed.chain) == (0, 0, 0);
         require(none, "nothing is flushed, as of some term")?;
         Ok(Self {
             partition,

@@ -62,6 +62,7 @@ pub(crate) async fn flush(
     let (mut edit, opened) = output.finish().await?;
     name_run(context, &mut edit);
     edit.flushed = Some(frozen.flushed);
+    edit.members.clone_from(&frozen.members);
     edit.add_ranges = frozen.ranges.tombstones();
     report.edit(edit, opened);
     Ok(())

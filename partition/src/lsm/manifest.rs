@@ -5,14 +5,15 @@
 //! NNN.0, NNN.1   of shard NNN, written in turn; a multiple of 4 KiB long, zeroes at the end, or what
 //!                a longer checkpoint left there
 //!  0  magic       8 bytes
-//!  8  format      u32   1
+//!  8  format      u32   2
 //! 12  shard       u32
 //! 16  log_id      u64   of the shard's log
 //! 24  generation  u64   1 for the first checkpoint, and so on
 //! 32  position    u64   in the log: every edit of an earlier record is part of this
 //! 40  body_bytes  u64
 //! 48  checksum    u128  XXH3-128 of bytes 0 to 48, and of the body
-//! 64  body        for each partition: record_bytes u32, and its version as the record of one edit
+//! 64  body        for each partition: record_bytes u32, and its version as the record of one edit;
+//!                then likewise its ballot, if it has one
 //! ```
 //!
 //! Invariants:
@@ -32,9 +33,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Malformed;
 use super::edit::{Edit, Fields, put_u32};
+use crate::ballot::{BALLOT_BYTES, BallotRecord};
 
 const MAGIC: [u8; 8] = *b"ashlarCP";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = 48;
 
@@ -48,6 +50,8 @@ pub struct Checkpoint {
     pub position: Position,
     /// Each partition, as [`super::version::Version::snapshot`] gives it.
     pub partitions: Vec<Edit>,
+    /// What their replicas have promised in elections.
+    pub ballots: Vec<BallotRecord>,
 }
 
 /// Why there is no checkpoint to be had, or none could be written.
@@ -240,6 +244,10 @@ fn encode(shard: u32, generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
         put_u32(&mut bytes, record.len());
         bytes.extend_from_slice(&record);
     }
+    for ballot in &checkpoint.ballots {
+        put_u32(&mut bytes, BALLOT_BYTES);
+        bytes.extend_from_slice(&ballot.encode());
+    }
     let body_bytes = (bytes.len() - HEADER_BYTES) as u64;
     bytes[40..48].copy_from_slice(&body_bytes.to_le_bytes());
     let checksum = checksum(&bytes[..CHECKSUM_AT], &bytes[HEADER_BYTES..]);
@@ -280,14 +288,21 @@ pub(super) fn decode(shard: u32, bytes: &[u8]) -> Result<(Slot, Checkpoint), Mal
     if of_shard != shard {
         return wrong(&format!("it is of shard {of_shard}"));
     }
-    let (mut fields, mut partitions) = (Fields(body), Vec::new());
+    let mut fields = Fields(body);
+    let (mut partitions, mut ballots) = (Vec::new(), Vec::new());
     while !fields.0.is_empty() {
-        partitions.push(Edit::decode(fields.key("version of a partition")?)?);
+        let record = fields.key("version of a partition")?;
+        if BallotRecord::is_ballot(record) {
+            ballots.push(BallotRecord::decode(record)?);
+        } else {
+            partitions.push(Edit::decode(record)?);
+        }
     }
     let checkpoint = Checkpoint {
         log_id,
         position: slot.position,
         partitions,
+        ballots,
     };
     Ok((slot, checkpoint))
 }

@@ -39,6 +39,8 @@ pub(crate) struct Frozen {
     pub(crate) memtable: Memtable,
     /// What a table of it makes flushed.
     pub(crate) flushed: Flushed,
+    /// Who the replicas are as of then, encoded.
+    pub(crate) members: Vec<u8>,
     /// Where in the log its oldest entry may begin.
     pub(crate) begin: Position,
     /// The range deletions up to its end.

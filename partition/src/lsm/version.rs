@@ -176,6 +176,8 @@ pub struct Version<T> {
     pub values: BTreeMap<u64, ValueFileMeta>,
     /// Range tombstones.
     pub ranges: Ranges,
+    /// Who the replicas were as of what is flushed, encoded; empty when that was never told.
+    pub members: Vec<u8>,
 }
 
 impl<T> Default for Version<T> {
@@ -197,6 +199,7 @@ impl<T> Version<T> {
             runs: Vec::new(),
             values: BTreeMap::new(),
             ranges: Ranges::default(),
+            members: Vec::new(),
         }
     }
 }
@@ -358,6 +361,7 @@ impl<T: TableHandle> Version<T> {
         let mut edit = Edit {
             flushed: self.flushed,
             sequence: self.sequence,
+            members: self.members.clone(),
             ..self.edit()
         };
         for run in &self.runs {

@@ -27,7 +27,7 @@ fn header(index: u64, commands: u32) -> EntryHeader {
         index: Index(index),
         timestamp,
         commands,
-        history_ms: 0,
+        ..EntryHeader::default()
     }
 }
 

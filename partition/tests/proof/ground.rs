@@ -343,6 +343,7 @@ fn save_checkpoint(life: &mut Life, log_id: u64, position: Position) {
             log_id,
             position,
             partitions,
+            ballots: Vec::new(),
         };
         if manifest.write(&checkpoint).await.is_ok() {
             saved.releasable.set(manifest.releasable());

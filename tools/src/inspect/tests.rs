@@ -122,7 +122,7 @@ fn entry() -> Vec<u8> {
         index: Index(33),
         timestamp: Timestamp(100),
         commands: 2,
-        history_ms: 0,
+        ..EntryHeader::default()
     }
     .encode(&mut entry);
     entry

@@ -66,8 +66,8 @@ fn values() -> impl Strategy<Value = ValueFileMeta> {
 }
 
 prop_compose! {
-    fn flushed()(index in 1..COUNTED_MAX, term: u64, timestamp: u64) -> Flushed {
-        Flushed { index, term, timestamp }
+    fn flushed()(index in 1..COUNTED_MAX, term: u64, timestamp: u64, chain: u64) -> Flushed {
+        Flushed { index, term, timestamp, chain }
     }
 }
 
@@ -82,13 +82,14 @@ prop_compose! {
         add_values in vec(values(), 0..3),
         remove_values in vec(any::<u64>(), 0..3),
         (add_ranges, remove_ranges) in (vec(range(), 0..3), vec(range(), 0..3)),
+        members in vec(any::<u8>(), 0..40),
     ) -> Edit {
         Edit {
             partition, sequence, low_water, next_number, flushed,
             add_runs: runs.into_iter().map(|(id, age, level)| AddRun { id, age, level }).collect(),
             start_merges: merges.into_iter().map(|(input, output)| StartMerge { input, output }).collect(),
             trim_runs: trims.into_iter().map(|(run, from)| TrimRun { run, from }).collect(),
-            remove_tables, add_tables, add_values, remove_values, add_ranges, remove_ranges,
+            remove_tables, add_tables, add_values, remove_values, add_ranges, remove_ranges, members,
         }
     }
 }
@@ -140,7 +141,7 @@ proptest! {
 fn an_edit_is_no_entry_and_an_entry_is_no_edit() {
     let edit = encoded(&Edit::default());
     assert!(Edit::is_edit(&edit));
-    assert_eq!(edit.len(), 96);
+    assert_eq!(edit.len(), 104);
     let mut entry = edit;
     entry[4] = 1;
     assert!(!Edit::is_edit(&entry));
@@ -152,7 +153,7 @@ fn an_edit_is_no_entry_and_an_entry_is_no_edit() {
 #[test]
 fn a_count_of_four_billion_allocates_nothing() {
     let mut bytes = encoded(&Edit::default());
-    bytes[56..60].copy_from_slice(&u32::MAX.to_le_bytes());
+    bytes[64..68].copy_from_slice(&u32::MAX.to_le_bytes());
     let error = Edit::decode(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -7,6 +7,8 @@ use ashlar_io::file::create_dir;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Damage, Faults, World};
 
+use ashlar_consensus::{Index, PartitionId, Term};
+
 use super::*;
 use crate::lsm::edit::tests::meta;
 use crate::lsm::edit::{AddRun, AddTable};
@@ -33,10 +35,17 @@ fn checkpoint(position: u64, tables: u64) -> Checkpoint {
         add_tables: (0..tables).map(table).collect(),
         ..Edit::default()
     };
+    let ballot = |partition| BallotRecord {
+        partition: PartitionId(partition),
+        term: Term(position),
+        vote: 2,
+        committed: Index(position),
+    };
     Checkpoint {
         log_id: 7,
         position: Position(position),
         partitions: (0..3).map(partition).collect(),
+        ballots: (0..3).map(ballot).collect(),
     }
 }
 

@@ -295,6 +295,7 @@ fn what_a_range_tombstone_deletes_goes_without_being_read() {
             index: 1,
             term: 1,
             timestamp: 40,
+            chain: 0,
         });
         let (start, end) = (b"a".to_vec(), b"z".to_vec());
         edit.add_ranges.push(RangeTombstone {

@@ -52,6 +52,9 @@ impl<T: TableHandle> Version<T> {
         if back {
             return self.wrong(&format!("what is flushed goes back to {}", flushed.index));
         }
+        if !edit.members.is_empty() {
+            self.members.clone_from(&edit.members);
+        }
         Ok(())
     }
 

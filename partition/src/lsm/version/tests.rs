@@ -264,6 +264,7 @@ fn a_range_tombstone_goes_when_no_table_needs_it() {
             index: 4,
             term: 1,
             timestamp,
+            chain: 0,
         })
     };
     let with = |table: TableMeta, timestamp| {
