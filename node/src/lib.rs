@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod clients;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -24,6 +25,7 @@ pub mod format;
 pub mod glob;
 pub mod message;
 pub mod number;
+pub mod peer;
 pub mod replies;
 pub mod resp;
 pub mod route;
