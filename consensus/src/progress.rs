@@ -22,8 +22,19 @@ pub(crate) enum Mode {
     Probe,
     /// Pipelined.
     Replicate,
-    /// Not at all; the snapshot that was offered stands for entries up to this one, if one was.
-    Snapshot(Option<Index>),
+    /// Not at all: it needs a snapshot.
+    Snapshot(Stage),
+}
+
+/// How far a snapshot for a peer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The host was asked for one.
+    Wanted,
+    /// It was offered one that stands for entries up to this one.
+    Offered(Index),
+    /// It wants it; the host sends it.
+    Accepted(Index),
 }
 
 /// A peer, as the leader sees it.
@@ -103,7 +114,9 @@ impl Progress {
             }
             Mode::Replicate if self.next == self.matched.next() => self.messages = 0,
             Mode::Replicate => self.messages = self.messages.saturating_sub(1),
-            Mode::Snapshot(Some(at)) if self.matched >= at => self.probe(self.matched.next()),
+            Mode::Snapshot(Stage::Offered(at) | Stage::Accepted(at)) if self.matched >= at => {
+                self.probe(self.matched.next());
+            }
             Mode::Snapshot(_) => {}
         }
         assert!(self.matched < self.next);
@@ -112,8 +125,13 @@ impl Progress {
 
     /// Tells whether an answer of the peer is due.
     pub(crate) fn is_owed(&self) -> bool {
-        let entries = self.mode == Mode::Replicate && self.next > self.matched.next();
-        let notice = self.known_commit < self.told_commit && self.mode == Mode::Replicate;
-        entries || notice || self.acked_probe < self.sent_probe
+        let by_mode = match self.mode {
+            Mode::Probe => self.waiting_since.is_some(),
+            Mode::Replicate => {
+                self.next > self.matched.next() || self.known_commit < self.told_commit
+            }
+            Mode::Snapshot(stage) => !matches!(stage, Stage::Accepted(_)),
+        };
+        by_mode || self.acked_probe < self.sent_probe
     }
 }

@@ -327,6 +327,13 @@ impl Supports {
         (peer.valid_until > now).then_some(peer.received)
     }
 
+    /// Returns the epoch of the latest promise that `node` gave, valid or not.
+    #[must_use]
+    pub fn epoch(&self, node: NodeId) -> SupportEpoch {
+        self.peer(node)
+            .map_or(SupportEpoch::NONE, |peer| peer.received)
+    }
+
     /// Returns the epoch of the promise to `node` that is kept at `now`, if one is.
     #[must_use]
     pub fn given(&self, now: Mono, node: NodeId) -> Option<SupportEpoch> {

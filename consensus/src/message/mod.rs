@@ -230,6 +230,9 @@ impl<'a> Metas<'a> {
     }
 
     /// Returns the metas in order, each with the bytes of its membership if it is one.
+    ///
+    /// # Panics
+    /// Never: what is here was checked when it was decoded.
     pub fn iter(&self) -> impl Iterator<Item = (EntryMeta, Option<&'a [u8]>)> + use<'a> {
         let mut reader = Reader::new(self.bytes);
         (0..self.count)

@@ -33,6 +33,17 @@ pub struct Start<'a> {
     pub seed: u64,
 }
 
+/// A snapshot, without its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last entry that it stands for.
+    pub at: LogPosition,
+    /// Its chain.
+    pub chain: Chain,
+    /// The membership as of that entry.
+    pub membership: Membership,
+}
+
 /// The settings of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {

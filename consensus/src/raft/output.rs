@@ -14,6 +14,16 @@ pub struct Ballot {
     pub vote: Option<ReplicaId>,
 }
 
+/// All that a replica had given to its log at some time; see [`super::Raft::mark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogMark {
+    /// How often entries had been dropped: an entry may be dropped and come back, and be durable only
+    /// as what it was the first time.
+    pub(super) truncations: u64,
+    /// The last entry.
+    pub(super) index: Index,
+}
+
 /// When a message may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {

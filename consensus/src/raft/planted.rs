@@ -8,7 +8,7 @@ pub enum Planted {
     CommitsOldTerms,
     AcksBeforeDurable,
     VotesBeforeDurable,
-    DurableIgnoresTerm,
+    DurableIgnoresTruncation,
     CommitsUnverified,
     CountsOwnUndurable,
     QuorumUnsorted,
