@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_io::Socket;
-use ashlar_partition::Want;
+use ashlar_partition::{Standing, Want};
 
 use self::gather::NoAnswer;
 use crate::clients::ClientEntry;
@@ -353,7 +353,8 @@ impl Client {
             return None;
         };
         let context = (self.session.database, self.session.version);
-        if self.core.routes.shard_of(partition) != self.core.shard {
+        let is_here = self.core.routes.shard_of(partition) == self.core.shard;
+        if !is_here || self.is_relayed(partition) {
             let replies = self.connection.replies.borrow();
             if replies.remote() >= replies.remote_max() {
                 return Some(Stop::Pause(Pause::Remote));
@@ -389,6 +390,12 @@ impl Client {
         }
         self.fetched = Fetched::default();
         None
+    }
+
+    /// Says whether a command for a partition of this shard takes the way over other nodes: one that
+    /// went before it may still be on that way, and comes first.
+    fn is_relayed(&self, partition: usize) -> bool {
+        self.connection.relayed.get() > 0 || self.core.standing(partition) != Standing::Serves
     }
 
     /// Returns what the commands at the front of `input` will want, as far as they have arrived:

@@ -23,6 +23,8 @@ pub struct Connection {
     pub active_ms: Cell<u64>,
     /// What it was last put in a waiting list for.
     pub(crate) registered: Cell<(usize, Index)>,
+    /// Commands for partitions of its own shard that went to other nodes, or wait for a leader.
+    pub(crate) relayed: Cell<u32>,
     pub(crate) waiter: RefCell<Option<Waker>>,
 }
 
@@ -36,6 +38,7 @@ impl Connection {
             replies: RefCell::default(),
             active_ms: Cell::new(now_ms),
             registered: Cell::default(),
+            relayed: Cell::new(0),
             waiter: RefCell::default(),
         }
     }

@@ -21,6 +21,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod core;
+pub mod distant;
 pub mod format;
 pub mod glob;
 pub mod message;

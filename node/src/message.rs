@@ -1,6 +1,8 @@
 //! What shards say to each other: questions to the owner of a partition, and answers to the one
 //! that asked.
 
+use ashlar_consensus::NodeId;
+
 use crate::command::Command;
 use crate::command::spread::{Answer, Question};
 use crate::resp::{OwnedWords, Version};
@@ -42,11 +44,20 @@ pub enum Message {
     Stop,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A shard of this node, the partition's own among them.
+    Shard(u32),
+    /// The same shard of another node.
+    Node(NodeId),
+}
+
 /// A command on its way to the shard of its keys.
 #[derive(Debug)]
 pub struct Forward {
     /// Who asks.
-    pub from: u32,
+    pub from: Origin,
     /// For which of its connections.
     pub connection: u64,
     /// What to answer to.

@@ -15,6 +15,7 @@ use ashlar_io::SocketSender;
 
 use crate::core::Core;
 use crate::message::Ticket;
+use crate::resp::count_replies;
 
 /// Largest buffer of a slot that is kept for the next one, in bytes.
 const SPARE_BYTES_MAX: usize = 64 << 10;
@@ -189,6 +190,25 @@ impl Replies {
             bytes,
         };
         self.remote -= 1;
+    }
+
+    /// Puts an error in the place of every reply that waits for an entry of `partition`: nobody knows
+    /// what becomes of it.
+    pub fn fail(&mut self, partition: usize, error: &[u8]) {
+        for slot in &mut self.slots {
+            let waits = matches!(slot.gate, Gate::Applied { partition: of, .. } if of == partition);
+            if !waits {
+                continue;
+            }
+            let replies = count_replies(&slot.bytes);
+            slot.bytes.clear();
+            for _ in 0..replies {
+                slot.bytes.push(b'-');
+                slot.bytes.extend_from_slice(error);
+                slot.bytes.extend_from_slice(b"\r\n");
+            }
+            slot.gate = Gate::Open;
+        }
     }
 
     /// Sends what may leave; returns how many bytes. `applied` tells the applied index of a partition

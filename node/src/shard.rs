@@ -14,23 +14,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_consensus::{Clock, PartitionId};
+use ashlar_consensus::support::{EarlierPromises, SupportOptions};
+use ashlar_consensus::{
+    Clock, Incarnation, Member, Mono, NodeId, PartitionId, ReplicaId, Supports, raft,
+};
 use ashlar_io::queue::{Inbox, Sender};
 use ashlar_io::wal::{self, Failed, RecoverError, Wal};
 use ashlar_io::{Listener, Monotonic, Reactor};
+use ashlar_partition::ballot::BallotRecord;
 use ashlar_partition::command::record_partition;
 use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::lsm::manifest::Manifest;
 use ashlar_partition::lsm::{Ground, GroundOptions, Layout};
-use ashlar_partition::{Partition, Recovering};
+use ashlar_partition::{Others, Partition, Recovering};
 
-use crate::client;
-use crate::core::{Core, Data, Parts};
+use crate::core::{Cluster, Core, Data, Parts};
 use crate::format::Format;
 use crate::message::Message;
+use crate::peer::{self, Identity, Peers};
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
+use crate::{client, cluster};
 
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(100);
@@ -60,6 +65,25 @@ pub struct Setup {
     pub inbox: Inbox<Message>,
     /// The inboxes of all shards, its own included.
     pub peers: Vec<Sender<Message>>,
+    /// The cluster that the node is a member of; `None` for one that is alone.
+    pub cluster: Option<Membership>,
+}
+
+/// What a node is a member of, and as whom.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Who this node is; the number of the shard is that of shard 0.
+    pub identity: Identity,
+    /// All members, this node included.
+    pub members: Vec<cluster::Member>,
+    /// How shards talk to their peers.
+    pub peer: peer::Options,
+    /// How long a promise of support lasts, in milliseconds.
+    pub lease_ms: u32,
+    /// The random delay before an election is at most this, in milliseconds.
+    pub election_jitter_ms: u32,
+    /// Whether an earlier life of this node may have promised something to others.
+    pub earlier: EarlierPromises,
 }
 
 /// Why a shard cannot go on. The node stops with it.
@@ -78,6 +102,9 @@ pub enum Fatal {
     /// A write or sync of the log failed.
     #[error(transparent)]
     Log(#[from] Failed),
+    /// The port for peers cannot be listened on.
+    #[error(transparent)]
+    Peers(#[from] peer::ListenError),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {error}")]
     Listen {
@@ -145,13 +172,16 @@ impl Shard {
             routes,
             inbox,
             peers,
+            cluster,
         } = setup;
         let recovering = Rc::new(RefCell::new(None));
         let (slot, machine) = (Rc::clone(&recovering), reactor.clone());
         reactor.spawn(async move {
-            let recovered = recover(&machine, shard, &data, &shared, &routes).await;
+            let recovered =
+                recover(&machine, shard, &data, (&shared, &routes), cluster.as_ref()).await;
             *slot.borrow_mut() = Some(recovered.map(|(parts, recovery)| {
-                let core = Core::new(shard, &machine, shared, routes, peers, parts);
+                let cluster = cluster.map(|cluster| join(&machine, shard, &cluster));
+                let core = Core::new(shard, &machine, shared, routes, peers, parts, cluster);
                 (Rc::new(core), recovery)
             }));
         });
@@ -212,10 +242,11 @@ impl Shard {
     /// Sends what the turn queued, and sleeps until there is something to do.
     pub fn park(&self) {
         let hurried = self.expiring || self.core.as_ref().is_some_and(|core| core.is_hurried());
+        let due = self.core.as_ref().and_then(|core| core.cluster_deadline());
         let deadline = if hurried {
             self.reactor.now()
         } else {
-            self.next_tick
+            due.map_or(self.next_tick, |due| due.min(self.next_tick))
         };
         self.reactor.park(Some(deadline), || {
             !self.inbox.is_empty() && self.core.is_some()
@@ -241,6 +272,9 @@ impl Shard {
         let listener =
             Listener::bind(&self.reactor, addr).map_err(|error| Fatal::Listen { addr, error })?;
         self.reactor.spawn(accept(Rc::clone(&core), listener));
+        if let Some(cluster) = &core.cluster {
+            cluster.peers.start()?;
+        }
         core.settle()?;
         core.publish();
         self.core = Some(core);
@@ -283,6 +317,9 @@ impl Shard {
         for partition in partitions {
             partition.keep_history(config.partition.history_ms);
             partition.look_again();
+            if !partition.may_propose() {
+                continue;
+            }
             self.expiring |= partition.expire(now_ms, clock, now_us);
         }
     }
@@ -336,8 +373,8 @@ async fn recover(
     reactor: &Reactor,
     shard: u32,
     data: &Path,
-    shared: &Shared,
-    routes: &Routes,
+    (shared, routes): (&Shared, &Routes),
+    cluster: Option<&Membership>,
 ) -> Result<(Parts, Recovery), Fatal> {
     let config = shared.config();
     let options = wal_options(shard, data, shared);
@@ -348,6 +385,9 @@ async fn recover(
     let mut clock = Clock::default();
     let saved = saved.unwrap_or_default();
     let position = saved.position;
+    let ballots = saved.ballots.into_iter();
+    let mut ballots: BTreeMap<u32, BallotRecord> =
+        ballots.map(|ballot| (ballot.partition.0, ballot)).collect();
     let partitions = saved.partitions.into_iter();
     let mut saved: BTreeMap<u32, Edit> = partitions.map(|edit| (edit.partition, edit)).collect();
     let mut recovering: Vec<Option<Recovering>> = (0..routes.partitions()).map(|_| None).collect();
@@ -357,7 +397,11 @@ async fn recover(
         let mut partition = Partition::on_ground(id, range, reactor.random(), &ground);
         partition.keep_history(config.partition.history_ms);
         let begun = Recovering::begin(partition, saved.remove(&id.0), &mut clock);
-        recovering[number] = Some(begun.map_err(Fatal::Manifest)?);
+        let begun = begun.map_err(Fatal::Manifest)?;
+        recovering[number] = Some(match cluster {
+            None => begun,
+            Some(cluster) => begun.among(others(reactor, cluster, ballots.remove(&id.0))),
+        });
     }
     let recovered = wal::recover(reactor, &options, |position, record| {
         let partition = record_partition(record).ok_or("it is shorter than any record")?;
@@ -395,6 +439,47 @@ async fn recover(
     let wal = Wal::open(reactor, options, recovered);
     let data = Data::new(partitions, clock, wal);
     Ok(((data, ground, manifest), recovery))
+}
+
+/// Returns what the replicas of this node are started with.
+fn others(reactor: &Reactor, cluster: &Membership, ballot: Option<BallotRecord>) -> Others {
+    let replica = |node: NodeId| Member {
+        replica: ReplicaId(node.0),
+        node,
+    };
+    let voters = cluster.members.iter().map(|member| replica(member.node));
+    let voters: Vec<Member> = voters.collect();
+    Others {
+        me: replica(cluster.identity.node),
+        membership: ashlar_consensus::Membership::of(&voters),
+        options: raft::Options {
+            lease_ms: cluster.lease_ms,
+            election_jitter_ms: cluster.election_jitter_ms,
+            ..raft::Options::default()
+        },
+        seed: reactor.random(),
+        now: Mono(reactor.now().0),
+        ballot,
+    }
+}
+
+/// Makes the shard's part of a cluster.
+fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Cluster {
+    let identity = Identity {
+        shard,
+        ..cluster.identity
+    };
+    let peers = Peers::new(reactor, identity, &cluster.members, cluster.peer.clone());
+    let options = SupportOptions {
+        lease_ms: cluster.lease_ms,
+        promise_max_ms: cluster.lease_ms,
+    };
+    let life = Incarnation(identity.incarnation);
+    let now = Mono(reactor.now().0);
+    let supports = Supports::new(life, cluster.earlier, options, now);
+    let nodes = cluster.members.iter().map(|member| member.node);
+    let others: Vec<NodeId> = nodes.filter(|node| *node != identity.node).collect();
+    Cluster::new(identity.node, peers, supports, &others, cluster.lease_ms)
 }
 
 /// Returns how the ground of a shard's tables is laid: it has its share of the memory.

@@ -412,6 +412,7 @@ impl Boot {
             shared: self.shared,
             inbox,
             peers,
+            cluster: None,
         };
         let mut shard = Shard::start(&reactor, setup);
         let mut serving = false;

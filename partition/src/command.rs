@@ -27,6 +27,7 @@
 use std::array;
 use std::fmt;
 
+pub use ashlar_consensus::message::EntryKind;
 use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -178,7 +179,7 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// What an entry is, beside its commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryHeader {
     /// Whose entry it is.
     pub partition: PartitionId,
@@ -200,16 +201,13 @@ pub struct EntryHeader {
     pub chain: u64,
 }
 
-/// What an entry consists of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Commands.
-    #[default]
-    Commands,
-    /// Nothing: with it a leader begins its term.
-    Empty,
-    /// Who the replicas are to be.
-    Members,
+/// Returns the members that an entry says, encoded; nothing when it is of another kind.
+#[must_use]
+pub fn members_of(entry: &[u8]) -> &[u8] {
+    match EntryHeader::decode(entry) {
+        Ok(header) if header.kind == EntryKind::Membership => &entry[ENTRY_BYTES..],
+        Ok(_) | Err(_) => &[],
+    }
 }
 
 /// Writes the chain of an entry, which follows the one whose chain is `previous`; returns it.
@@ -236,6 +234,22 @@ pub fn chain_of(entry: &[u8], previous: u64) -> u64 {
     hasher.digest()
 }
 
+impl Default for EntryHeader {
+    fn default() -> Self {
+        Self {
+            partition: PartitionId(0),
+            term: Term(1),
+            index: Index(1),
+            timestamp: Timestamp(0),
+            commands: 0,
+            history_ms: 0,
+            kind: EntryKind::Commands,
+            committed: Index(0),
+            chain: 0,
+        }
+    }
+}
+
 impl EntryHeader {
     /// Writes the header over the first bytes of an entry.
     ///
@@ -246,7 +260,7 @@ impl EntryHeader {
         let kind = match self.kind {
             EntryKind::Commands => 0,
             EntryKind::Empty => 1,
-            EntryKind::Members => 2,
+            EntryKind::Membership => 2,
         };
         out[4..8].copy_from_slice(&[VERSION, kind, 0, 0]);
         out[8..16].copy_from_slice(&self.term.0.to_le_bytes());
@@ -272,7 +286,7 @@ impl EntryHeader {
         let kind = match header[5] {
             0 => EntryKind::Commands,
             1 => EntryKind::Empty,
-            2 => EntryKind::Members,
+            2 => EntryKind::Membership,
             _ => return Err(Malformed("an entry of an unknown kind")),
         };
         let u64_at = |at: usize| u64::from_le_bytes(array::from_fn(|n| header[at + n]));
@@ -325,7 +339,7 @@ impl<'a> Commands<'a> {
         let header = EntryHeader::decode(entry)?;
         let rest = match header.kind {
             EntryKind::Commands => &entry[ENTRY_BYTES..],
-            EntryKind::Empty | EntryKind::Members => &[],
+            EntryKind::Empty | EntryKind::Membership => &[],
         };
         let timestamp = header.timestamp;
         Ok((header, Self { rest, timestamp }))

@@ -157,7 +157,7 @@ impl Partition {
     /// Proposes an entry that changes nothing but the low-water mark: what was deleted may leave the
     /// tables though nobody writes any more. Only for a partition that has tables.
     pub fn advance(&mut self, clock: &mut Clock, wall_us: u64) {
-        if self.tree.as_ref().is_some_and(Tree::has_tables) {
+        if self.may_propose() && self.tree.as_ref().is_some_and(Tree::has_tables) {
             self.replica.open_entry(clock.take(wall_us));
         }
     }

@@ -171,14 +171,24 @@ impl Partition {
         self.publish(durable);
         self.replica.durable(durable);
         let before = self.replica.applied();
-        while let Some(entry) = self.replica.next_committed() {
-            let beneath = self.beneath();
-            self.apply_entry(&entry.bytes, entry.position, beneath)
-                .expect("an entry of our own is well formed");
-            self.replica.applied_entry(entry);
-        }
+        let beneath = self.beneath();
+        self.apply_committed(beneath)
+            .expect("an entry of our own is well formed");
         let applied = self.replica.applied();
         (applied > before).then_some(applied)
+    }
+
+    /// Applies what is committed.
+    ///
+    /// # Errors
+    /// An entry cannot be read; a sentence says why.
+    pub(crate) fn apply_committed(&mut self, beneath: Beneath) -> Result<(), String> {
+        while let Some(entry) = self.replica.next_committed() {
+            self.apply_entry(&entry.bytes, entry.position, beneath)
+                .map_err(|malformed| malformed.to_string())?;
+            self.replica.applied_entry(entry);
+        }
+        Ok(())
     }
 
     /// Applies an entry that begins at `position` or later.
@@ -230,6 +240,7 @@ impl Partition {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         let frozen = self.tree.as_ref().map_or(0, Tree::frozen_bytes);
-        self.memtable.used_bytes() + frozen + self.replica.in_flight_bytes() as u64
+        let entries = self.replica.in_flight_bytes() + self.replica.kept_bytes();
+        self.memtable.used_bytes() + frozen + entries as u64
     }
 }

@@ -9,16 +9,22 @@
 //!    between them is in the tables of a later edit, else the log lacks its beginning.
 //! 4. Files that no version names are removed, and their numbers are not given again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use ashlar_consensus::{Clock, Index, Timestamp};
+use ashlar_consensus::message::EntryMeta;
+use ashlar_consensus::raft::{self, Raft};
+use ashlar_consensus::{
+    Chain, Clock, Index, LogPosition, Member, Membership, Mono, ReplicaId, Term, Timestamp,
+};
 use ashlar_io::wal::Position;
 
-use crate::command::EntryHeader;
+use crate::ballot::BallotRecord;
+use crate::command::{EntryHeader, EntryKind, members_of};
+use crate::group::Group;
 use crate::lsm::Unreadable;
 use crate::lsm::edit::Edit;
 use crate::lsm::store::{ReadError, Store};
@@ -37,6 +43,31 @@ pub struct Recovering {
     version: Version<TableMeta>,
     /// The first entry of the log that took effect.
     first: Option<Index>,
+    /// What the replica is one of; `None` for one that is alone.
+    group: Option<Others>,
+    /// The last ballot of the checkpoint and the log.
+    ballot: Option<BallotRecord>,
+    /// What the log holds behind the tables.
+    metas: VecDeque<EntryMeta>,
+    /// The memberships among them.
+    memberships: Vec<(Index, Membership)>,
+}
+
+/// What a replica with others is started with.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// The replica.
+    pub me: Member,
+    /// Who the members are, as far as no entry has said otherwise.
+    pub membership: Membership,
+    /// Settings of the consensus core.
+    pub options: raft::Options,
+    /// For the random delays of elections.
+    pub seed: u64,
+    /// The time.
+    pub now: Mono,
+    /// The ballot of the checkpoint.
+    pub ballot: Option<BallotRecord>,
 }
 
 impl Recovering {
@@ -53,6 +84,10 @@ impl Recovering {
             partition,
             version: Version::default(),
             first: None,
+            group: None,
+            ballot: None,
+            metas: VecDeque::new(),
+            memberships: Vec::new(),
         };
         recovering.version.partition = recovering.partition.id.0;
         if let Some(edit) = checkpoint {
@@ -61,6 +96,14 @@ impl Recovering {
             recovering.take_over(version.map_err(|malformed| malformed.to_string())?, clock);
         }
         Ok(recovering)
+    }
+
+    /// Makes the partition a replica among others: what the log holds is not all committed.
+    #[must_use]
+    pub fn among(mut self, others: Others) -> Self {
+        self.ballot = others.ballot;
+        self.group = Some(others);
+        self
     }
 
     /// Takes in a record of this partition. `position` is one at or before which it begins; `clock`
@@ -78,6 +121,11 @@ impl Recovering {
             let edit = Edit::decode(record).map_err(|malformed| malformed.to_string())?;
             return self.edit(edit, clock);
         }
+        if BallotRecord::is_ballot(record) {
+            let ballot = BallotRecord::decode(record).map_err(|malformed| malformed.to_string())?;
+            self.vote(ballot);
+            return Ok(());
+        }
         let header = EntryHeader::decode(record).map_err(|malformed| malformed.to_string())?;
         let partition = &mut self.partition;
         if header.partition != partition.id {
@@ -94,7 +142,11 @@ impl Recovering {
             self.first = Some(header.index);
             partition.replica.begins_with(header.index);
         }
-        partition.replica.recovered(&header)?;
+        clock.observe(header.timestamp.plus(u64::from(header.commands)));
+        if self.group.is_some() {
+            return self.pending(&header, record, position);
+        }
+        partition.replica.recovered(&header, record)?;
         let beneath = match &partition.tree {
             // Tables of edits that are still to come may hold what is deleted here.
             Some(_) => Beneath::Tables,
@@ -102,8 +154,92 @@ impl Recovering {
         };
         partition
             .apply_entry(record, position, beneath)
-            .map_err(|malformed| malformed.to_string())?;
-        clock.observe(header.timestamp.plus(u64::from(header.commands)));
+            .map_err(|malformed| malformed.to_string())
+    }
+
+    /// Takes in an entry that may yet be taken back, and applies what it says is committed.
+    fn pending(
+        &mut self,
+        header: &EntryHeader,
+        record: &[u8],
+        position: Position,
+    ) -> Result<(), String> {
+        let replica = &mut self.partition.replica;
+        replica.recovered_pending(header, record, position)?;
+        let place = |index: Index| index.0 - self.first.map_or(0, |first| first.0);
+        self.metas
+            .truncate(usize::try_from(place(header.index)).unwrap_or(usize::MAX));
+        self.metas
+            .push_back(replica.pending.back().expect("just taken in").meta());
+        self.memberships.retain(|(index, _)| *index < header.index);
+        if header.kind == EntryKind::Membership {
+            let members = Membership::decode(members_of(record));
+            let members = members.map_err(|malformed| malformed.to_string())?;
+            self.memberships.push((header.index, members));
+        }
+        replica.recovered_commit(header.committed);
+        self.partition.apply_committed(Beneath::Tables)
+    }
+
+    fn vote(&mut self, ballot: BallotRecord) {
+        let newest = self.ballot.map_or(0, |ballot| ballot.term.0);
+        if ballot.term.0 >= newest {
+            self.ballot = Some(ballot);
+        }
+    }
+
+    /// Makes the consensus core of what was found.
+    fn found_group(&mut self, others: Others) -> Result<(), Unreadable> {
+        let flushed = self.version.flushed;
+        let base = flushed.map_or(0, |flushed| flushed.index);
+        let behind = self
+            .first
+            .map_or(0, |first| (base + 1).saturating_sub(first.0));
+        let behind = usize::try_from(behind)
+            .unwrap_or(usize::MAX)
+            .min(self.metas.len());
+        self.metas.drain(..behind);
+        let membership = match self.version.members.as_slice() {
+            [] => others.membership,
+            members => Membership::decode(members).map_err(|malformed| {
+                let what = format!(
+                    "the members of partition {}: {malformed}",
+                    self.partition.id
+                );
+                Unreadable::new(what)
+            })?,
+        };
+        self.memberships.retain(|(index, _)| index.0 > base);
+        let replica = &mut self.partition.replica;
+        let ballot = self.ballot.unwrap_or(BallotRecord {
+            partition: self.partition.id,
+            term: Term(0),
+            vote: 0,
+            committed: Index(0),
+        });
+        let start = raft::Start {
+            partition: self.partition.id,
+            me: others.me,
+            ballot: raft::Ballot {
+                term: ballot.term.max(replica.term_of_last()),
+                vote: (ballot.vote > 0 && ballot.term >= replica.term_of_last())
+                    .then_some(ReplicaId(ballot.vote)),
+            },
+            base: LogPosition {
+                term: Term(flushed.map_or(0, |flushed| flushed.term)),
+                index: Index(base),
+            },
+            base_chain: Chain(flushed.map_or(0, |flushed| flushed.chain)),
+            membership,
+            entries: self.metas.make_contiguous(),
+            memberships: std::mem::take(&mut self.memberships),
+            committed: replica.applied(),
+            applied: replica.applied(),
+            seed: others.seed,
+        };
+        let mut core = Raft::new(start, others.options, others.now);
+        core.released(replica.applied().next());
+        replica.join(Group::new(others.me, core, self.ballot));
         Ok(())
     }
 
@@ -126,7 +262,7 @@ impl Recovering {
             return;
         };
         clock.observe(Timestamp(flushed.timestamp));
-        partition.replica.flushed(flushed);
+        partition.replica.flushed(flushed, &self.version.members);
         if flushed.index >= partition.replica.applied().0 {
             self.forget_memtable();
         }
@@ -162,9 +298,12 @@ impl Recovering {
     ///
     /// # Panics
     /// Never: the tables that were opened are those of the version.
-    pub async fn finish(self) -> Result<Partition, Unreadable> {
+    pub async fn finish(mut self) -> Result<Partition, Unreadable> {
         if self.partition.tree.is_some() {
             self.check_beginning()?;
+        }
+        if let Some(others) = self.group.take() {
+            self.found_group(others)?;
         }
         let Self {
             mut partition,

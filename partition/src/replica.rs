@@ -12,10 +12,13 @@
 
 use std::collections::VecDeque;
 
-use ashlar_consensus::{Index, PartitionId, Term, Timestamp};
-use ashlar_io::wal::{Mark, Position};
+use ashlar_consensus::message::EntryMeta;
+use ashlar_consensus::raft::{LogMark, Role};
+use ashlar_consensus::{Chain, Index, PartitionId, Term, Timestamp};
+use ashlar_io::wal::{Mark, Position, Wal};
 
-use crate::command::{Command, ENTRY_BYTES, EntryHeader, EntryKind, seal};
+use crate::command::{Command, ENTRY_BYTES, EntryHeader, EntryKind, chain_of, members_of, seal};
+use crate::group::Group;
 use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
 
@@ -25,16 +28,50 @@ const SPARES_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
 /// An entry in flight.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Entry {
-    index: Index,
+    pub(crate) index: Index,
+    term: Term,
+    kind: EntryKind,
     timestamp: Timestamp,
     commands: u32,
     pub(crate) bytes: Vec<u8>,
     overlay: Overlay,
-    mark: Mark,
+    pub(crate) mark: Mark,
+    /// What the core is told when it is durable; the last of several that came together has it.
+    pub(crate) core_mark: Option<LogMark>,
     chain: u64,
     pub(crate) position: Position,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            index: Index(0),
+            term: Term(0),
+            kind: EntryKind::Commands,
+            timestamp: Timestamp(0),
+            commands: 0,
+            bytes: Vec::new(),
+            overlay: Overlay::default(),
+            mark: Mark(0),
+            core_mark: None,
+            chain: 0,
+            position: Position(0),
+        }
+    }
+}
+
+impl Entry {
+    /// Returns what the consensus core knows of it.
+    pub(crate) fn meta(&self) -> EntryMeta {
+        EntryMeta {
+            term: self.term,
+            bytes: u32::try_from(self.bytes.len()).expect("an entry is below 4 GiB"),
+            chain: Chain(self.chain),
+            kind: self.kind,
+        }
+    }
 }
 
 /// What is known of a key from entries in flight.
@@ -48,23 +85,30 @@ pub(crate) struct InFlight<'a> {
 /// The log of a replica.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    partition: PartitionId,
-    term: Term,
+    pub(crate) partition: PartitionId,
+    /// That of the next entry proposed here.
+    pub(crate) term: Term,
     last: Index,
     committed: Index,
     applied: Index,
     /// Hash of the last entry and all before it.
     chain: u64,
+    /// Whether that is known: at a start the log may begin behind what the checkpoint knows of.
+    chain_is_known: bool,
     /// The same of the last one applied.
     applied_chain: u64,
     /// Above the timestamps of all that is applied.
     applied_timestamp: Timestamp,
     open: Option<Entry>,
-    pending: VecDeque<Entry>,
+    pub(crate) pending: VecDeque<Entry>,
     pending_bytes: usize,
     spares: Vec<Entry>,
     /// How far back readers may look, as of the entries to come.
     pub(crate) history_ms: u32,
+    /// Who the replicas are, as of what is applied, encoded.
+    members: Vec<u8>,
+    /// What is to be agreed on with others; `None` for a replica that is alone.
+    pub(crate) group: Option<Box<Group>>,
 }
 
 impl Replica {
@@ -76,6 +120,7 @@ impl Replica {
             committed: Index(0),
             applied: Index(0),
             chain: 0,
+            chain_is_known: true,
             applied_chain: 0,
             applied_timestamp: Timestamp(0),
             open: None,
@@ -83,6 +128,8 @@ impl Replica {
             pending_bytes: 0,
             spares: Vec::new(),
             history_ms: 0,
+            members: Vec::new(),
+            group: None,
         }
     }
 
@@ -120,6 +167,7 @@ impl Replica {
         let mut entry = self.spares.pop().unwrap_or_default();
         self.last = self.last.next();
         entry.index = self.last;
+        entry.kind = EntryKind::Commands;
         entry.timestamp = timestamp;
         entry.commands = 0;
         entry.bytes.clear();
@@ -130,7 +178,30 @@ impl Replica {
 
     /// Closes the open entry: returns its bytes for the log, and the timestamp of its last command.
     pub(crate) fn seal(&mut self) -> Option<(&[u8], Timestamp)> {
-        let mut entry = self.open.take()?;
+        if !self.leads() {
+            self.drop_open();
+        }
+        let entry = self.open.take()?;
+        Some(self.push_sealed(entry))
+    }
+
+    /// Makes an entry of no commands, which is pending then. It is given to the log by
+    /// [`Replica::write_last`].
+    pub(crate) fn seal_own(&mut self, kind: EntryKind, body: &[u8], timestamp: Timestamp) {
+        assert!(
+            self.open.is_none(),
+            "the core's own entries come behind those of the turn"
+        );
+        self.open_entry(timestamp);
+        let mut entry = self.open.take().expect("just opened");
+        entry.kind = kind;
+        entry.bytes.extend_from_slice(body);
+        self.push_sealed(entry);
+    }
+
+    fn push_sealed(&mut self, mut entry: Entry) -> (&[u8], Timestamp) {
+        entry.term = self.term;
+        entry.core_mark = None;
         let header = EntryHeader {
             partition: self.partition,
             term: self.term,
@@ -138,7 +209,7 @@ impl Replica {
             timestamp: entry.timestamp,
             commands: entry.commands,
             history_ms: self.history_ms,
-            kind: EntryKind::Commands,
+            kind: entry.kind,
             committed: self.committed,
             chain: 0,
         };
@@ -148,10 +219,58 @@ impl Replica {
         self.pending_bytes += entry.bytes.len();
         self.pending.push_back(entry);
         let entry = self.pending.back().expect("just pushed");
-        Some((
-            &entry.bytes,
-            entry.timestamp.plus(u64::from(entry.commands)),
-        ))
+        let last = entry.timestamp.plus(u64::from(entry.commands));
+        (&entry.bytes, last)
+    }
+
+    /// Takes an entry of the leader over; it is given to the log by [`Replica::write_last`].
+    pub(crate) fn take_over(&mut self, header: &EntryHeader, bytes: &[u8]) {
+        assert_eq!(header.index, self.last.next(), "entries come without gaps");
+        let mut entry = self.spares.pop().unwrap_or_default();
+        (entry.index, entry.term) = (header.index, header.term);
+        (entry.kind, entry.chain) = (header.kind, header.chain);
+        entry.core_mark = None;
+        (entry.timestamp, entry.commands) = (header.timestamp, header.commands);
+        entry.bytes.clear();
+        entry.bytes.extend_from_slice(bytes);
+        (self.last, self.chain) = (header.index, header.chain);
+        self.pending_bytes += entry.bytes.len();
+        self.pending.push_back(entry);
+    }
+
+    /// Gives the last entry to the log.
+    pub(crate) fn write_last(&mut self, wal: &mut Wal) {
+        let position = wal.position();
+        let entry = self.pending.back_mut().expect("an entry was made");
+        entry.mark = wal.append(&[&entry.bytes]);
+        entry.position = position;
+    }
+
+    /// Drops the entries above `last`, which another leader has not got.
+    pub(crate) fn truncate(&mut self, last: Index) {
+        assert!(last >= self.applied, "what is applied is never taken back");
+        self.open = None;
+        while let Some(entry) = self.pending.pop_back_if(|entry| entry.index > last) {
+            self.pending_bytes -= entry.bytes.len();
+        }
+        self.last = last;
+        self.chain = self
+            .pending
+            .back()
+            .map_or(self.applied_chain, |entry| entry.chain);
+    }
+
+    /// Says whether this replica leads.
+    fn leads(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_none_or(|group| group.raft.role() == Role::Leader)
+    }
+
+    /// Drops the entry that is open: this replica does not lead any more.
+    fn drop_open(&mut self) {
+        if self.open.take().is_some() {
+            self.last = Index(self.last.0 - 1);
+        }
     }
 
     /// Notes where the entry sealed last went in the log.
@@ -163,10 +282,13 @@ impl Replica {
 
     /// Moves the commit index over every entry that is durable.
     pub(crate) fn durable(&mut self, durable: Mark) {
+        let agreed = self.group.as_ref().map(|group| group.raft.committed());
         let committed = self
             .pending
             .iter()
-            .take_while(|entry| entry.mark < durable)
+            .take_while(|entry| {
+                entry.mark < durable && agreed.is_none_or(|agreed| entry.index <= agreed)
+            })
             .last();
         if let Some(entry) = committed {
             assert!(entry.index > self.applied, "a pending entry is not applied");
@@ -194,17 +316,86 @@ impl Replica {
         self.applied_chain = entry.chain;
         self.applied_timestamp = entry.timestamp.plus(u64::from(entry.commands));
         self.pending_bytes -= entry.bytes.len();
+        if entry.kind == EntryKind::Membership {
+            self.members = entry.bytes[ENTRY_BYTES..].to_vec();
+        }
+        entry.overlay.clear();
+        if let Some(group) = &mut self.group {
+            group.raft.applied(entry.index);
+            match group.keep(entry) {
+                Some(gone) => entry = gone,
+                None => return,
+            }
+        }
         if self.spares.len() < SPARES_MAX && entry.bytes.capacity() <= SPARE_BYTES_MAX {
-            entry.overlay.clear();
             self.spares.push(entry);
         }
+    }
+
+    /// Takes in an entry that the log holds, at start, and that may yet be taken back. One that
+    /// another leader has put in the place of earlier ones drops these.
+    ///
+    /// # Errors
+    /// The entry does not follow what is before it, or takes back what is committed.
+    pub(crate) fn recovered_pending(
+        &mut self,
+        header: &EntryHeader,
+        bytes: &[u8],
+        position: Position,
+    ) -> Result<(), String> {
+        let (index, partition) = (header.index, header.partition);
+        if index <= self.applied || index > self.last.next() {
+            let (applied, last) = (self.applied, self.last);
+            return Err(format!(
+                "entry {index} of partition {partition} comes after entry {last}, and {applied} is committed"
+            ));
+        }
+        self.truncate(Index(index.0 - 1));
+        if header.term < self.term {
+            return Err(format!(
+                "entry {index} of partition {partition} goes back in term"
+            ));
+        }
+        self.check_chain(header, bytes)?;
+        self.take_over(header, bytes);
+        self.term = header.term;
+        let entry = self.pending.back_mut().expect("just taken over");
+        entry.position = position;
+        Ok(())
+    }
+
+    /// Says whether an entry that the log holds is the one that followed those before it.
+    fn check_chain(&mut self, header: &EntryHeader, bytes: &[u8]) -> Result<(), String> {
+        let is_known = std::mem::replace(&mut self.chain_is_known, true);
+        if is_known && chain_of(bytes, self.chain) != header.chain {
+            return Err(format!(
+                "entry {} of partition {} breaks the chain of hashes",
+                header.index, header.partition
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes it one of several.
+    pub(crate) fn join(&mut self, group: Group) {
+        self.group = Some(Box::new(group));
+    }
+
+    /// Returns the term of the last entry, or of what is in tables.
+    pub(crate) fn term_of_last(&self) -> Term {
+        self.pending.back().map_or(self.term, |entry| entry.term)
+    }
+
+    /// Notes at start that entries up to `index` are committed, as far as they are there.
+    pub(crate) fn recovered_commit(&mut self, index: Index) {
+        self.committed = self.committed.max(index.min(self.last));
     }
 
     /// Takes in an entry that the log holds, at start.
     ///
     /// # Errors
     /// The entry does not follow the one before.
-    pub(crate) fn recovered(&mut self, header: &EntryHeader) -> Result<(), String> {
+    pub(crate) fn recovered(&mut self, header: &EntryHeader, bytes: &[u8]) -> Result<(), String> {
         if self.last > Index(0) && header.index != self.last.next() {
             return Err(format!(
                 "entry {} of partition {} follows entry {}",
@@ -217,7 +408,11 @@ impl Replica {
                 header.index, header.partition
             ));
         }
+        self.check_chain(header, bytes)?;
         (self.last, self.committed, self.applied) = (header.index, header.index, header.index);
+        if header.kind == EntryKind::Membership {
+            self.members = members_of(bytes).to_vec();
+        }
         self.term = header.term;
         (self.chain, self.applied_chain) = (header.chain, header.chain);
         self.applied_timestamp = header.timestamp.plus(u64::from(header.commands));
@@ -229,18 +424,27 @@ impl Replica {
     pub(crate) fn begins_with(&mut self, first: Index) {
         if self.last < first {
             self.last = Index(first.0 - 1);
+            (self.committed, self.applied) = (self.last, self.last);
+            self.chain_is_known = false;
         }
     }
 
     /// Notes that tables hold everything up to `flushed`: what the log holds goes on behind it, or
     /// begins at or before it.
-    pub(crate) fn flushed(&mut self, flushed: &Flushed) {
+    pub(crate) fn flushed(&mut self, flushed: &Flushed, members: &[u8]) {
         let index = Index(flushed.index);
-        if index > self.applied {
-            (self.last, self.committed, self.applied) = (index, index, index);
-            self.applied_timestamp = Timestamp(flushed.timestamp);
-            self.term = Term(flushed.term);
-            (self.chain, self.applied_chain) = (flushed.chain, flushed.chain);
+        if index <= self.applied {
+            return;
+        }
+        while let Some(entry) = self.pending.pop_front_if(|entry| entry.index <= index) {
+            self.pending_bytes -= entry.bytes.len();
+        }
+        (self.committed, self.applied) = (index, index);
+        self.applied_timestamp = Timestamp(flushed.timestamp);
+        self.applied_chain = flushed.chain;
+        self.members = members.to_vec();
+        if index >= self.last {
+            (self.last, self.term, self.chain) = (index, Term(flushed.term), flushed.chain);
         }
     }
 
@@ -256,7 +460,7 @@ impl Replica {
 
     /// Returns who the replicas are, encoded.
     pub(crate) fn members(&self) -> Vec<u8> {
-        Vec::new()
+        self.members.clone()
     }
 
     /// Returns the last entry in flight that has a version at or before `at`.
@@ -298,6 +502,11 @@ impl Replica {
     /// Returns the bytes of entries that are open or pending.
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.pending_bytes + self.open.as_ref().map_or(0, |entry| entry.bytes.len())
+    }
+
+    /// Returns the bytes of applied entries that are kept for others.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.group.as_ref().map_or(0, |group| group.kept_bytes())
     }
 
     /// Returns where in the log the oldest pending entry may begin.

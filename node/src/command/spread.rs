@@ -38,6 +38,14 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// Says whether answering it changes something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Clear { .. } | Self::DeleteRange { .. })
+    }
+}
+
 /// What a partition answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {

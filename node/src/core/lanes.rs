@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use super::Core;
 use crate::connection::Connection;
-use crate::message::{Forward, Message};
+use crate::message::{Forward, Message, Origin};
 
 /// Answers up to this size are not counted, in bytes.
 const SMALL_BYTES: usize = 16 << 10;
@@ -23,7 +23,7 @@ const LANE_BYTES: usize = 4 << 20;
 const UNSENT_BYTES: usize = 1 << 20;
 
 /// Names a connection of another shard.
-type Asker = (u32, u64);
+type Asker = (Origin, u64);
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -95,6 +95,10 @@ impl Core {
 
     /// Counts an answer on its way to a connection of another shard.
     pub(super) fn note_sent(&self, asker: Asker, bytes: usize) {
+        // Another node bounds what it asks for by what it awaits.
+        if matches!(asker.0, Origin::Node(_)) {
+            return;
+        }
         self.lanes.borrow_mut().sent(asker, bytes);
     }
 
@@ -162,7 +166,7 @@ mod tests {
 
     fn forward(connection: u64, ticket: u64) -> Box<Forward> {
         Box::new(Forward {
-            from: 1,
+            from: Origin::Shard(1),
             connection,
             ticket: Ticket(ticket),
             partition: 0,
@@ -176,7 +180,7 @@ mod tests {
     #[test]
     fn commands_wait_while_large_answers_are_on_their_way() {
         let mut lanes = Lanes::default();
-        let asker = (1, 7);
+        let asker = (Origin::Shard(1), 7);
         for _ in 0..1_000 {
             lanes.sent(asker, SMALL_BYTES);
         }

@@ -1,30 +1,25 @@
 //! What a shard asks of others and answers them: commands forwarded, questions about partitions, in
 //! messages that leave at the end of the turn.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use ashlar_consensus::Index;
-use ashlar_partition::{Refusal, Want};
+use ashlar_partition::{Standing, Want};
 
-use super::{Admitted, Asked, Core, Data, Fetched, Ran, Waiter};
-use crate::command::spread::{self, Answer, Question, Step};
-use crate::command::{Command, growth_error};
+use super::{Admitted, Asked, Core, Ran, Waiter};
+use crate::command::Command;
 use crate::connection::Connection;
-use crate::message::{Forward, Message, Ticket};
+use crate::distant::Outcome;
+use crate::message::{Forward, Message, Origin, Ticket};
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 
 /// Commands behind one that wants blocks whose blocks are fetched with it.
 pub(crate) const AHEAD_COMMANDS: usize = 64;
 
-/// Steps of an answer whose blocks are kept in memory.
-const PINNED_STEPS: usize = 4;
-
 impl Core {
-    fn ticket(&self) -> Ticket {
+    pub(super) fn ticket(&self) -> Ticket {
         let ticket = self.next_ticket.get() + 1;
         self.next_ticket.set(ticket);
         Ticket(ticket)
@@ -41,12 +36,15 @@ impl Core {
     ) {
         let (ticket, owner) = (self.ticket(), self.routes.shard_of(partition));
         connection.replies.borrow_mut().await_remote(ticket);
+        if owner == self.shard {
+            connection.relayed.set(connection.relayed.get() + 1);
+        }
         self.asked
             .borrow_mut()
             .insert(ticket, Asked::Reply(Rc::clone(connection), owner));
         let words = words.to_owned();
         let forward = Forward {
-            from: self.shard,
+            from: Origin::Shard(self.shard),
             connection: connection.id,
             ticket,
             partition,
@@ -56,110 +54,6 @@ impl Core {
             version,
         };
         self.post(owner, Message::Run(Box::new(forward)));
-    }
-
-    /// Asks a partition, on whichever shard it is; the answer is durable.
-    pub async fn ask(&self, partition: usize, question: Question) -> Answer {
-        let owner = self.routes.shard_of(partition);
-        if owner == self.shard {
-            return self.answer(partition, question).await;
-        }
-        let ticket = self.ticket();
-        self.asked.borrow_mut().insert(
-            ticket,
-            Asked::Task {
-                answer: None,
-                waker: None,
-            },
-        );
-        let (from, question) = (self.shard, Box::new(question));
-        self.post(
-            owner,
-            Message::Ask {
-                from,
-                ticket,
-                partition,
-                question,
-            },
-        );
-        poll_fn(|context| {
-            let mut asked = self.asked.borrow_mut();
-            let Some(Asked::Task { answer, waker }) = asked.get_mut(&ticket) else {
-                unreachable!("the ticket is this task's alone")
-            };
-            match answer.take() {
-                Some(answer) => {
-                    asked.remove(&ticket);
-                    Poll::Ready(answer)
-                }
-                None => {
-                    *waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
-    /// Answers a question about a partition of this shard, as often interrupted as blocks must be
-    /// fetched for it; the answer is durable.
-    async fn answer(&self, partition: usize, mut question: Question) -> Answer {
-        let mut answer = Answer::Nothing;
-        let mut fetched: VecDeque<Fetched> = VecDeque::new();
-        loop {
-            let step = self.answer_step(partition, &mut question, &mut answer);
-            // What an earlier step has brought is needed until the walk gets on: an index, the block
-            // that it leads to, a value.
-            if fetched.len() > PINNED_STEPS {
-                fetched.pop_front();
-            }
-            match step {
-                Step::Done(None) => return answer,
-                Step::Done(Some(index)) => {
-                    self.applied(partition, index).await;
-                    return answer;
-                }
-                Step::Applied(index) => self.applied(partition, index).await,
-                Step::More => self.next_turn(true).await,
-                Step::Wants(wants) => match self.fetch(partition, &wants, &[]).await {
-                    Ok(found) => fetched.push_back(found),
-                    Err(error) => return Answer::Failed(error),
-                },
-            }
-        }
-    }
-
-    fn answer_step(&self, partition: usize, question: &mut Question, answer: &mut Answer) -> Step {
-        let now = self.now.get();
-        let mut data = self.data.borrow_mut();
-        let Data {
-            owned, clock, wal, ..
-        } = &mut *data;
-        let owned = owned[partition]
-            .as_mut()
-            .expect("questions are routed to the owner");
-        let step = spread::answer(&mut owned.partition, question, answer, clock, now);
-        if *answer == Answer::Refused(Refusal::DiskFull) {
-            // The partition knows that the log takes no writes, and the log knows why.
-            *answer = Answer::Failed(growth_error(wal.growth_failure().as_ref()));
-        }
-        step
-    }
-
-    /// Waits until `index` is applied.
-    pub(super) async fn applied(&self, partition: usize, index: Index) {
-        poll_fn(|context| {
-            let mut data = self.data.borrow_mut();
-            let owned = data.owned_mut(partition);
-            if owned.partition.applied() >= index {
-                return Poll::Ready(());
-            }
-            owned
-                .waiters
-                .push_back((index, Waiter::Task(context.waker().clone())));
-            Poll::Pending
-        })
-        .await;
     }
 
     /// Takes a message of another shard in.
@@ -185,6 +79,9 @@ impl Core {
             Message::Replied(ticket, bytes) => {
                 let asked = self.asked.borrow_mut().remove(&ticket);
                 if let Some(Asked::Reply(connection, owner)) = asked {
+                    if owner == self.shard {
+                        connection.relayed.set(connection.relayed.get() - 1);
+                    }
                     connection.replies.borrow_mut().fill(ticket, owner, bytes);
                     self.release_replies(&connection);
                 }
@@ -201,7 +98,7 @@ impl Core {
                 from,
                 connection,
                 bytes,
-            } => self.note_taken((from, connection), bytes),
+            } => self.note_taken((Origin::Shard(from), connection), bytes),
             Message::Stop => self.stop(),
         }
     }
@@ -223,6 +120,10 @@ impl Core {
     /// Runs a command for another shard; gives it back when it must wait for room in the log,
     /// or for blocks.
     pub(super) fn run_forward(self: &Rc<Self>, forward: Box<Forward>) -> Option<Box<Forward>> {
+        if self.standing(forward.partition) != Standing::Serves {
+            self.relay(forward);
+            return None;
+        }
         self.start_lap();
         let bytes = forward.words.heap_bytes();
         let (partition, command, version) = (forward.partition, forward.command, forward.version);
@@ -249,8 +150,7 @@ impl Core {
         };
         drop(self.fetched.take());
         self.note_sent((forward.from, forward.connection), out.len());
-        let replied = Message::Replied(forward.ticket, out);
-        self.post_when(partition, wait, forward.from, replied);
+        self.reply_when(partition, wait, (forward.from, forward.ticket), out);
         None
     }
 
@@ -292,14 +192,28 @@ impl Core {
         found
     }
 
-    /// Sends a message to another shard once `wait` is applied, if there is something to wait for.
-    fn post_when(&self, partition: usize, wait: Option<Index>, shard: u32, message: Message) {
+    /// Sends a reply once `wait` is applied, if there is something to wait for.
+    fn reply_when(
+        &self,
+        partition: usize,
+        wait: Option<Index>,
+        (to, ticket): (Origin, Ticket),
+        reply: Vec<u8>,
+    ) {
         let Some(index) = wait else {
-            return self.post(shard, message);
+            return self.reply_to(to, ticket, reply);
         };
-        let waiter = Waiter::Shard(shard, message);
+        let waiter = Waiter::Forward(to, ticket, reply);
         let mut data = self.data.borrow_mut();
         data.owned_mut(partition).waiters.push_back((index, waiter));
+    }
+
+    /// Sends a reply to who asked.
+    pub(super) fn reply_to(&self, to: Origin, ticket: Ticket, reply: Vec<u8>) {
+        match to {
+            Origin::Shard(shard) => self.post(shard, Message::Replied(ticket, reply)),
+            Origin::Node(node) => self.reply_to_node(node, ticket, Outcome::Ran, &reply),
+        }
     }
 
     /// Puts a message in another shard's outbox; it leaves at the end of the turn.

@@ -7,10 +7,13 @@
 //! 3. Requests for one partition run in the order in which they arrived from each connection.
 
 mod admission;
+pub(crate) mod cluster;
 mod counting;
 mod fetch;
 mod lanes;
 mod messages;
+mod questions;
+mod relay;
 mod run;
 pub mod space;
 mod upkeep;
@@ -36,16 +39,18 @@ use ashlar_partition::lsm::scrub::Scrub;
 
 pub use self::admission::Admitted;
 use self::admission::Throttle;
+pub(crate) use self::cluster::Cluster;
 pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
+use self::questions::Asking;
 pub use self::run::Ran;
 use self::space::Watch;
 use self::upkeep::Upkeep;
 use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::message::{Forward, Message, Ticket};
+use crate::message::{Forward, Message, Origin, Ticket};
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
@@ -53,7 +58,8 @@ use crate::stats::ShardCounters;
 /// Who waits for an index to be applied.
 enum Waiter {
     Connection(Rc<Connection>),
-    Shard(u32, Message),
+    /// A command's reply.
+    Forward(Origin, Ticket, Vec<u8>),
     Task(Waker),
 }
 
@@ -61,6 +67,8 @@ enum Waiter {
 struct Owned {
     partition: Partition,
     waiters: VecDeque<(Index, Waiter)>,
+    /// Goes up when this replica stops leading: what was waited for before is never known.
+    lives: u64,
 }
 
 /// The data of a shard.
@@ -85,6 +93,7 @@ impl Data {
                 partition.map(|partition| Owned {
                     partition,
                     waiters: VecDeque::new(),
+                    lives: 0,
                 })
             })
             .collect();
@@ -167,6 +176,10 @@ pub struct Core {
     peers: Vec<Sender<Message>>,
     outboxes: RefCell<Vec<Outbox>>,
     asked: RefCell<BTreeMap<Ticket, Asked>>,
+    /// What was asked of other nodes.
+    asking: RefCell<BTreeMap<Ticket, Asking>>,
+    /// The other nodes, if there are any.
+    pub(crate) cluster: Option<Cluster>,
     next_ticket: Cell<u64>,
     /// Commands of other shards that were not admitted yet.
     deferred: RefCell<VecDeque<Box<Forward>>>,
@@ -206,6 +219,7 @@ impl Core {
         routes: Routes,
         peers: Vec<Sender<Message>>,
         (data, ground, manifest): Parts,
+        cluster: Option<Cluster>,
     ) -> Self {
         let outboxes = peers.iter().map(|_| Outbox::default()).collect();
         let config = Rc::new(shared.config());
@@ -225,6 +239,8 @@ impl Core {
             peers,
             outboxes: RefCell::new(outboxes),
             asked: RefCell::default(),
+            asking: RefCell::default(),
+            cluster,
             next_ticket: Cell::new(0),
             deferred: RefCell::default(),
             fetching: Cell::new(false),
@@ -297,6 +313,7 @@ impl Core {
         {
             let mut data = self.data.borrow_mut();
             let durable = data.wal.poll()?;
+            self.note_durable(&mut data, durable);
             for owned in data.owned.iter_mut().flatten() {
                 if let Some(applied) = owned.partition.settle(durable) {
                     while owned
@@ -313,6 +330,7 @@ impl Core {
         released
             .into_iter()
             .for_each(|(_, waiter)| self.release(waiter));
+        self.hear();
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
         self.tell_taken();
         self.run_lanes();
@@ -323,7 +341,7 @@ impl Core {
     fn release(&self, waiter: Waiter) {
         match waiter {
             Waiter::Connection(connection) => self.release_replies(&connection),
-            Waiter::Shard(shard, message) => self.post(shard, message),
+            Waiter::Forward(to, ticket, reply) => self.reply_to(to, ticket, reply),
             Waiter::Task(waker) => waker.wake(),
         }
     }
@@ -412,10 +430,12 @@ impl Core {
             for owned in owned.iter_mut().flatten() {
                 owned.partition.drain(wal, clock);
             }
-            wal.flush();
+            self.drain_groups(&mut data);
+            data.wal.flush();
+            self.flush_peers(&data);
             // Told before the replies leave: a reader of the past asks for all that was acknowledged.
             let last = &self.counters().last_timestamp;
-            last.store(clock.last().0, Ordering::Release);
+            last.store(data.clock.last().0, Ordering::Release);
         }
         for (outbox, peer) in self.outboxes.borrow_mut().iter_mut().zip(&self.peers) {
             let mut sent = false;

@@ -185,10 +185,11 @@ impl Core {
         let Some(mut manifest) = self.upkeep.manifest.borrow_mut().take() else {
             return;
         };
-        let mut partitions = Vec::new();
+        let (mut partitions, mut ballots) = (Vec::new(), Vec::new());
         for partition in self.data.borrow_mut().partitions() {
             partition.take_unsaved_edits();
             partitions.extend(partition.checkpoint());
+            ballots.extend(partition.ballot());
         }
         let core = Rc::clone(self);
         self.reactor.spawn(async move {
@@ -196,7 +197,7 @@ impl Core {
                 log_id: core.shared.format.log_id(core.shard),
                 position,
                 partitions,
-                ballots: Vec::new(),
+                ballots,
             };
             match manifest.write(&checkpoint).await {
                 Ok(()) => core.upkeep.saved.set(manifest.releasable()),

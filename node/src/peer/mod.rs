@@ -341,6 +341,15 @@ impl Peers {
         }
     }
 
+    /// Ends the connection to a peer, for a reason that is logged; it is made anew.
+    pub fn disconnect(&self, node: NodeId, why: &str) {
+        let link = self.links.borrow().get(&node).cloned();
+        if let Some(link) = link.filter(|link| link.is_connected()) {
+            tracing::warn!("the connection to node {} is ended: {why}", node.0);
+            self.end(&link);
+        }
+    }
+
     /// Says whether a peer is connected.
     #[must_use]
     pub fn is_connected(&self, node: NodeId) -> bool {

@@ -15,12 +15,15 @@
 //! Invariants: (1) a span lies inside the bytes it was made for; (2) memory grows with words
 //! received, never with a length that a peer merely declared.
 
+mod count;
 pub mod decode;
 pub mod encode;
 mod inline;
 
 use std::fmt;
 use std::ops::Index;
+
+pub use count::count_replies;
 
 /// Spans kept allocated between requests; one larger request does not pin its memory for ever.
 const SPANS_KEPT_MAX: usize = 1024;
@@ -246,6 +249,24 @@ pub struct OwnedWords {
 }
 
 impl OwnedWords {
+    /// Copies words.
+    ///
+    /// # Panics
+    /// If they hold 4 GiB or more together.
+    #[must_use]
+    pub fn of(words: &[&[u8]]) -> Self {
+        let mut bytes = Vec::new();
+        let mut spans = Vec::with_capacity(words.len());
+        for word in words {
+            spans.push(span_at(bytes.len(), word.len()));
+            bytes.extend_from_slice(word);
+        }
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            spans: spans.into_boxed_slice(),
+        }
+    }
+
     /// Returns the words, borrowed.
     #[must_use]
     pub fn as_words(&self) -> Words<'_> {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use ashlar_consensus::{Clock, Index, PartitionId, Term, Timestamp};
 use ashlar_io::rng::Rng;
 use ashlar_io::wal::Position;
-use ashlar_partition::command::{Command, ENTRY_BYTES, EntryHeader};
+use ashlar_partition::command::{Command, ENTRY_BYTES, EntryHeader, seal};
 use ashlar_partition::{KeyRange, Memtable, Partition, Recovering, Request};
 
 use crate::content::held;
@@ -75,6 +75,7 @@ fn some_entry(rng: &mut Rng, index: u64) -> Vec<u8> {
 struct Taken {
     recovering: Recovering,
     clock: Clock,
+    chain: u64,
 }
 
 impl Taken {
@@ -82,7 +83,11 @@ impl Taken {
         let partition = Partition::new(PARTITION, KeyRange::all(), 9);
         let mut clock = Clock::default();
         let recovering = Recovering::begin(partition, None, &mut clock).unwrap();
-        let mut taken = Self { recovering, clock };
+        let mut taken = Self {
+            recovering,
+            clock,
+            chain: 0,
+        };
         entries
             .iter()
             .for_each(|entry| taken.recover(entry).unwrap());
@@ -90,7 +95,15 @@ impl Taken {
     }
 
     fn recover(&mut self, entry: &[u8]) -> Result<(), String> {
-        self.recovering.take(Position(0), entry, &mut self.clock)
+        // Damage is to get past the chain: that it stops there is tested by itself.
+        let mut entry = entry.to_vec();
+        let chain = match entry.len() {
+            ENTRY_BYTES.. => seal(&mut entry, self.chain),
+            _ => 0,
+        };
+        self.recovering.take(Position(0), &entry, &mut self.clock)?;
+        self.chain = chain;
+        Ok(())
     }
 
     /// Uses what was taken in: reads all of it, and goes on writing above it.
@@ -205,6 +218,21 @@ fn entries_that_do_not_follow_are_refused() {
         ..header(8, 0)
     };
     assert!(refusal(first, foreign).contains("partition 4"));
+}
+
+#[test]
+fn an_entry_that_was_changed_breaks_the_chain() {
+    let mut rng = Rng::new(3);
+    let mut entries: Vec<Vec<u8>> = (1..=2).map(|index| some_entry(&mut rng, index)).collect();
+    let chain = seal(&mut entries[0], 0);
+    seal(&mut entries[1], chain);
+    let last = entries[0].len() - 1;
+    entries[0][last] ^= 1;
+    let mut taken = Taken::new(&[]);
+    let refused = taken
+        .recovering
+        .take(Position(0), &entries[0], &mut taken.clock);
+    assert!(refused.unwrap_err().contains("breaks the chain"));
 }
 
 #[test]

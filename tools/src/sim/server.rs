@@ -136,6 +136,7 @@ impl Server {
                     routes: Routes::new(&self.format.boundaries(), shards),
                     inbox,
                     peers: peers.clone(),
+                    cluster: None,
                 };
                 let shard = Shard::start(reactor, setup);
                 shard.park();

@@ -1,0 +1,464 @@
+//! The other nodes, in a shard's turn: what they have sent is handed to the replicas, what the replicas
+//! decide is sent, and promises of support are asked for and given. What the bytes are is known to
+//! `peer` (frames), `consensus` (messages of replicas) and `distant` (commands).
+//!
+//! A turn: the log's news and what peers sent first, then the clients' commands, then this turn's
+//! entries, which leave in the same frame as the answers to what was received.
+//!
+//! Invariants:
+//! 1. A message that says what this node has made durable leaves after it is.
+//! 2. The time that leases are judged by was read after the turn's input was received.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ashlar_consensus::raft::Event as RaftEvent;
+use ashlar_consensus::support::{Disk, RequestSupport, Support, SupportOutput};
+use ashlar_consensus::{Mono, NodeId, PartitionId, Supports};
+use ashlar_io::Monotonic;
+use ashlar_io::wal::Mark;
+use ashlar_partition::{Outbox, Turn, Urgency};
+
+use super::relay::{RETRY, Relay, UNKNOWN};
+use super::{Core, Data, Owned, Waiter};
+use crate::distant::{self, kind};
+use crate::message::Origin;
+use crate::peer::frame::{Frame, Interval};
+use crate::peer::{Event, Lane, Peers};
+use crate::resp::encode::Encoder;
+
+/// How far another node's clock may be ahead before its timestamps are not taken over.
+const CLOCK_AHEAD: Duration = Duration::from_secs(1);
+
+/// A message that leaves once this node's log has made true what it says.
+#[derive(Debug)]
+struct Gated {
+    mark: Mark,
+    to: NodeId,
+    partition: PartitionId,
+    lane: Lane,
+    bytes: Vec<u8>,
+}
+
+/// What a shard has beside its data because there are other nodes.
+pub(crate) struct Cluster {
+    /// The number of this node.
+    pub(crate) node: NodeId,
+    pub(crate) peers: Rc<Peers>,
+    pub(crate) supports: RefCell<Supports>,
+    pub(super) relay: RefCell<Relay>,
+    asked: RefCell<SupportOutput>,
+    outbox: RefCell<Outbox>,
+    gated: RefCell<VecDeque<Gated>>,
+    lease_ms: u32,
+    /// The durable mark when it last moved, and when that was.
+    progress: Cell<(Mark, Monotonic)>,
+    /// When something is due by itself.
+    deadline: Cell<Option<Mono>>,
+    /// A clock that is too far ahead was told of.
+    warned: Cell<bool>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Makes the shard's part of a cluster, with the nodes that it shares partitions with.
+    pub(crate) fn new(
+        node: NodeId,
+        peers: Rc<Peers>,
+        mut supports: Supports,
+        others: &[NodeId],
+        lease_ms: u32,
+    ) -> Self {
+        others.iter().for_each(|node| supports.want(*node));
+        Self {
+            node,
+            peers,
+            supports: RefCell::new(supports),
+            relay: RefCell::default(),
+            asked: RefCell::default(),
+            outbox: RefCell::default(),
+            gated: RefCell::default(),
+            lease_ms,
+            progress: Cell::default(),
+            deadline: Cell::new(None),
+            warned: Cell::new(false),
+        }
+    }
+
+    /// Says whether the log gets its writes done.
+    fn disk(&self, durable: Mark, is_idle: bool, now: Monotonic) -> Disk {
+        let (mark, since) = self.progress.get();
+        if is_idle || durable > mark {
+            self.progress.set((durable, now));
+            return Disk::Working;
+        }
+        if now.since(since) > Duration::from_millis(u64::from(self.lease_ms / 2)) {
+            return Disk::Stalled;
+        }
+        Disk::Working
+    }
+
+    /// Sends what is gathered; what must wait for the log is kept.
+    fn send(&self, durable: Mark) {
+        let mut outbox = self.outbox.borrow_mut();
+        for (section, bytes) in outbox.sections() {
+            let lane = match section.urgency {
+                Urgency::Urgent => Lane::Urgent,
+                Urgency::Bulk => Lane::Bulk,
+            };
+            let (to, partition) = (section.to, section.partition);
+            match section.gate.filter(|mark| *mark >= durable) {
+                // What does not leave is lost, and found out by the core.
+                None => {
+                    let _ = self
+                        .peers
+                        .queue(to, lane, kind::REPLICA, partition, &[bytes]);
+                }
+                Some(mark) => self.gated.borrow_mut().push_back(Gated {
+                    mark,
+                    to,
+                    partition,
+                    lane,
+                    bytes: bytes.to_vec(),
+                }),
+            }
+        }
+        outbox.clear();
+    }
+
+    /// Sends what waited for the log.
+    fn release(&self, durable: Mark) {
+        let mut gated = self.gated.borrow_mut();
+        while let Some(ready) = gated.pop_front_if(|gated| gated.mark < durable) {
+            let Gated {
+                to,
+                partition,
+                lane,
+                bytes,
+                ..
+            } = ready;
+            let _ = self
+                .peers
+                .queue(to, lane, kind::REPLICA, partition, &[&bytes]);
+        }
+    }
+
+    fn queue_urgent(&self, to: NodeId, kind: u8, bytes: &[u8]) {
+        let _ = self
+            .peers
+            .queue(to, Lane::Urgent, kind, PartitionId(0), &[bytes]);
+    }
+}
+
+impl Data {
+    /// Runs something with a partition of this shard and what its group needs in this turn.
+    fn with_turn<T>(
+        &mut self,
+        cluster: &Cluster,
+        now: Mono,
+        mut run: impl FnMut(&mut Owned, &mut Turn<'_>) -> T,
+    ) {
+        let Self {
+            owned, clock, wal, ..
+        } = self;
+        let supports = cluster.supports.borrow();
+        let mut outbox = cluster.outbox.borrow_mut();
+        for owned in owned.iter_mut().flatten() {
+            let mut turn = Turn {
+                now,
+                supports: &supports,
+                wal: &mut *wal,
+                clock: &mut *clock,
+                outbox: &mut outbox,
+            };
+            run(owned, &mut turn);
+        }
+    }
+}
+
+impl Core {
+    /// Returns this turn's time, as the consensus core counts it.
+    pub(crate) fn mono(&self) -> Mono {
+        Mono(self.reactor.now().0)
+    }
+
+    /// Tells the groups what the log has made durable, before it is applied, and sends what waited for
+    /// that.
+    pub(super) fn note_durable(&self, data: &mut Data, durable: Mark) {
+        let Some(cluster) = &self.cluster else { return };
+        data.with_turn(cluster, self.mono(), |owned, turn| {
+            owned.partition.note_durable(durable, turn);
+        });
+        cluster.release(durable);
+        cluster.send(durable);
+    }
+
+    /// Takes in what peers have sent, and does what is due.
+    pub(super) fn hear(self: &Rc<Self>) {
+        let Some(cluster) = &self.cluster else { return };
+        while let Some(incoming) = cluster.peers.next() {
+            match incoming.event {
+                Event::Connected { .. } => self.tell_groups(cluster, |raft, turn, out| {
+                    raft.reachable(turn.now, incoming.from, out);
+                }),
+                Event::Disconnected => {
+                    self.tell_groups(cluster, |raft, _, _| raft.unreachable(incoming.from));
+                    self.relay_lost(incoming.from);
+                    self.asks_lost(incoming.from);
+                }
+                Event::Frame(frame) => {
+                    self.take_frame(cluster, incoming.from, &frame);
+                    cluster.peers.recycle(frame);
+                }
+            }
+        }
+        self.tick_support(cluster);
+        self.tick_groups(cluster);
+        self.take_events(cluster);
+        self.run_waiting();
+    }
+
+    fn tell_groups(
+        &self,
+        cluster: &Cluster,
+        tell: impl Fn(&mut ashlar_consensus::Raft, &Turn<'_>, &mut ashlar_consensus::Output),
+    ) {
+        let mut data = self.data.borrow_mut();
+        data.with_turn(cluster, self.mono(), |owned, turn| {
+            owned.partition.decide(turn, &tell);
+        });
+    }
+
+    fn take_frame(self: &Rc<Self>, cluster: &Cluster, from: NodeId, frame: &Frame) {
+        self.take_clock(cluster, from, frame);
+        for section in frame.sections() {
+            let (partition, bytes) = (section.partition, section.bytes);
+            let taken = match section.kind {
+                kind::REPLICA => self.take_message(cluster, from, partition, bytes),
+                kind::SUPPORT_REQUEST => self.take_request(cluster, from, bytes),
+                kind::SUPPORT => self.take_support(cluster, from, bytes),
+                kind::FORWARD => self.take_forward(from, partition, bytes),
+                kind::REPLIED => self.take_replied(bytes),
+                kind::ASK => self.take_ask(from, partition, bytes),
+                kind::ANSWERED => self.take_answered(bytes),
+                _ => None,
+            };
+            if taken.is_none() {
+                tracing::warn!(
+                    "node {} sent a section of kind {} for partition {partition} that cannot be read; it is dropped",
+                    from.0,
+                    section.kind
+                );
+            }
+        }
+    }
+
+    /// Moves the hybrid clock above that of another node, unless that one is wrong.
+    fn take_clock(&self, cluster: &Cluster, from: NodeId, frame: &Frame) {
+        let (_, now_us) = self.now();
+        let ahead_us = u64::try_from(CLOCK_AHEAD.as_micros()).unwrap_or(u64::MAX);
+        if frame.clock.micros() <= now_us.saturating_add(ahead_us) {
+            self.data.borrow_mut().clock.observe(frame.clock);
+        } else if !cluster.warned.replace(true) {
+            tracing::error!(
+                "the clock of node {} is {} ms ahead of this one's; its timestamps are not taken over",
+                from.0,
+                (frame.clock.micros() - now_us) / 1000
+            );
+        }
+    }
+
+    fn take_message(
+        &self,
+        cluster: &Cluster,
+        from: NodeId,
+        partition: PartitionId,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let mut data = self.data.borrow_mut();
+        let Data {
+            owned, clock, wal, ..
+        } = &mut *data;
+        let owned = owned.get_mut(partition.0 as usize)?.as_mut()?;
+        let mut turn = Turn {
+            now: self.mono(),
+            supports: &cluster.supports.borrow(),
+            wal,
+            clock,
+            outbox: &mut cluster.outbox.borrow_mut(),
+        };
+        owned.partition.receive(from, bytes, &mut turn).ok()
+    }
+
+    fn take_request(&self, cluster: &Cluster, from: NodeId, bytes: &[u8]) -> Option<()> {
+        let request = RequestSupport::decode(bytes).ok()?;
+        let mut supports = cluster.supports.borrow_mut();
+        if let Some(support) = supports.requested(self.mono(), from, &request) {
+            let mut bytes = Vec::new();
+            support.encode(&mut bytes);
+            cluster.queue_urgent(from, kind::SUPPORT, &bytes);
+        }
+        Some(())
+    }
+
+    fn take_support(&self, cluster: &Cluster, from: NodeId, bytes: &[u8]) -> Option<()> {
+        let support = Support::decode(bytes).ok()?;
+        cluster.supports.borrow_mut().supported(from, &support);
+        Some(())
+    }
+
+    fn take_forward(
+        self: &Rc<Self>,
+        from: NodeId,
+        partition: PartitionId,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let number = partition.0 as usize;
+        self.data.borrow().owned.get(number)?.as_ref()?;
+        let forward = distant::decode_forward(Origin::Node(from), number, bytes)?;
+        self.deferred.borrow_mut().push_back(Box::new(forward));
+        self.run_deferred();
+        Some(())
+    }
+
+    fn take_replied(self: &Rc<Self>, bytes: &[u8]) -> Option<()> {
+        let (ticket, outcome, reply) = distant::decode_replied(bytes)?;
+        self.relayed(ticket, outcome, reply);
+        Some(())
+    }
+
+    /// Asks for support where that is due, and tells the groups of promises that began or ended.
+    fn tick_support(&self, cluster: &Cluster) {
+        let durable = self.data.borrow().wal.durable();
+        let is_idle = self.data.borrow().wal.is_idle();
+        let disk = cluster.disk(durable, is_idle, self.reactor.now());
+        let mut asked = cluster.asked.borrow_mut();
+        cluster
+            .supports
+            .borrow_mut()
+            .tick(self.mono(), disk, &mut asked);
+        for (to, request) in asked.requests.drain(..) {
+            let mut bytes = Vec::new();
+            request.encode(&mut bytes);
+            cluster.queue_urgent(to, kind::SUPPORT_REQUEST, &bytes);
+        }
+        for node in asked.changed.drain(..) {
+            self.tell_groups(cluster, |raft, turn, out| {
+                raft.support_changed(turn.now, node, turn.supports, out);
+            });
+            cluster.relay.borrow_mut().wake();
+        }
+    }
+
+    /// Lets the groups do what is due.
+    fn tick_groups(&self, cluster: &Cluster) {
+        let now = self.mono();
+        let mut data = self.data.borrow_mut();
+        data.with_turn(cluster, now, |owned, turn| {
+            let due = owned.partition.raft().and_then(|raft| raft.deadline());
+            if due.is_some_and(|due| due <= now) {
+                owned.partition.decide(turn, |raft, turn, out| {
+                    raft.tick(turn.now, turn.supports, out)
+                });
+            }
+        });
+    }
+
+    /// Acts on what happened in the groups.
+    fn take_events(self: &Rc<Self>, cluster: &Cluster) {
+        let events = std::mem::take(&mut cluster.outbox.borrow_mut().events);
+        for (partition, event) in events {
+            match event {
+                RaftEvent::BecameLeader { term } => {
+                    tracing::info!("leads partition {partition}, term {}", term.0);
+                }
+                RaftEvent::SteppedDown { term } => {
+                    tracing::info!("no longer leads partition {partition}, term {}", term.0);
+                    self.fail_waiters(partition.0 as usize);
+                }
+                RaftEvent::Removed => {
+                    tracing::warn!(
+                        "the replica of partition {partition} here is no member any more"
+                    );
+                }
+                RaftEvent::Alarm(alarm) => {
+                    let what = format!("its log and its leader's differ: {alarm:?}");
+                    let mut data = self.data.borrow_mut();
+                    data.owned_mut(partition.0 as usize)
+                        .partition
+                        .quarantine(&what);
+                }
+                _ => {}
+            }
+            cluster.relay.borrow_mut().wake();
+        }
+    }
+
+    /// Answers everybody who waits for an entry of this partition that nobody knows what becomes of
+    /// it.
+    fn fail_waiters(self: &Rc<Self>, partition: usize) {
+        let waiters = {
+            let mut data = self.data.borrow_mut();
+            let owned = data.owned_mut(partition);
+            owned.lives += 1;
+            std::mem::take(&mut owned.waiters)
+        };
+        for (_, waiter) in waiters {
+            match waiter {
+                Waiter::Connection(connection) => {
+                    connection.registered.take();
+                    connection.replies.borrow_mut().fail(partition, UNKNOWN);
+                    self.release_replies(&connection);
+                }
+                Waiter::Forward(to, ticket, _) => {
+                    let mut reply = Vec::new();
+                    Encoder::new(&mut reply, crate::resp::Version::Resp2).error(UNKNOWN);
+                    self.reply_to(to, ticket, reply);
+                }
+                Waiter::Task(waker) => waker.wake(),
+            }
+        }
+    }
+
+    /// Has the groups agree on this turn's entries, and sends one frame to each peer. The log's writes
+    /// have been started.
+    pub(super) fn drain_groups(&self, data: &mut Data) {
+        let Some(cluster) = &self.cluster else { return };
+        let mut deadline = cluster.supports.borrow().deadline();
+        data.with_turn(cluster, self.mono(), |owned, turn| {
+            owned.partition.agree(turn);
+            let due = owned.partition.raft().and_then(|raft| raft.deadline());
+            deadline = [deadline, due].into_iter().flatten().min();
+        });
+        cluster.deadline.set(deadline);
+    }
+
+    /// Sends one frame to each peer.
+    pub(super) fn flush_peers(&self, data: &Data) {
+        let Some(cluster) = &self.cluster else { return };
+        cluster.send(data.wal.durable());
+        cluster.peers.flush(data.clock.last(), Interval::default());
+    }
+
+    /// Returns when something of the cluster is due by itself.
+    pub(crate) fn cluster_deadline(&self) -> Option<Monotonic> {
+        let cluster = self.cluster.as_ref()?;
+        let retry = cluster
+            .relay
+            .borrow()
+            .is_waiting()
+            .then(|| self.reactor.now() + RETRY);
+        let due = cluster.deadline.get().map(|due| Monotonic(due.0));
+        [retry, due].into_iter().flatten().min()
+    }
+}

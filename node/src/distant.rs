@@ -1,0 +1,466 @@
+//! What shards of different nodes say to each other about commands, as bytes: commands on their way to
+//! the leader, and replies on their way back. What shards of one node say to each other is in
+//! [`crate::message`] and has no bytes.
+//!
+//! ```text
+//! forward   ticket u64, connection u64, database u8, protocol u8, words u32, then each: bytes u32, bytes
+//! replied   ticket u64, outcome u8 (0 it ran, 1 this node does not lead and nothing was done), reply
+//! ask       ticket u64, question
+//! answered  ticket u64, outcome u8 (as above), answer
+//! question  kind u8, then what it needs: database u8; bounds and counts of a walk
+//! answer    kind u8, then what it says
+//! ```
+//! Lengths are u32 before their bytes, numbers are little-endian.
+//!
+//! Invariant: no bytes make a decoder panic, or allocate more than a few times their length.
+
+use std::ops::Bound;
+
+use ashlar_consensus::Timestamp;
+use ashlar_partition::{Order, Part, Refusal, Scan as Walk};
+
+use crate::command::spread::{Answer, Question};
+use crate::command::table;
+use crate::message::{Forward, Origin, Ticket};
+use crate::resp::{OwnedWords, Version};
+
+/// Section kinds of the peer channel.
+pub mod kind {
+    /// A message between replicas of a partition.
+    pub const REPLICA: u8 = 1;
+    /// A request for support.
+    pub const SUPPORT_REQUEST: u8 = 2;
+    /// A promise of support.
+    pub const SUPPORT: u8 = 3;
+    /// A command for the leader of its partition.
+    pub const FORWARD: u8 = 4;
+    /// Its reply.
+    pub const REPLIED: u8 = 5;
+    /// A question for the leader of a partition.
+    pub const ASK: u8 = 6;
+    /// Its answer.
+    pub const ANSWERED: u8 = 7;
+}
+
+/// What became of what was asked of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done, or refused; what follows says so.
+    Ran,
+    /// The node does not lead the partition, and has done nothing.
+    Elsewhere,
+}
+
+/// Bytes taken from the front.
+#[derive(Clone, Copy, Debug)]
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn u8(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*bytes))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
+    fn usize(&mut self) -> Option<usize> {
+        usize::try_from(self.u64()?).ok()
+    }
+
+    fn counted(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+}
+
+fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("keys, values and words are below 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn put_u64s(out: &mut Vec<u8>, numbers: &[u64]) {
+    for number in numbers {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// Appends a command; `ticket` is what the reply is to name.
+pub fn encode_forward(forward: &Forward, ticket: Ticket, out: &mut Vec<u8>) {
+    put_u64s(out, &[ticket.0, forward.connection]);
+    out.push(forward.database);
+    out.push(match forward.version {
+        Version::Resp2 => 2,
+        Version::Resp3 => 3,
+    });
+    let words = forward.words.as_words();
+    let count = u32::try_from(words.len()).expect("the words of a command are limited");
+    out.extend_from_slice(&count.to_le_bytes());
+    words.iter().for_each(|word| put_counted(out, word));
+}
+
+/// Reads a command that came from `from`, for a partition; nothing when it is none.
+#[must_use]
+pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Forward> {
+    let mut bytes = Bytes(bytes);
+    let (ticket, connection) = (Ticket(bytes.u64()?), bytes.u64()?);
+    let database = bytes.u8()?;
+    let version = match bytes.u8()? {
+        2 => Version::Resp2,
+        3 => Version::Resp3,
+        _ => return None,
+    };
+    let count = bytes.u32()?;
+    let words: Option<Vec<&[u8]>> = (0..count).map(|_| bytes.counted()).collect();
+    let words = words?;
+    let command = table::find(words.first()?)?;
+    let takes = command.takes(words.len()) && bytes.0.is_empty();
+    takes.then(|| Forward {
+        from,
+        connection,
+        ticket,
+        partition,
+        command,
+        words: OwnedWords::of(&words),
+        database,
+        version,
+    })
+}
+
+/// Appends what a ticket, an outcome and bytes come to.
+pub fn encode_replied(ticket: Ticket, outcome: Outcome, reply: &[u8], out: &mut Vec<u8>) {
+    put_u64s(out, &[ticket.0]);
+    out.push(u8::from(outcome == Outcome::Elsewhere));
+    out.extend_from_slice(reply);
+}
+
+/// Reads a ticket, an outcome, and what follows them.
+#[must_use]
+pub fn decode_replied(bytes: &[u8]) -> Option<(Ticket, Outcome, &[u8])> {
+    let mut bytes = Bytes(bytes);
+    let ticket = Ticket(bytes.u64()?);
+    let outcome = match bytes.u8()? {
+        0 => Outcome::Ran,
+        1 => Outcome::Elsewhere,
+        _ => return None,
+    };
+    Some((ticket, outcome, bytes.0))
+}
+
+/// Appends a question.
+pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
+    put_u64s(out, &[ticket.0]);
+    match question {
+        Question::Count { database } => out.extend_from_slice(&[0, *database]),
+        Question::Clear { database: None } => out.push(1),
+        Question::Clear {
+            database: Some(database),
+        } => out.extend_from_slice(&[2, *database]),
+        Question::DeleteRange { start, end } => {
+            out.push(3);
+            put_counted(out, start);
+            put_counted(out, end);
+        }
+        Question::Scan(walk) => {
+            out.push(4);
+            encode_walk(walk, out);
+        }
+        Question::Random { database, seed } => {
+            out.extend_from_slice(&[5, *database]);
+            put_u64s(out, &[*seed]);
+        }
+    }
+}
+
+/// Reads a question and its ticket.
+#[must_use]
+pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
+    let mut bytes = Bytes(bytes);
+    let ticket = Ticket(bytes.u64()?);
+    let question = match bytes.u8()? {
+        0 => Question::Count {
+            database: bytes.u8()?,
+        },
+        1 => Question::Clear { database: None },
+        2 => Question::Clear {
+            database: Some(bytes.u8()?),
+        },
+        3 => Question::DeleteRange {
+            start: bytes.counted()?.to_vec(),
+            end: bytes.counted()?.to_vec(),
+        },
+        4 => Question::Scan(decode_walk(&mut bytes)?),
+        5 => Question::Random {
+            database: bytes.u8()?,
+            seed: bytes.u64()?,
+        },
+        _ => return None,
+    };
+    bytes.0.is_empty().then_some((ticket, question))
+}
+
+fn encode_walk(walk: &Walk, out: &mut Vec<u8>) {
+    for bound in [&walk.keys.0, &walk.keys.1] {
+        match bound {
+            Bound::Unbounded => out.push(0),
+            Bound::Included(key) => {
+                out.push(1);
+                put_counted(out, key);
+            }
+            Bound::Excluded(key) => {
+                out.push(2);
+                put_counted(out, key);
+            }
+        }
+    }
+    out.push(u8::from(walk.order == Order::Descending));
+    out.push(u8::from(walk.part == Part::Value));
+    put_u64s(out, &[walk.at.map_or(0, |at| at.0)]);
+    put_u64s(out, &[walk.keys_max as u64, walk.bytes_max as u64]);
+}
+
+fn decode_walk(bytes: &mut Bytes<'_>) -> Option<Walk> {
+    let keys = (decode_bound(bytes)?, decode_bound(bytes)?);
+    let order = match bytes.u8()? {
+        0 => Order::Ascending,
+        1 => Order::Descending,
+        _ => return None,
+    };
+    let part = match bytes.u8()? {
+        0 => Part::Key,
+        1 => Part::Value,
+        _ => return None,
+    };
+    let at = bytes.u64()?;
+    Some(Walk {
+        keys,
+        order,
+        part,
+        at: (at > 0).then_some(Timestamp(at)),
+        keys_max: bytes.usize()?,
+        bytes_max: bytes.usize()?,
+    })
+}
+
+fn decode_bound(bytes: &mut Bytes<'_>) -> Option<Bound<Vec<u8>>> {
+    Some(match bytes.u8()? {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(bytes.counted()?.to_vec()),
+        2 => Bound::Excluded(bytes.counted()?.to_vec()),
+        _ => return None,
+    })
+}
+
+/// Appends an answer.
+pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
+    match answer {
+        Answer::Nothing => out.push(0),
+        Answer::Count(count) => {
+            out.push(1);
+            put_u64s(out, &[*count]);
+        }
+        Answer::Done => out.push(2),
+        Answer::Refused(refusal) => {
+            out.push(3);
+            encode_refusal(*refusal, out);
+        }
+        Answer::Failed(what) => {
+            out.push(4);
+            put_counted(out, what.as_bytes());
+        }
+        Answer::Entries(entries, next) => {
+            out.push(5);
+            put_u64s(out, &[entries.len() as u64]);
+            for (key, value) in entries {
+                put_counted(out, key);
+                put_counted(out, value);
+            }
+            out.push(u8::from(next.is_some()));
+            next.iter().for_each(|walk| encode_walk(walk, out));
+        }
+        Answer::Key(None) => out.push(6),
+        Answer::Key(Some(key)) => {
+            out.push(7);
+            put_counted(out, key);
+        }
+    }
+}
+
+/// Reads an answer.
+#[must_use]
+pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
+    let mut bytes = Bytes(bytes);
+    let answer = match bytes.u8()? {
+        0 => Answer::Nothing,
+        1 => Answer::Count(bytes.u64()?),
+        2 => Answer::Done,
+        3 => Answer::Refused(decode_refusal(&mut bytes)?),
+        4 => Answer::Failed(String::from_utf8_lossy(bytes.counted()?).into_owned()),
+        5 => decode_entries(&mut bytes)?,
+        6 => Answer::Key(None),
+        7 => Answer::Key(Some(bytes.counted()?.to_vec())),
+        _ => return None,
+    };
+    bytes.0.is_empty().then_some(answer)
+}
+
+fn decode_entries(bytes: &mut Bytes<'_>) -> Option<Answer> {
+    let count = bytes.u64()?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        entries.push((bytes.counted()?.to_vec(), bytes.counted()?.to_vec()));
+    }
+    let next = match bytes.u8()? {
+        0 => None,
+        1 => Some(decode_walk(bytes)?),
+        _ => return None,
+    };
+    Some(Answer::Entries(entries, next))
+}
+
+/// Refusals in the order of their numbers, but for the one that names a partition.
+const REFUSALS: [Refusal; 8] = [
+    Refusal::NotAnInteger,
+    Refusal::Overflow,
+    Refusal::TooLong,
+    Refusal::Busy,
+    Refusal::TooOld,
+    Refusal::InFuture,
+    Refusal::NotInMemory,
+    Refusal::DiskFull,
+];
+/// Number of the refusal that names a partition.
+const DAMAGED: u8 = 255;
+
+fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
+    if let Refusal::Damaged(partition) = refusal {
+        out.push(DAMAGED);
+        out.extend_from_slice(&partition.to_le_bytes());
+        return;
+    }
+    let number = (0..).zip(REFUSALS).find(|(_, known)| *known == refusal);
+    out.push(number.map_or(DAMAGED, |(number, _)| number));
+}
+
+fn decode_refusal(bytes: &mut Bytes<'_>) -> Option<Refusal> {
+    match bytes.u8()? {
+        DAMAGED => Some(Refusal::Damaged(bytes.u32()?)),
+        number => REFUSALS.get(usize::from(number)).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn walk() -> Walk {
+        Walk {
+            keys: (
+                Bound::Included(b"\0a".to_vec()),
+                Bound::Excluded(b"\0z".to_vec()),
+            ),
+            order: Order::Descending,
+            part: Part::Value,
+            at: Some(Timestamp(77)),
+            keys_max: 10,
+            bytes_max: usize::MAX,
+        }
+    }
+
+    #[test]
+    fn questions_and_answers_come_back_as_they_went() {
+        let questions = [
+            Question::Count { database: 3 },
+            Question::Clear { database: None },
+            Question::Clear { database: Some(2) },
+            Question::DeleteRange {
+                start: b"a".to_vec(),
+                end: b"b".to_vec(),
+            },
+            Question::Scan(walk()),
+            Question::Random {
+                database: 1,
+                seed: 9,
+            },
+        ];
+        for question in questions {
+            let mut bytes = Vec::new();
+            encode_question(&question, Ticket(5), &mut bytes);
+            let (ticket, back) = decode_question(&bytes).unwrap();
+            assert_eq!(
+                (ticket, format!("{back:?}")),
+                (Ticket(5), format!("{question:?}"))
+            );
+        }
+        let mut answers = vec![
+            Answer::Nothing,
+            Answer::Count(7),
+            Answer::Done,
+            Answer::Refused(Refusal::Damaged(4)),
+            Answer::Failed("IOERR it".to_owned()),
+            Answer::Entries(vec![(b"k".to_vec(), b"v".to_vec())], Some(walk())),
+            Answer::Entries(Vec::new(), None),
+            Answer::Key(None),
+            Answer::Key(Some(b"k".to_vec())),
+        ];
+        answers.extend(REFUSALS.map(Answer::Refused));
+        for answer in answers {
+            let mut bytes = Vec::new();
+            encode_answer(&answer, &mut bytes);
+            assert_eq!(decode_answer(&bytes), Some(answer));
+        }
+    }
+
+    #[test]
+    fn a_command_comes_back_as_it_went() {
+        let forward = Forward {
+            from: Origin::Shard(0),
+            connection: 9,
+            ticket: Ticket(1),
+            partition: 2,
+            command: table::find(b"SET").unwrap(),
+            words: OwnedWords::of(&[b"SET", b"k", b""]),
+            database: 4,
+            version: Version::Resp3,
+        };
+        let mut bytes = Vec::new();
+        encode_forward(&forward, Ticket(11), &mut bytes);
+        let back = decode_forward(Origin::Shard(1), 2, &bytes).unwrap();
+        assert_eq!(
+            (back.ticket, back.connection, back.database),
+            (Ticket(11), 9, 4)
+        );
+        assert_eq!((back.version, back.partition), (Version::Resp3, 2));
+        let words: Vec<_> = back.words.as_words().iter().map(<[u8]>::to_vec).collect();
+        assert_eq!(words, [&b"SET"[..], b"k", b""]);
+        for cut in 0..bytes.len() {
+            assert!(decode_forward(Origin::Shard(1), 2, &bytes[..cut]).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = decode_forward(Origin::Shard(0), 0, &bytes);
+            let _ = decode_replied(&bytes);
+            let _ = decode_question(&bytes);
+            let _ = decode_answer(&bytes);
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! A replica that is one of several: what the consensus core decides, done. Messages come in and go
+//! out as bytes; the core is told what the log has made durable; entries of a leader take their place
+//! in the follower's log exactly as they are.
+//!
+//! It adds to what a lone replica does, and moves nothing: the leader's entries are opened, sealed and
+//! applied by the same code ([`crate::replica`]), and a follower applies blindly.
+//!
+//! Invariants:
+//! 1. The core knows an entry exactly when the shard's log has been given it.
+//! 2. A ballot is given to the log before the entries and the messages that follow from it, and these
+//!    messages leave after it is durable.
+//! 3. What is applied is committed, durable here, and never taken back.
+
+use std::collections::VecDeque;
+
+use ashlar_consensus::message::{self, Append, EntryKind, EntryMeta, Message, Metas, Outgoing};
+use ashlar_consensus::raft::{Accepted, Ballot, Gate, Output, OwnEntry, Raft, Role};
+use ashlar_consensus::{Clock, Index, Member, Mono, NodeId, ReplicaId, Supports};
+use ashlar_io::wal::{Mark, Wal};
+
+use crate::ballot::BallotRecord;
+use crate::command::{EntryHeader, Malformed, chain_of, members_of};
+use crate::outbox::{Outbox, Urgency};
+use crate::partition::Partition;
+use crate::replica::{Entry, Replica};
+
+/// Bytes of applied entries that a replica keeps in memory for others, unless the shard says
+/// otherwise.
+const KEEP_BYTES: usize = 1 << 20;
+
+/// What a group needs of its shard in one turn.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// The time, as of when this turn's input was received.
+    pub now: Mono,
+    /// What nodes have promised each other.
+    pub supports: &'a Supports,
+    /// The shard's log.
+    pub wal: &'a mut Wal,
+    /// The shard's clock.
+    pub clock: &'a mut Clock,
+    /// Takes the messages.
+    pub outbox: &'a mut Outbox,
+}
+
+/// Who serves a partition, as its replica here knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// This replica does.
+    Serves,
+    /// It leads and will serve, or step down, within a lease: it must hear from the others first.
+    Preparing,
+    /// Another one leads.
+    Follows(Member),
+    /// Nobody that is known of.
+    Leaderless,
+}
+
+/// What a replica has beside its log because there are others.
+#[derive(Debug)]
+pub(crate) struct Group {
+    me: Member,
+    pub(crate) raft: Raft,
+    out: Output,
+    /// Applied entries that others may still need, up to the last applied.
+    kept: VecDeque<Entry>,
+    kept_bytes: usize,
+    /// Most bytes of them.
+    keep_bytes: usize,
+    /// The last entry that the core was told to be durable here.
+    durable: Index,
+    /// What the log was given last.
+    written: Mark,
+    /// The newest ballot.
+    ballot: Option<BallotRecord>,
+}
+
+impl Group {
+    /// Makes the group of a recovered replica. All that `raft` knows is durable.
+    pub(crate) fn new(me: Member, raft: Raft, ballot: Option<BallotRecord>) -> Self {
+        Self {
+            me,
+            durable: raft.last().index,
+            raft,
+            out: Output::default(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            keep_bytes: KEEP_BYTES,
+            written: Mark(0),
+            ballot,
+        }
+    }
+
+    /// Keeps an applied entry for others, and lets go of the oldest that need not be kept.
+    pub(crate) fn keep(&mut self, entry: Entry) -> Option<Entry> {
+        self.kept_bytes += entry.bytes.len();
+        self.kept.push_back(entry);
+        if self.kept_bytes <= self.keep_bytes {
+            return None;
+        }
+        let gone = self.kept.pop_front()?;
+        self.kept_bytes -= gone.bytes.len();
+        self.raft.released(gone.index.next());
+        Some(gone)
+    }
+
+    /// Returns the bytes of the entries that are kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Notes a ballot in the log.
+    fn vote(&mut self, replica: &Replica, ballot: &Ballot, wal: &mut Wal) {
+        let record = BallotRecord {
+            partition: replica.partition,
+            term: ballot.term,
+            vote: ballot.vote.map_or(0, |vote| vote.0),
+            committed: self.raft.committed(),
+        };
+        self.written = wal.append(&[&record.encode()]);
+        self.ballot = Some(record);
+    }
+
+    /// Returns the entry at `index`, which is in memory.
+    fn entry<'a>(&'a self, pending: &'a VecDeque<Entry>, index: Index) -> &'a Entry {
+        let of = |entries: &'a VecDeque<Entry>| {
+            let first = entries.front()?.index;
+            let place = index.0.checked_sub(first.0)?;
+            entries.get(usize::try_from(place).ok()?)
+        };
+        of(pending)
+            .or_else(|| of(&self.kept))
+            .expect("the core sends entries that it was not told are released")
+    }
+
+    /// Appends an append message with its entries: metas first, then payloads.
+    fn encode_append(
+        &self,
+        pending: &VecDeque<Entry>,
+        (head, count): (&Append, u32),
+        out: &mut Vec<u8>,
+    ) {
+        let first = head.prev.index.0 + 1;
+        let entries = || (first..first + u64::from(count)).map(|at| self.entry(pending, Index(at)));
+        for entry in entries() {
+            message::encode_meta(&entry.meta(), members_of(&entry.bytes), out);
+        }
+        for entry in entries() {
+            out.extend_from_slice(&entry.bytes);
+        }
+    }
+}
+
+impl Replica {
+    /// Does what the core has answered: the ballot to the log, messages to the outbox.
+    fn carry_out(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut group) = self.group.take() else {
+            return;
+        };
+        let mut out = std::mem::take(&mut group.out);
+        if let Some(ballot) = &out.ballot {
+            group.vote(self, ballot, turn.wal);
+        }
+        for send in &out.sends {
+            let gate = (send.gate == Gate::Durable).then_some(group.written);
+            // Appends stay in their order: one that comes too early is rejected.
+            let urgency = match &send.message {
+                Outgoing::Append { .. } => Urgency::Bulk,
+                Outgoing::Signal(_) => Urgency::Urgent,
+            };
+            let to = (send.to.node, self.partition);
+            turn.outbox.push(to, urgency, gate, |bytes| {
+                bytes.extend_from_slice(&group.me.replica.0.to_le_bytes());
+                bytes.extend_from_slice(&send.to.replica.0.to_le_bytes());
+                message::encode_head(&send.message, bytes);
+                if let Outgoing::Append { head, count } = &send.message {
+                    group.encode_append(&self.pending, (head, *count), bytes);
+                }
+            });
+        }
+        let events = out.events.drain(..);
+        turn.outbox
+            .events
+            .extend(events.map(|event| (self.partition, event)));
+        let offers = out.offers.drain(..);
+        turn.outbox
+            .offers
+            .extend(offers.map(|offer| (self.partition, offer.to)));
+        let fetches = std::mem::take(&mut out.fetches);
+        out.clear();
+        group.out = out;
+        for fetch in fetches {
+            // What is not in memory any more is in tables: the whole state is sent instead.
+            group.raft.gone(turn.now, fetch.to.replica, &mut group.out);
+        }
+        self.group = Some(group);
+        if self
+            .group
+            .as_ref()
+            .is_some_and(|group| !group.out.is_empty())
+        {
+            self.carry_out(turn);
+        }
+    }
+
+    /// Has the core decide something, and does what it answers.
+    fn step(
+        &mut self,
+        turn: &mut Turn<'_>,
+        decide: impl FnOnce(&mut Raft, &Turn<'_>, &mut Output),
+    ) {
+        if let Some(group) = &mut self.group {
+            decide(&mut group.raft, turn, &mut group.out);
+            self.carry_out(turn);
+        }
+    }
+
+    /// Tells the core which entries the log has made durable.
+    fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let written = self.pending.iter().take_while(|entry| entry.mark < durable);
+        let marked = written.filter(|entry| entry.core_mark.is_some()).last();
+        let Some(last) = marked.filter(|last| last.index > group.durable) else {
+            return;
+        };
+        group.durable = last.index;
+        let mark = last.core_mark.expect("looked for above");
+        self.step(turn, |raft, turn, out| raft.durable(turn.now, mark, out));
+    }
+
+    /// Tells the core of the entries that were sealed in this turn, and makes those that it wants.
+    fn propose_sealed(&mut self, turn: &mut Turn<'_>) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        if group.raft.role() != Role::Leader {
+            return;
+        }
+        let known = group.raft.last().index;
+        let sealed = self.pending.iter_mut().filter(|entry| entry.index > known);
+        for entry in sealed {
+            let index = group
+                .raft
+                .propose(turn.now, &entry.meta(), None, &mut group.out);
+            assert_eq!(index, entry.index, "log and core count alike");
+            group.written = entry.mark;
+            entry.core_mark = Some(group.raft.mark());
+        }
+        while let Some(own) = self
+            .group
+            .as_ref()
+            .and_then(|group| group.raft.next_own_entry())
+        {
+            self.propose_own(&own, turn);
+        }
+        self.carry_out(turn);
+    }
+
+    /// Makes an entry that the core wants, gives it to the log and proposes it.
+    fn propose_own(&mut self, own: &OwnEntry, turn: &mut Turn<'_>) {
+        let (kind, members) = match own {
+            OwnEntry::Empty => (EntryKind::Empty, None),
+            OwnEntry::Membership(members) => (EntryKind::Membership, Some(members.clone())),
+        };
+        let mut body = Vec::new();
+        members.iter().for_each(|members| members.encode(&mut body));
+        self.term = self
+            .group
+            .as_ref()
+            .map_or(self.term, |group| group.raft.term());
+        self.seal_own(kind, &body, turn.clock.take(0));
+        self.write_last(turn.wal);
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let entry = self.pending.back_mut().expect("just sealed");
+        group.written = entry.mark;
+        let index = group
+            .raft
+            .propose(turn.now, &entry.meta(), members, &mut group.out);
+        assert_eq!(index, entry.index, "log and core count alike");
+        entry.core_mark = Some(group.raft.mark());
+    }
+
+    /// Takes a message of another replica in. One that is for a replica which was here before this
+    /// one is dropped.
+    fn receive(
+        &mut self,
+        node: NodeId,
+        bytes: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Malformed> {
+        let (from, to, bytes) = addresses(bytes).ok_or(Malformed("a message without addresses"))?;
+        let from = Member {
+            replica: from,
+            node,
+        };
+        if self
+            .group
+            .as_ref()
+            .is_none_or(|group| group.me.replica != to)
+        {
+            return Ok(());
+        }
+        let (message, payload) =
+            message::decode(bytes).map_err(|_| Malformed("a message that cannot be read"))?;
+        if let Message::Append(head, metas) = &message {
+            check_entries(self, head, metas, payload)?;
+        }
+        let Some(group) = &mut self.group else {
+            return Ok(());
+        };
+        let accepted = group
+            .raft
+            .receive(turn.now, from, &message, turn.supports, &mut group.out);
+        if let Some(ballot) = group.out.ballot.take() {
+            let mut group = self.group.take().expect("looked at above");
+            group.vote(self, &ballot, turn.wal);
+            self.group = Some(group);
+        }
+        if let Message::Append(_, metas) = &message {
+            self.accept(&accepted, metas, payload, turn);
+        }
+        self.carry_out(turn);
+        Ok(())
+    }
+
+    /// Takes entries of the leader over, and gives them to the log.
+    fn accept(
+        &mut self,
+        accepted: &Accepted,
+        metas: &Metas<'_>,
+        payload: &[u8],
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(last) = accepted.truncate_after {
+            self.truncate(last);
+            if let Some(group) = &mut self.group {
+                group.durable = group.durable.min(last);
+            }
+        }
+        let entries = entries_of(metas, payload).skip(accepted.skip);
+        for (_, bytes) in entries.take(accepted.take) {
+            let header = EntryHeader::decode(bytes).expect("checked when the message came");
+            turn.clock
+                .observe(header.timestamp.plus(u64::from(header.commands)));
+            self.take_over(&header, bytes);
+            self.write_last(turn.wal);
+        }
+        if accepted.take > 0
+            && let (Some(group), Some(entry)) = (&mut self.group, self.pending.back_mut())
+        {
+            group.written = entry.mark;
+            entry.core_mark = Some(group.raft.mark());
+        }
+    }
+}
+
+/// Takes the replicas that a message is from and to off its front.
+fn addresses(bytes: &[u8]) -> Option<(ReplicaId, ReplicaId, &[u8])> {
+    let (from, rest) = bytes.split_first_chunk()?;
+    let (to, rest) = rest.split_first_chunk()?;
+    let id = |bytes: &[u8; 8]| ReplicaId(u64::from_le_bytes(*bytes));
+    Some((id(from), id(to), rest))
+}
+
+/// Walks the entries of an append: what the core knows of each, and its bytes.
+fn entries_of<'a>(
+    metas: &Metas<'a>,
+    mut payload: &'a [u8],
+) -> impl Iterator<Item = (EntryMeta, &'a [u8])> {
+    metas.iter().map_while(move |(meta, _)| {
+        let (bytes, rest) = payload.split_at_checked(meta.bytes as usize)?;
+        payload = rest;
+        Some((meta, bytes))
+    })
+}
+
+/// Says whether the entries of an append are what their metas say, one after another.
+fn check_entries(
+    replica: &Replica,
+    head: &Append,
+    metas: &Metas<'_>,
+    payload: &[u8],
+) -> Result<(), Malformed> {
+    if metas.payload_bytes() != payload.len() as u64 {
+        return Err(Malformed("an append whose entries do not add up"));
+    }
+    let (mut index, mut chain) = (head.prev.index, head.prev_chain);
+    for (meta, bytes) in entries_of(metas, payload) {
+        let header = EntryHeader::decode(bytes)?;
+        index = index.next();
+        let same = header.partition == replica.partition
+            && header.index == index
+            && header.term == meta.term
+            && header.kind == meta.kind
+            && header.chain == meta.chain.0;
+        if !same || chain.is_some_and(|chain| chain_of(bytes, chain.0) != header.chain) {
+            return Err(Malformed("an append whose entries are not what it says"));
+        }
+        chain = Some(meta.chain);
+    }
+    Ok(())
+}
+
+impl Partition {
+    /// Says who serves this partition. One without others serves itself.
+    #[must_use]
+    pub fn standing(&self, now: Mono, supports: &Supports) -> Standing {
+        let Some(group) = &self.replica.group else {
+            return Standing::Serves;
+        };
+        match (group.raft.role(), group.raft.leader()) {
+            (Role::Leader, _)
+                if group.raft.serves_reads(now, supports) && group.raft.may_propose() =>
+            {
+                Standing::Serves
+            }
+            (Role::Leader, _) => Standing::Preparing,
+            (_, Some(leader)) => Standing::Follows(leader),
+            (_, None) => Standing::Leaderless,
+        }
+    }
+
+    /// Says whether what is proposed here becomes part of the log: not by a follower, and not before
+    /// a new leader's first entry.
+    #[must_use]
+    pub fn may_propose(&self) -> bool {
+        self.raft().is_none_or(|raft| {
+            raft.role() == Role::Leader && raft.next_own_entry().is_none() && raft.may_propose()
+        })
+    }
+
+    /// Returns the consensus core, if there are other replicas.
+    #[must_use]
+    pub fn raft(&self) -> Option<&Raft> {
+        self.replica.group.as_ref().map(|group| &group.raft)
+    }
+
+    /// Has the core decide something, and does what it answers. Nothing happens without others.
+    pub fn decide(
+        &mut self,
+        turn: &mut Turn<'_>,
+        decide: impl FnOnce(&mut Raft, &Turn<'_>, &mut Output),
+    ) {
+        self.replica.step(turn, decide);
+    }
+
+    /// Tells the core what the log has made durable: call it before [`Partition::settle`].
+    pub fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
+        self.replica.note_durable(durable, turn);
+    }
+
+    /// Proposes what this turn has sealed: call it behind [`Partition::drain`].
+    pub fn agree(&mut self, turn: &mut Turn<'_>) {
+        self.replica.propose_sealed(turn);
+    }
+
+    /// Takes in the bytes of a message that a replica on the node `from` has sent.
+    ///
+    /// # Errors
+    /// It is not one, or its entries are not what it says; nothing of it was taken in.
+    pub fn receive(
+        &mut self,
+        from: NodeId,
+        bytes: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Malformed> {
+        self.replica.receive(from, bytes, turn)
+    }
+
+    /// Returns the newest ballot, for a checkpoint.
+    #[must_use]
+    pub fn ballot(&self) -> Option<BallotRecord> {
+        self.replica.group.as_ref()?.ballot
+    }
+
+    /// Sets how many bytes of applied entries are kept for others.
+    pub fn keep_entries(&mut self, bytes: usize) {
+        if let Some(group) = &mut self.replica.group {
+            group.keep_bytes = bytes;
+        }
+    }
+}
