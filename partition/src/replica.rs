@@ -422,7 +422,7 @@ impl Replica {
     /// Notes that the log begins with `first`: what is before it and not in tables yet will be in
     /// those of a later edit.
     pub(crate) fn begins_with(&mut self, first: Index) {
-        if self.last < first {
+        if self.last.next() < first {
             self.last = Index(first.0 - 1);
             (self.committed, self.applied) = (self.last, self.last);
             self.chain_is_known = false;
