@@ -13,6 +13,7 @@
 //! 3. A later layer wins: defaults, then the file, then [`Overrides`], then [`Config::set`] while
 //!    running.
 
+mod cluster;
 mod error;
 mod file;
 mod knob;
@@ -25,6 +26,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use cluster::{Cluster, Listed, MEMBERS_MAX, NAME_BYTES_MAX};
 pub use error::{ConfigError, Place};
 pub use knob::{Change, Knob};
 pub use knobs::KNOBS;
@@ -54,6 +56,10 @@ pub struct Config {
     pub partition: Partition,
     /// Space of the data directory's disk.
     pub disk: Disk,
+    /// The cluster that this node is a member of.
+    pub cluster: Cluster,
+    /// Connections to the other members.
+    pub peer: Peer,
 }
 
 /// Limits of clients and their connections.
@@ -150,6 +156,19 @@ pub struct Disk {
     pub stop_percent: u32,
 }
 
+/// Connections to the other members of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Largest frame in bytes; of two nodes the smaller counts.
+    pub frame_bytes_max: u32,
+    /// Most bytes that wait for one peer, and most that were received and wait for this node.
+    pub queue_bytes_max: u64,
+    /// Longest handshake in milliseconds.
+    pub handshake_ms: u32,
+    /// Silence after which a peer is disconnected, in milliseconds.
+    pub silence_ms: u32,
+}
+
 /// What the command line lays over the file, each as it was typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -161,6 +180,12 @@ pub struct Overrides {
     pub cpus: Option<String>,
     /// `--memory`, a size.
     pub memory: Option<String>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--peer-listen`.
+    pub peer_listen: Option<String>,
+    /// `--peers`.
+    pub peers: Option<String>,
     /// `--set KEY=VALUE`, any number of times; the last one of a key wins.
     pub set: Vec<String>,
 }
@@ -211,6 +236,13 @@ impl Config {
             ("--listen", "listen", &overrides.listen),
             ("--cpus", "cpus", &overrides.cpus),
             ("--memory", "memory_bytes", &overrides.memory),
+            ("--name", "cluster.name", &overrides.name),
+            (
+                "--peer-listen",
+                "cluster.peer_listen",
+                &overrides.peer_listen,
+            ),
+            ("--peers", "cluster.peers", &overrides.peers),
         ];
         for (flag, key, value) in flags {
             if let Some(value) = value {
@@ -266,6 +298,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        lines.extend(self.cluster.warnings());
         lines
     }
 
@@ -327,7 +360,11 @@ impl Config {
                 second: ("disk.low_percent", self.disk.low_percent.to_string()),
             });
         }
-        Ok(())
+        let checked = self.cluster.check(self.listen);
+        checked.map_err(|what| ConfigError::Cluster {
+            place: place.clone(),
+            what,
+        })
     }
 
     /// Returns a configuration whose fields have no meaning yet; [`Config::defaults`] fills each
@@ -382,6 +419,19 @@ impl Config {
                 reserve_bytes: 0,
                 low_percent: 0,
                 stop_percent: 0,
+            },
+            cluster: Cluster {
+                name: String::new(),
+                peer_listen: None,
+                peers: Vec::new(),
+                lease_ms: 0,
+                election_jitter_ms: 0,
+            },
+            peer: Peer {
+                frame_bytes_max: 0,
+                queue_bytes_max: 0,
+                handshake_ms: 0,
+                silence_ms: 0,
             },
         }
     }

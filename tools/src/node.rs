@@ -22,6 +22,15 @@ pub(crate) struct StartArgs {
     /// Memory for data, such as 8GiB [default: half of the machine's]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Name of this node in its cluster
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Address and port for the other nodes of the cluster
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<String>,
+    /// All nodes of the cluster, this one included
+    #[arg(long, value_name = "NAME=ADDR:PORT,...")]
+    peers: Option<String>,
     /// Configuration file (TOML); `ashlar config` lists its keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,6 +69,9 @@ impl StartArgs {
             listen,
             cpus,
             memory,
+            name,
+            peer_listen,
+            peers,
             set,
             ..
         } = self;
@@ -68,6 +80,9 @@ impl StartArgs {
             listen,
             cpus,
             memory,
+            name,
+            peer_listen,
+            peers,
             set,
         };
         config

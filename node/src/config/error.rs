@@ -79,6 +79,14 @@ pub enum ConfigError {
         /// Key and value of its bound.
         second: (&'static str, String),
     },
+    /// The members of the cluster do not fit each other, or this node.
+    #[error("{place}: {what}")]
+    Cluster {
+        /// Where.
+        place: Place,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
     /// A `--set` without an equals sign.
     #[error("--set {given}: expected KEY=VALUE, for example --set io.stall_ms=10")]
     Pair {
@@ -113,7 +121,7 @@ impl ConfigError {
         };
         let hint = match knob.shape() {
             Shape::Size => ", in bytes or with a unit such as \"64 MiB\" or \"1GB\"",
-            Shape::Text | Shape::Count | Shape::Ratio => "",
+            Shape::Text | Shape::List | Shape::Count | Shape::Ratio => "",
         };
         let allowed = knob.allowed() + hint;
         Self::Value {

@@ -112,10 +112,16 @@ impl Source<'_> {
 fn accepts(knob: &Knob, value: &DeValue<'_>) -> bool {
     match (knob.shape(), value) {
         (Shape::Text, DeValue::String(_)) => true,
+        (Shape::List, DeValue::String(_)) => true,
+        (Shape::List, DeValue::Array(items)) => {
+            let is_text =
+                |item: &Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::String(_));
+            items.iter().all(is_text)
+        }
         (Shape::Size, DeValue::Integer(_) | DeValue::String(_)) => true,
         (Shape::Count, DeValue::Integer(_)) => true,
         (Shape::Ratio, DeValue::Integer(_) | DeValue::Float(_)) => true,
-        (Shape::Text | Shape::Size | Shape::Count | Shape::Ratio, _) => false,
+        (Shape::Text | Shape::List | Shape::Size | Shape::Count | Shape::Ratio, _) => false,
     }
 }
 
@@ -128,7 +134,10 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::Float(float) => float.to_string(),
         DeValue::Boolean(truth) => truth.to_string(),
         DeValue::Datetime(datetime) => datetime.to_string(),
-        DeValue::Array(_) => "[...]".to_owned(),
+        DeValue::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item.get_ref())).collect();
+            items.join(",")
+        }
         DeValue::Table(_) => "{...}".to_owned(),
     }
 }

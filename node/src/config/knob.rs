@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Config;
+use super::cluster::{Listed, NAME_BYTES_MAX, parse_listen, parse_name, parse_peers, show_peers};
 use super::knobs::KNOBS;
 use super::value::{
     Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size,
@@ -27,6 +28,8 @@ pub enum Change {
 pub(super) enum Shape {
     /// A string.
     Text,
+    /// An array of strings, or one string with commas.
+    List,
     /// An integer of bytes, or a string with a unit.
     Size,
     /// An integer.
@@ -55,6 +58,12 @@ pub(super) enum Field {
     Path(fn(&mut Config) -> &mut PathBuf),
     /// An address and port.
     Address(fn(&mut Config) -> &mut SocketAddr),
+    /// An address and port, or nothing.
+    Listen(fn(&mut Config) -> &mut Option<SocketAddr>),
+    /// A name, or nothing.
+    Name(fn(&mut Config) -> &mut String),
+    /// Members of a cluster.
+    Peers(fn(&mut Config) -> &mut Vec<Listed>),
     /// A set of CPUs.
     Cpus(fn(&mut Config) -> &mut Cpus),
     /// A way of compaction.
@@ -126,7 +135,9 @@ impl Knob {
     pub fn unit(&self) -> &'static str {
         match self.field {
             Field::Path(_) => "directory",
-            Field::Address(_) => "address",
+            Field::Address(_) | Field::Listen(_) => "address",
+            Field::Name(_) => "name",
+            Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
             Field::Compaction(_) | Field::Durability(_) => "word",
             Field::Size(_) | Field::Size32(_) => "bytes",
@@ -148,6 +159,15 @@ impl Knob {
             Field::Address(_) => {
                 "an IP address and a port, for example \"127.0.0.1:6379\" or \"[::]:6379\""
                     .to_owned()
+            }
+            Field::Listen(_) => {
+                "an IP address and a port such as \"10.0.0.1:7379\", or \"\" (no cluster)".to_owned()
+            }
+            Field::Name(_) => format!(
+                "up to {NAME_BYTES_MAX} letters, digits, dots, dashes and underscores, or \"\" (no cluster)"
+            ),
+            Field::Peers(_) => {
+                "NAME=ADDR:PORT of each, as in [\"n1=10.0.0.1:7379\", \"n2=10.0.0.2:7379\"], or with commas in one string".to_owned()
             }
             Field::Cpus(_) => "\"all\", or CPU numbers up to 1023 such as \"0-3,6\"".to_owned(),
             Field::Durability(_) => {
@@ -191,6 +211,7 @@ impl Knob {
     pub(super) fn annotated(&self) -> String {
         let value = match self.shape() {
             Shape::Count | Shape::Ratio => self.default.to_owned(),
+            Shape::List => "[]".to_owned(),
             Shape::Size if self.default == "0" => self.default.to_owned(),
             Shape::Text | Shape::Size => format!("\"{}\"", self.default),
         };
@@ -205,7 +226,10 @@ impl Knob {
             | Field::Address(_)
             | Field::Cpus(_)
             | Field::Compaction(_)
-            | Field::Durability(_) => Shape::Text,
+            | Field::Durability(_)
+            | Field::Listen(_)
+            | Field::Name(_) => Shape::Text,
+            Field::Peers(_) => Shape::List,
             Field::Size(_) | Field::Size32(_) => Shape::Size,
             Field::Count(_) => Shape::Count,
             Field::Ratio(_) => Shape::Ratio,
@@ -217,6 +241,9 @@ impl Knob {
         match self.field {
             Field::Path(at) => *at(config) = parse_path(given)?,
             Field::Address(at) => *at(config) = given.parse().map_err(|_| Unreadable)?,
+            Field::Listen(at) => *at(config) = parse_listen(given)?,
+            Field::Name(at) => *at(config) = parse_name(given)?,
+            Field::Peers(at) => *at(config) = parse_peers(given)?,
             Field::Cpus(at) => *at(config) = parse_cpus(given)?,
             Field::Compaction(at) => *at(config) = Compaction::parse(given)?,
             Field::Durability(at) => *at(config) = Durability::parse(given)?,
@@ -236,6 +263,9 @@ impl Knob {
         match self.field {
             Field::Path(at) => at(&mut config).display().to_string(),
             Field::Address(at) => at(&mut config).to_string(),
+            Field::Listen(at) => at(&mut config).map_or_else(String::new, |addr| addr.to_string()),
+            Field::Name(at) => at(&mut config).clone(),
+            Field::Peers(at) => show_peers(at(&mut config)),
             Field::Cpus(at) => at(&mut config).to_string(),
             Field::Compaction(at) => at(&mut config).word().to_owned(),
             Field::Durability(at) => at(&mut config).word().to_owned(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Config;
+use super::cluster::Listed;
 use super::knob::{Change, Field, Knob, Step};
 use super::value::{Compaction, Cpus, Durability};
 
@@ -185,6 +186,34 @@ pub const KNOBS: &[Knob] = &[
         .step(Step::OrZero("never"))
         .running()
         .about("Free share of the disk, in percent, below which writes are refused, but for deletions."),
+    name("cluster.name", "", |c| &mut c.cluster.name)
+        .about("Name of this node among cluster.peers."),
+    listen("cluster.peer_listen", "", |c| &mut c.cluster.peer_listen).about(
+        "Address and port that shard 0 listens on for the other members; each further shard listens \
+         one port above the one before.",
+    ),
+    peers("cluster.peers", "", |c| &mut c.cluster.peers).about(
+        "All members of the cluster, this node included: at most 7, an odd number, and the same list on \
+         each of them. With none the node is alone.",
+    ),
+    count("cluster.lease_ms", "400", |c| &mut c.cluster.lease_ms)
+        .between(50, 10_000)
+        .about("Time for which a leader may serve reads after a majority has confirmed it."),
+    count("cluster.election_jitter_ms", "150", |c| &mut c.cluster.election_jitter_ms)
+        .between(10, 10_000)
+        .about("Spread of the times after which nodes that miss a leader stand for election."),
+    size_32("peer.frame_bytes_max", "16 MiB", |c| &mut c.peer.frame_bytes_max)
+        .between(64 * KIB, GIB)
+        .about("Largest frame between two nodes; the smaller of both counts, and what is larger goes in several."),
+    size("peer.queue_bytes_max", "64 MiB", |c| &mut c.peer.queue_bytes_max)
+        .between(MIB, 4 * GIB)
+        .about("Most bytes that wait for one peer of a shard; then nothing more is sent to it until it takes them."),
+    count("peer.handshake_ms", "5000", |c| &mut c.peer.handshake_ms)
+        .between(100, 60_000)
+        .about("Longest handshake with a peer."),
+    count("peer.silence_ms", "10000", |c| &mut c.peer.silence_ms)
+        .between(1_000, 600_000)
+        .about("Silence after which a peer is disconnected, and called again."),
 ];
 
 impl Knob {
@@ -241,6 +270,30 @@ const fn address(
     at: fn(&mut Config) -> &mut SocketAddr,
 ) -> Knob {
     Knob::row(key, default, Field::Address(at))
+}
+
+const fn name(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut String,
+) -> Knob {
+    Knob::row(key, default, Field::Name(at))
+}
+
+const fn listen(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Option<SocketAddr>,
+) -> Knob {
+    Knob::row(key, default, Field::Listen(at))
+}
+
+const fn peers(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Vec<Listed>,
+) -> Knob {
+    Knob::row(key, default, Field::Peers(at))
 }
 
 const fn cpus(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut Cpus) -> Knob {

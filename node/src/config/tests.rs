@@ -193,6 +193,34 @@ fn flags_lie_over_the_file() {
 }
 
 #[test]
+fn a_cluster_comes_from_the_file_or_from_flags() {
+    let text = "[cluster]\nname = 'b'\npeer_listen = '10.0.0.2:7000'\n\
+                peers = ['b=10.0.0.2:7000', 'a=10.0.0.1:7000', 'c=10.0.0.3:7000']\n";
+    let config = Config::parse(text, "f").unwrap();
+    let flags = Overrides {
+        name: Some("b".into()),
+        peer_listen: Some("10.0.0.2:7000".into()),
+        peers: Some("a=10.0.0.1:7000,b=10.0.0.2:7000,c=10.0.0.3:7000".into()),
+        ..Overrides::default()
+    };
+    let mut flagged = Config::defaults();
+    assert!(flagged.cluster.is_alone());
+    flagged.override_with(&flags).unwrap();
+    assert_eq!(config, flagged);
+    let line = refusal(&text.replace("'b'", "'d'"));
+    assert!(
+        line.starts_with("ashlar.toml: cluster.name = d is not in cluster.peers = a=10"),
+        "{line}"
+    );
+    let line = refusal("[cluster]\npeers = ['a=1.2.3.4:5', 6]");
+    assert!(
+        line.starts_with("ashlar.toml:2: cluster.peers = a=1.2.3.4:5,6 is not allowed"),
+        "{line}"
+    );
+    assert!(flagged.set("cluster.name", "a").is_err());
+}
+
+#[test]
 fn wrong_flags_change_nothing_and_name_the_flag() {
     let mut config = Config::defaults();
     let overrides = Overrides {
@@ -255,7 +283,16 @@ fn the_table_is_consistent() {
     tables.dedup();
     assert_eq!(
         tables,
-        ["", "client", "wal", "io", "partition", "disk"],
+        [
+            "",
+            "client",
+            "wal",
+            "io",
+            "partition",
+            "disk",
+            "cluster",
+            "peer"
+        ],
         "grouped, or [table] repeats"
     );
     for (position, knob) in KNOBS.iter().enumerate() {

@@ -110,7 +110,7 @@ async fn admit(peers: Rc<Peers>, socket: Socket) {
     let met = meet_caller(&peers, &mut talk).await;
     peers.handshakes.set(peers.handshakes.get() - 1);
     match met {
-        Ok(Some((link, incarnation))) => serve(&peers, &link, incarnation, talk).await,
+        Ok(Some((link, hello))) => serve(&peers, &link, &hello, talk).await,
         Ok(None) => {}
         Err(Failed::Lost(text)) => tracing::debug!("a caller was lost: {text}"),
         Err(Failed::Refused(text)) => {
@@ -120,12 +120,12 @@ async fn admit(peers: Rc<Peers>, socket: Socket) {
     }
 }
 
-/// Shakes hands with a caller; returns its link and incarnation when it is a member, and nothing
+/// Shakes hands with a caller; returns its link and its hello when it is a member, and nothing
 /// when all was said.
 async fn meet_caller(
     peers: &Rc<Peers>,
     talk: &mut Talk,
-) -> Result<Option<(Rc<Link>, u32)>, Failed> {
+) -> Result<Option<(Rc<Link>, Hello)>, Failed> {
     let hello = match talk.hear(&peers.reactor).await? {
         Greeting::Hello(hello) => hello,
         Greeting::Question(question) => {
@@ -143,9 +143,9 @@ async fn meet_caller(
             return peers.note_refused(&hello, refusal);
         }
     };
-    talk.say(&Greeting::Hello(peers.identity.hello(hello.from)));
+    talk.say(&Greeting::Hello(peers.hello(hello.from)));
     match talk.hear(&peers.reactor).await {
-        Ok(Greeting::Welcome) if !link.removed.get() => Ok(Some((link, hello.incarnation))),
+        Ok(Greeting::Welcome) if !link.removed.get() => Ok(Some((link, hello))),
         Ok(Greeting::Refused(refusal)) => {
             peers.note_trouble(&link, Failed::Refused(refused_by(&link, &refusal)));
             Ok(None)
@@ -166,7 +166,7 @@ pub(super) async fn dial(peers: Rc<Peers>, link: Rc<Link>) {
     while !link.removed.get() && !peers.is_stopping() {
         link.state.set(State::Dialing);
         match call(&peers, &link).await {
-            Ok((incarnation, talk)) => serve(&peers, &link, incarnation, talk).await,
+            Ok((hello, talk)) => serve(&peers, &link, &hello, talk).await,
             Err(failed) => peers.note_trouble(&link, failed),
         }
         link.state.set(State::Waiting);
@@ -178,7 +178,7 @@ pub(super) async fn dial(peers: Rc<Peers>, link: Rc<Link>) {
 }
 
 /// Connects to a peer and shakes hands.
-async fn call(peers: &Peers, link: &Link) -> Result<(u32, Talk), Failed> {
+async fn call(peers: &Peers, link: &Link) -> Result<(Hello, Talk), Failed> {
     let (node, name, base) = (link.node(), link.name(), link.addr());
     let addr = shard_addr(base, peers.identity.shard)
         .ok_or_else(|| Failed::Lost(format!("{base} has too few ports above it")))?;
@@ -196,7 +196,7 @@ async fn call(peers: &Peers, link: &Link) -> Result<(u32, Talk), Failed> {
         None => return Err(lost("it does not answer in time".to_owned())),
     };
     let mut talk = Talk::new(socket, deadline);
-    talk.say(&Greeting::Hello(peers.identity.hello(node)));
+    talk.say(&Greeting::Hello(peers.hello(node)));
     let hello: Hello = match talk.hear(&peers.reactor).await {
         Ok(Greeting::Hello(hello)) => hello,
         Ok(Greeting::Refused(refusal)) => {
@@ -212,21 +212,21 @@ async fn call(peers: &Peers, link: &Link) -> Result<(u32, Talk), Failed> {
         return Err(Failed::Refused(text));
     }
     talk.say(&Greeting::Welcome);
-    Ok((hello.incarnation, talk))
+    Ok((hello, talk))
 }
 
 /// Receives frames until the connection ends.
-async fn serve(peers: &Rc<Peers>, link: &Rc<Link>, incarnation: u32, talk: Talk) {
+async fn serve(peers: &Rc<Peers>, link: &Rc<Link>, hello: &Hello, talk: Talk) {
     if link.removed.get() || peers.is_stopping() {
         return;
     }
     let Talk {
         mut socket, bytes, ..
     } = talk;
-    let number = peers.connected(link, socket.sender(), incarnation);
+    let number = peers.connected(link, socket.sender(), hello);
     let mut assembly = Assembly::new(Sender {
         node: link.node(),
-        incarnation,
+        incarnation: hello.incarnation,
         body_bytes_max: peers.options.frame_bytes_max,
     });
     let mut taken = peers.take(link, number, &mut assembly, &bytes);

@@ -18,6 +18,7 @@
 //!         52  shard       u32   which of its shards this is
 //!         56  shards      u32   how many it has
 //!         60  partitions  u32   in how many partitions it has cut the keys
+//!         64  frame_bytes u32   the largest frame's body that it takes
 //! refused  0  code        u8    see [`Reason`]
 //!          1  text        u16 and UTF-8, for people
 //! ```
@@ -64,6 +65,8 @@ pub struct Hello {
     pub shards: u32,
     /// In how many partitions it has cut the keys.
     pub partitions: u32,
+    /// The largest frame's body that it takes, in bytes.
+    pub frame_bytes_max: u32,
 }
 
 /// Why a node does not want to talk to another.
@@ -236,7 +239,15 @@ impl Hello {
         out.extend_from_slice(&self.from.0.to_le_bytes());
         out.extend_from_slice(&self.to.0.to_le_bytes());
         out.extend_from_slice(&self.store.0.to_le_bytes());
-        for number in [self.incarnation, self.shard, self.shards, self.partitions] {
+        let Self {
+            incarnation,
+            shard,
+            shards,
+            partitions,
+            frame_bytes_max,
+            ..
+        } = *self;
+        for number in [incarnation, shard, shards, partitions, frame_bytes_max] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -252,6 +263,7 @@ impl Hello {
             shard: body.u32()?,
             shards: body.u32()?,
             partitions: body.u32()?,
+            frame_bytes_max: body.u32()?,
         };
         body.is_empty().then_some(hello)
     }
@@ -297,6 +309,7 @@ mod tests {
             shard: 1,
             shards: 2,
             partitions: 4,
+            frame_bytes_max: 1000,
         }
     }
 

@@ -6,6 +6,9 @@ use ashlar_consensus::NodeId;
 use super::greeting::{Hello, Reason, Refusal};
 use crate::cluster::{ClusterId, Member, StoreId};
 
+/// Least frame that a node must take, in bytes.
+const FRAME_BYTES_MIN: u32 = 1000;
+
 /// Who a shard says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -35,9 +38,9 @@ pub(crate) struct Known<'a> {
 }
 
 impl Identity {
-    /// Returns what this shard says to `to`.
+    /// Returns what this shard says to `to`, when it takes frames of `frame_bytes_max`.
     #[must_use]
-    pub fn hello(&self, to: NodeId) -> Hello {
+    pub fn hello(&self, to: NodeId, frame_bytes_max: u32) -> Hello {
         Hello {
             cluster: self.cluster,
             from: self.node,
@@ -47,6 +50,7 @@ impl Identity {
             shard: self.shard,
             shards: self.shards,
             partitions: self.partitions,
+            frame_bytes_max,
         }
     }
 
@@ -133,6 +137,13 @@ impl Identity {
     }
 
     fn judge_layout(&self, hello: &Hello, name: &str) -> Result<(), Refusal> {
+        if hello.frame_bytes_max < FRAME_BYTES_MIN {
+            let text = format!(
+                "{name} takes frames of {} bytes, at least {FRAME_BYTES_MIN} are needed",
+                hello.frame_bytes_max
+            );
+            return Err(Refusal::new(Reason::Layout, text));
+        }
         for (theirs, ours, what) in [
             (hello.shards, self.shards, "shards"),
             (hello.partitions, self.partitions, "partitions"),
@@ -182,7 +193,7 @@ mod tests {
     }
 
     fn caller(change: impl FnOnce(&mut Hello)) -> Result<(), (Reason, String)> {
-        let mut hello = identity(2).hello(NodeId(1));
+        let mut hello = identity(2).hello(NodeId(1), 1000);
         change(&mut hello);
         let member = member(2);
         let known = Known {
@@ -222,6 +233,7 @@ mod tests {
         refused(|h| h.incarnation = 4, Reason::Incarnation, "life 4");
         refused(|h| h.shards = 1, Reason::Layout, "n2 has 1 shards");
         refused(|h| h.partitions = 1, Reason::Layout, "n2 has 1 partitions");
+        refused(|h| h.frame_bytes_max = 9, Reason::Layout, "of 9 bytes");
         refused(|h| h.shard = 1, Reason::Layout, "shard 1 of n2");
     }
 
@@ -233,17 +245,17 @@ mod tests {
             incarnation: 0,
         };
         let judge = |hello: &Hello| identity(2).judge_called(hello, known);
-        assert_eq!(judge(&identity(1).hello(NodeId(2))), Ok(()));
-        let refusal = judge(&identity(3).hello(NodeId(2))).unwrap_err();
+        assert_eq!(judge(&identity(1).hello(NodeId(2), 1000)), Ok(()));
+        let refusal = judge(&identity(3).hello(NodeId(2), 1000)).unwrap_err();
         assert_eq!(refusal.reason, Reason::Node);
-        let refusal = judge(&identity(1).hello(NodeId(3))).unwrap_err();
+        let refusal = judge(&identity(1).hello(NodeId(3), 1000)).unwrap_err();
         assert_eq!(refusal.reason, Reason::Node);
     }
 
     #[test]
     fn the_greater_node_calls() {
         assert!(identity(2).dials(NodeId(1)) && !identity(1).dials(NodeId(2)));
-        let mut hello = identity(2).hello(NodeId(1));
+        let mut hello = identity(2).hello(NodeId(1), 1000);
         hello.from = NodeId(1);
         let member = member(1);
         let known = Known {

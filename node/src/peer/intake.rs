@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::task::Poll;
 
+use ashlar_consensus::NodeId;
 use ashlar_io::SocketSender;
 
 use super::assembly::Assembly;
@@ -51,6 +52,11 @@ impl Peers {
         self.identity.judge_called(hello, known)
     }
 
+    /// Returns what this shard says to `to`.
+    pub(super) fn hello(&self, to: NodeId) -> Hello {
+        self.identity.hello(to, self.options.frame_bytes_max)
+    }
+
     /// Answers a question of a node that has not found its cluster yet.
     pub(super) fn answer(&self, _question: &[u8]) -> Greeting {
         let text = "this shard answers no questions";
@@ -58,11 +64,14 @@ impl Peers {
     }
 
     /// Takes a connection whose handshake is done, in place of an earlier one; returns its number.
-    pub(super) fn connected(&self, link: &Link, sender: SocketSender, incarnation: u32) -> u64 {
+    pub(super) fn connected(&self, link: &Link, sender: SocketSender, hello: &Hello) -> u64 {
+        let incarnation = hello.incarnation;
         self.end(link);
         let number = self.connections.get() + 1;
         self.connections.set(number);
         let now = self.reactor.now();
+        let frame_bytes_max = self.options.frame_bytes_max.min(hello.frame_bytes_max);
+        link.frame_bytes_max.set(frame_bytes_max);
         link.connect(number, sender, incarnation, now);
         link.trouble.take();
         let (name, addr, shard) = (link.name(), link.addr(), self.identity.shard);

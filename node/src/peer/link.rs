@@ -40,6 +40,8 @@ pub(crate) struct Link {
     pub(crate) member: RefCell<Member>,
     pub(crate) connection: RefCell<Option<Connection>>,
     pub(crate) outbox: RefCell<Outbox>,
+    /// The largest frame's body that both sides of the connection take.
+    pub(crate) frame_bytes_max: Cell<u32>,
     /// The latest life of the peer that was seen.
     pub(crate) incarnation: Cell<u32>,
     pub(crate) tally: Cell<Tally>,
@@ -57,6 +59,7 @@ impl Link {
             member: RefCell::new(member),
             connection: RefCell::default(),
             outbox: RefCell::default(),
+            frame_bytes_max: Cell::default(),
             incarnation: Cell::default(),
             tally: Cell::default(),
             backoff: Cell::default(),
@@ -182,7 +185,7 @@ impl Link {
             header().seal(&mut empty);
             send(&mut empty);
         } else {
-            outbox.seal(options.frame_bytes_max as usize, header, send);
+            outbox.seal(self.frame_bytes_max.get() as usize, header, send);
         }
         self.tally.set(tally);
         (connection.sequence, connection.sent_at) = (sequence, now);

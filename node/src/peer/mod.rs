@@ -57,6 +57,7 @@ use self::link::Link;
 pub use self::outbox::Lane;
 pub use self::status::{State, Status, Tally};
 use crate::cluster::{Member, shard_addr};
+use crate::config::Config;
 
 /// Buffers of received frames that are kept for the next ones.
 const SPARES_MAX: usize = 8;
@@ -68,7 +69,7 @@ const SPARE_BYTES_MAX: usize = 256 << 10;
 pub struct Options {
     /// Where shard 0 listens for peers; shard `s` listens `s` ports above.
     pub listen: SocketAddr,
-    /// Largest body of a frame, in bytes.
+    /// Largest body of a frame, in bytes; of two nodes the smaller counts.
     pub frame_bytes_max: u32,
     /// Most bytes that are queued or unsent for one peer, and most that are received and not taken.
     pub queue_bytes_max: u64,
@@ -77,6 +78,21 @@ pub struct Options {
     /// Silence after which a peer is disconnected. This node lets none hear nothing for more than
     /// an eighth of it, as long as it flushes.
     pub silence: Duration,
+}
+
+impl Options {
+    /// Returns the options of a configuration, when it has a cluster.
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+        Some(Self {
+            listen: config.cluster.peer_listen?,
+            frame_bytes_max: config.peer.frame_bytes_max,
+            queue_bytes_max: config.peer.queue_bytes_max,
+            handshake: ms(config.peer.handshake_ms),
+            silence: ms(config.peer.silence_ms),
+        })
+    }
 }
 
 /// What became of a section.
@@ -302,7 +318,7 @@ impl Peers {
             link.count(|tally| tally.refused += 1);
             return Queued::Full;
         }
-        let max = self.options.frame_bytes_max as usize;
+        let max = link.frame_bytes_max.get() as usize;
         link.outbox
             .borrow_mut()
             .push(lane, (kind, partition), parts, max);

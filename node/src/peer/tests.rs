@@ -158,7 +158,10 @@ impl Net {
         let mut net = Self::new(seed, faults);
         let members: Vec<Member> = (1..=nodes).map(member).collect();
         for node in 1..=nodes {
-            net.boot(identity(node, 1), &members, options());
+            let mut options = options();
+            // Of two nodes the smaller counts.
+            options.frame_bytes_max -= machine(node) * 1_000;
+            net.boot(identity(node, 1), &members, options);
         }
         net
     }

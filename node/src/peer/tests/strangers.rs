@@ -80,7 +80,7 @@ fn say(bytes: Vec<u8>, wait: u64) -> (Vec<u8>, Option<f64>) {
 
 /// Returns what node 2 says to be let in, and frames after it.
 fn let_in(frames: &[u8]) -> Vec<u8> {
-    let hello = Greeting::Hello(identity(2, 1).hello(NodeId(1))).encode();
+    let hello = Greeting::Hello(identity(2, 1).hello(NodeId(1), 10_000)).encode();
     [&hello, &Greeting::Welcome.encode(), frames].concat()
 }
 
@@ -108,7 +108,7 @@ fn callers_that_speak_something_else_are_cut_off() {
         let (heard, end) = say(bytes, 1);
         assert!(heard.is_empty() && end.is_some());
     }
-    let mut version = Greeting::Hello(identity(2, 1).hello(NodeId(1))).encode();
+    let mut version = Greeting::Hello(identity(2, 1).hello(NodeId(1), 10_000)).encode();
     version[8] = 7;
     let crc = ashlar_io::wal::format::crc32c(&version[8..]);
     version[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -122,7 +122,7 @@ fn callers_that_speak_something_else_are_cut_off() {
 
 #[test]
 fn half_a_greeting_has_five_seconds() {
-    let half = Greeting::Hello(identity(2, 1).hello(NodeId(1))).encode()[..20].to_vec();
+    let half = Greeting::Hello(identity(2, 1).hello(NodeId(1), 10_000)).encode()[..20].to_vec();
     for bytes in [half, Vec::new()] {
         let (_, end) = say(bytes, 10);
         let seconds = end.unwrap();
@@ -136,7 +136,10 @@ fn half_a_frame_has_ten_seconds() {
     for bytes in [&whole[..30], &whole[..70], &whole] {
         let (heard, end) = say(let_in(bytes), 20);
         let (greeting, used) = Greeting::decode(&heard).unwrap().unwrap();
-        assert_eq!(greeting, Greeting::Hello(identity(1, 1).hello(NodeId(2))));
+        assert_eq!(
+            greeting,
+            Greeting::Hello(identity(1, 1).hello(NodeId(2), 10_000))
+        );
         assert!(heard.len() > used, "it is let in");
         let seconds = end.unwrap();
         assert!((10.0..10.3).contains(&seconds), "{seconds}");
