@@ -40,6 +40,10 @@ pub mod kind {
     pub const ASK: u8 = 6;
     /// Its answer.
     pub const ANSWERED: u8 = 7;
+    /// A request for a piece of a snapshot.
+    pub const FETCH: u8 = 8;
+    /// The piece.
+    pub const FETCHED: u8 = 9;
 }
 
 /// What became of what was asked of another node.
@@ -99,6 +103,9 @@ fn put_u64s(out: &mut Vec<u8>, numbers: &[u64]) {
 }
 
 /// Appends a command; `ticket` is what the reply is to name.
+///
+/// # Panics
+/// With 4 Gi words or more: the limits of commands are far below.
 pub fn encode_forward(forward: &Forward, ticket: Ticket, out: &mut Vec<u8>) {
     put_u64s(out, &[ticket.0, forward.connection]);
     out.push(forward.database);

@@ -181,7 +181,7 @@ impl Shard {
                 recover(&machine, shard, &data, (&shared, &routes), cluster.as_ref()).await;
             *slot.borrow_mut() = Some(recovered.map(|(parts, recovery)| {
                 let cluster = cluster.map(|cluster| join(&machine, shard, &cluster));
-                let core = Core::new(shard, &machine, shared, routes, peers, parts, cluster);
+                let core = Core::new(shard, &machine, shared, routes, peers, (parts, cluster));
                 (Rc::new(core), recovery)
             }));
         });
@@ -297,6 +297,7 @@ impl Shard {
         core.publish();
         core.watch_space();
         core.scrub();
+        core.tick_snapshots();
         client::end_idle(core);
         let (now_ms, now_us) = core.now();
         let config = core.config();

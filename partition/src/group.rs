@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use ashlar_consensus::message::{self, Append, EntryKind, EntryMeta, Message, Metas, Outgoing};
-use ashlar_consensus::raft::{Accepted, Ballot, Gate, Output, OwnEntry, Raft, Role};
+use ashlar_consensus::raft::{self, Accepted, Ballot, Gate, Output, OwnEntry, Raft, Role};
 use ashlar_consensus::{Clock, Index, Member, Mono, NodeId, ReplicaId, Supports};
 use ashlar_io::wal::{Mark, Wal};
 
@@ -27,6 +27,9 @@ use crate::replica::{Entry, Replica};
 /// Bytes of applied entries that a replica keeps in memory for others, unless the shard says
 /// otherwise.
 const KEEP_BYTES: usize = 1 << 20;
+
+/// How many times as many are kept while a snapshot is being sent that ends before them.
+const KEEP_FACTOR: usize = 16;
 
 /// What a group needs of its shard in one turn.
 #[derive(Debug)]
@@ -71,6 +74,12 @@ pub(crate) struct Group {
     durable: Index,
     /// What the log was given last.
     written: Mark,
+    /// Entries from this one on are all kept: a snapshot ends before it.
+    keep_from: Option<Index>,
+    /// A snapshot that the log is being given, or has been given.
+    installing: Option<raft::Snapshot>,
+    /// The log has it; the core was not told yet.
+    is_installed: bool,
     /// The newest ballot.
     ballot: Option<BallotRecord>,
 }
@@ -87,6 +96,9 @@ impl Group {
             kept_bytes: 0,
             keep_bytes: KEEP_BYTES,
             written: Mark(0),
+            keep_from: None,
+            installing: None,
+            is_installed: false,
             ballot,
         }
     }
@@ -95,13 +107,33 @@ impl Group {
     pub(crate) fn keep(&mut self, entry: Entry) -> Option<Entry> {
         self.kept_bytes += entry.bytes.len();
         self.kept.push_back(entry);
-        if self.kept_bytes <= self.keep_bytes {
-            return None;
+        let mut gone = None;
+        while self.kept_bytes > self.kept_bytes_max() {
+            gone = self.kept.pop_front();
+            let (bytes, index) = gone.as_ref().map(|gone| (gone.bytes.len(), gone.index))?;
+            self.kept_bytes -= bytes;
+            self.raft.released(index.next());
         }
-        let gone = self.kept.pop_front()?;
-        self.kept_bytes -= gone.bytes.len();
-        self.raft.released(gone.index.next());
-        Some(gone)
+        gone
+    }
+
+    /// Returns how many bytes of entries are kept, going by the oldest.
+    fn kept_bytes_max(&self) -> usize {
+        let oldest = self.kept.front().map(|entry| entry.index);
+        match self.keep_from {
+            Some(from) if oldest.is_some_and(|oldest| oldest >= from) => {
+                self.keep_bytes.saturating_mul(KEEP_FACTOR)
+            }
+            Some(_) | None => self.keep_bytes,
+        }
+    }
+
+    /// Forgets all entries: the log begins behind `index`.
+    pub(crate) fn reset(&mut self, index: Index) {
+        self.kept.clear();
+        self.kept_bytes = 0;
+        self.durable = index;
+        self.is_installed = self.installing.is_some();
     }
 
     /// Returns the bytes of the entries that are kept.
@@ -215,6 +247,51 @@ impl Replica {
         }
     }
 
+    /// Says whether every entry from `index` on is in memory.
+    pub(crate) fn holds_from(&self, index: Index) -> bool {
+        let kept = self.group.as_ref().and_then(|group| group.kept.front());
+        let first = kept.or_else(|| self.pending.front());
+        let first = first.map_or(self.applied().next(), |entry| entry.index);
+        first <= index
+    }
+
+    /// Keeps entries from `index` on, more of them than usual.
+    pub(crate) fn keep_all_from(&mut self, index: Index) {
+        if let Some(group) = &mut self.group {
+            group.keep_from.get_or_insert(index);
+        }
+    }
+
+    /// Keeps as many entries as usual.
+    pub(crate) fn keep_as_usual(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.keep_from = None;
+        }
+    }
+
+    /// Says whether a snapshot is on its way into the log.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(|group| group.installing.is_some())
+    }
+
+    /// Notes a snapshot that the log is being given.
+    pub(crate) fn set_installing(&mut self, core: Option<raft::Snapshot>) {
+        if let Some(group) = &mut self.group {
+            group.installing = core;
+        }
+    }
+
+    /// Takes a snapshot that the log has and the core does not know of.
+    pub(crate) fn take_installed(&mut self) -> Option<raft::Snapshot> {
+        let group = self.group.as_mut()?;
+        match std::mem::take(&mut group.is_installed) {
+            true => group.installing.take(),
+            false => None,
+        }
+    }
+
     /// Tells the core which entries the log has made durable.
     fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
         let Some(group) = &mut self.group else {
@@ -297,11 +374,8 @@ impl Replica {
             replica: from,
             node,
         };
-        if self
-            .group
-            .as_ref()
-            .is_none_or(|group| group.me.replica != to)
-        {
+        let deaf = |group: &Group| group.me.replica != to || group.installing.is_some();
+        if self.group.as_deref().is_none_or(deaf) {
             return Ok(());
         }
         let (message, payload) =
@@ -455,6 +529,7 @@ impl Partition {
 
     /// Proposes what this turn has sealed: call it behind [`Partition::drain`].
     pub fn agree(&mut self, turn: &mut Turn<'_>) {
+        self.tell_installed(turn);
         self.replica.propose_sealed(turn);
     }
 

@@ -44,6 +44,7 @@ mod replica;
 mod request;
 mod scan;
 mod serve;
+pub mod snapshot;
 
 pub use group::{Standing, Turn};
 pub use key::KeyRange;

@@ -96,6 +96,9 @@ impl Partition {
     pub(crate) fn publish(&mut self, durable: Mark) {
         let Some(tree) = &mut self.tree else { return };
         let published = tree.publish(durable);
+        if published.installed {
+            self.take_installed();
+        }
         let oldest = self.oldest_in_memory();
         for gone in published.ranges_gone {
             // After a recovery a memtable may hold versions that tables hold as well. Its range

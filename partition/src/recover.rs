@@ -26,7 +26,8 @@ use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, EntryKind, members_of};
 use crate::group::Group;
 use crate::lsm::Unreadable;
-use crate::lsm::edit::Edit;
+use crate::lsm::edit::{Edit, Effect};
+use crate::lsm::ranges::Ranges;
 use crate::lsm::store::{ReadError, Store};
 use crate::lsm::table::{Table, TableMeta};
 use crate::lsm::version::Version;
@@ -199,6 +200,8 @@ impl Recovering {
             .unwrap_or(usize::MAX)
             .min(self.metas.len());
         self.metas.drain(..behind);
+        let mut founding = Vec::new();
+        others.membership.encode(&mut founding);
         let membership = match self.version.members.as_slice() {
             [] => others.membership,
             members => Membership::decode(members).map_err(|malformed| {
@@ -237,6 +240,11 @@ impl Recovering {
             applied: replica.applied(),
             seed: others.seed,
         };
+        if let Some(tree) = &self.partition.tree {
+            tree.share_numbers(others.me.replica.0);
+        }
+        let replica = &mut self.partition.replica;
+        replica.found(&founding);
         let mut core = Raft::new(start, others.options, others.now);
         core.released(replica.applied().next());
         replica.join(Group::new(others.me, core, self.ballot));
@@ -248,8 +256,18 @@ impl Recovering {
             return Ok(());
         }
         let opened = edit.add_tables.iter().map(|add| add.meta.clone()).collect();
-        let version = self.version.apply(&edit, opened);
-        self.take_over(version.map_err(|malformed| malformed.to_string())?, clock);
+        let version = self.version.after(&edit, opened);
+        let version = version.map_err(|malformed| malformed.to_string())?;
+        if edit.effect == Effect::Install
+            && let Some(flushed) = &version.flushed
+        {
+            self.metas.clear();
+            self.memberships.clear();
+            self.first = None;
+            self.partition.ranges = Ranges::default();
+            self.partition.replica.reset(flushed, &version.members);
+        }
+        self.take_over(version, clock);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use ashlar_consensus::message::EntryMeta;
 use ashlar_consensus::raft::{LogMark, Role};
-use ashlar_consensus::{Chain, Index, PartitionId, Term, Timestamp};
+use ashlar_consensus::{Chain, Index, LogPosition, PartitionId, Term, Timestamp};
 use ashlar_io::wal::{Mark, Position, Wal};
 
 use crate::command::{Command, ENTRY_BYTES, EntryHeader, EntryKind, chain_of, members_of, seal};
@@ -250,8 +250,9 @@ impl Replica {
     pub(crate) fn truncate(&mut self, last: Index) {
         assert!(last >= self.applied, "what is applied is never taken back");
         self.open = None;
-        while let Some(entry) = self.pending.pop_back_if(|entry| entry.index > last) {
+        while let Some(entry) = self.pending.back().filter(|entry| entry.index > last) {
             self.pending_bytes -= entry.bytes.len();
+            self.pending.pop_back();
         }
         self.last = last;
         self.chain = self
@@ -376,6 +377,36 @@ impl Replica {
         Ok(())
     }
 
+    /// Notes who the replicas were from the beginning, if no entry has said so.
+    pub(crate) fn found(&mut self, members: &[u8]) {
+        if self.members.is_empty() {
+            self.members = members.to_vec();
+        }
+    }
+
+    /// Takes over that the log is what a snapshot stands for, and nothing behind it.
+    pub(crate) fn reset(&mut self, flushed: &Flushed, members: &[u8]) {
+        let index = Index(flushed.index);
+        self.open = None;
+        self.pending.clear();
+        self.pending_bytes = 0;
+        (self.last, self.committed, self.applied) = (index, index, index);
+        (self.chain, self.applied_chain) = (flushed.chain, flushed.chain);
+        self.chain_is_known = true;
+        self.applied_timestamp = Timestamp(flushed.timestamp);
+        self.term = Term(flushed.term);
+        self.members = members.to_vec();
+        if let Some(group) = &mut self.group {
+            group.reset(index);
+        }
+    }
+
+    /// Says whether the log has an entry that is not applied yet, or was applied last.
+    pub(crate) fn has_entry(&self, at: LogPosition) -> bool {
+        let same = |entry: &Entry| entry.index == at.index && entry.term == at.term;
+        self.pending.iter().any(same)
+    }
+
     /// Makes it one of several.
     pub(crate) fn join(&mut self, group: Group) {
         self.group = Some(Box::new(group));
@@ -436,8 +467,9 @@ impl Replica {
         if index <= self.applied {
             return;
         }
-        while let Some(entry) = self.pending.pop_front_if(|entry| entry.index <= index) {
+        while let Some(entry) = self.pending.front().filter(|entry| entry.index <= index) {
             self.pending_bytes -= entry.bytes.len();
+            self.pending.pop_front();
         }
         (self.committed, self.applied) = (index, index);
         self.applied_timestamp = Timestamp(flushed.timestamp);

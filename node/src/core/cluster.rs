@@ -23,6 +23,7 @@ use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
 
 use super::relay::{RETRY, Relay, UNKNOWN};
+use super::snapshots::Snapshots;
 use super::{Core, Data, Owned, Waiter};
 use crate::distant::{self, kind};
 use crate::message::Origin;
@@ -50,6 +51,7 @@ pub(crate) struct Cluster {
     pub(crate) peers: Rc<Peers>,
     pub(crate) supports: RefCell<Supports>,
     pub(super) relay: RefCell<Relay>,
+    pub(super) snapshots: RefCell<Snapshots>,
     asked: RefCell<SupportOutput>,
     outbox: RefCell<Outbox>,
     gated: RefCell<VecDeque<Gated>>,
@@ -85,6 +87,7 @@ impl Cluster {
             peers,
             supports: RefCell::new(supports),
             relay: RefCell::default(),
+            snapshots: RefCell::default(),
             asked: RefCell::default(),
             outbox: RefCell::default(),
             gated: RefCell::default(),
@@ -215,6 +218,7 @@ impl Core {
                     self.tell_groups(cluster, |raft, _, _| raft.unreachable(incoming.from));
                     self.relay_lost(incoming.from);
                     self.asks_lost(incoming.from);
+                    self.pieces_lost(incoming.from);
                 }
                 Event::Frame(frame) => {
                     self.take_frame(cluster, incoming.from, &frame);
@@ -226,6 +230,30 @@ impl Core {
         self.tick_groups(cluster);
         self.take_events(cluster);
         self.run_waiting();
+    }
+
+    /// Has one group decide something.
+    pub(super) fn decide_one(
+        &self,
+        cluster: &Cluster,
+        data: &mut Data,
+        partition: PartitionId,
+        decide: impl FnOnce(&mut ashlar_consensus::Raft, &Turn<'_>, &mut ashlar_consensus::Output),
+    ) {
+        let Data {
+            owned, clock, wal, ..
+        } = data;
+        let Some(owned) = owned.get_mut(partition.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut turn = Turn {
+            now: self.mono(),
+            supports: &cluster.supports.borrow(),
+            wal,
+            clock,
+            outbox: &mut cluster.outbox.borrow_mut(),
+        };
+        owned.partition.decide(&mut turn, decide);
     }
 
     fn tell_groups(
@@ -251,6 +279,8 @@ impl Core {
                 kind::REPLIED => self.take_replied(bytes),
                 kind::ASK => self.take_ask(from, partition, bytes),
                 kind::ANSWERED => self.take_answered(bytes),
+                kind::FETCH => self.take_fetch(from, partition, bytes),
+                kind::FETCHED => self.take_fetched(bytes),
                 _ => None,
             };
             if taken.is_none() {
@@ -376,6 +406,10 @@ impl Core {
 
     /// Acts on what happened in the groups.
     fn take_events(self: &Rc<Self>, cluster: &Cluster) {
+        let offers = std::mem::take(&mut cluster.outbox.borrow_mut().offers);
+        for (partition, to) in offers {
+            self.want_snapshot(partition, to);
+        }
         let events = std::mem::take(&mut cluster.outbox.borrow_mut().events);
         for (partition, event) in events {
             match event {
@@ -385,6 +419,9 @@ impl Core {
                 RaftEvent::SteppedDown { term } => {
                     tracing::info!("no longer leads partition {partition}, term {}", term.0);
                     self.fail_waiters(partition.0 as usize);
+                }
+                RaftEvent::SnapshotAccepted { from, at } => {
+                    self.receive_snapshot(partition, from, at);
                 }
                 RaftEvent::Removed => {
                     tracing::warn!(

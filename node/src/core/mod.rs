@@ -15,6 +15,7 @@ mod messages;
 mod questions;
 mod relay;
 mod run;
+mod snapshots;
 pub mod space;
 mod upkeep;
 
@@ -218,8 +219,7 @@ impl Core {
         shared: Arc<Shared>,
         routes: Routes,
         peers: Vec<Sender<Message>>,
-        (data, ground, manifest): Parts,
-        cluster: Option<Cluster>,
+        ((data, ground, manifest), cluster): (Parts, Option<Cluster>),
     ) -> Self {
         let outboxes = peers.iter().map(|_| Outbox::default()).collect();
         let config = Rc::new(shared.config());

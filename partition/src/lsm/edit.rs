@@ -5,7 +5,7 @@
 //! ```text
 //!  0  partition     u32
 //!  4  version       u8    2; entries have 1 there (see `command`)
-//!  5  kind          u8    1
+//!  5  kind          u8    1 a change; 2 a whole version in the place of the one before, log included
 //!  6  reserved      u16   0
 //!  8  sequence      u64   of this edit in its partition; the first has 1
 //! 16  low_water     u64   reads below it are refused, and what only they could see is dropped
@@ -39,9 +39,19 @@ use super::values::ValueFileMeta;
 
 /// Tells an edit from an entry, as the byte at offset 4.
 pub const EDIT_VERSION: u8 = 2;
-const KIND: u8 = 1;
 /// Counters above this are damage: nothing could be counted on from them.
 const COUNTED_MAX: u64 = u64::MAX - (1 << 40);
+
+/// How an edit takes effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// It changes the version before it.
+    #[default]
+    Change,
+    /// It is a whole version, received from another replica: files, range deletions and all entries of
+    /// the log so far count no more.
+    Install,
+}
 
 /// What of a partition's log is in tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +110,8 @@ pub struct AddTable {
 pub struct Edit {
     /// The partition.
     pub partition: u32,
+    /// Whether it replaces what was before.
+    pub effect: Effect,
     /// Place among the edits of the partition.
     pub sequence: u64,
     /// Reads below this timestamp are refused; 0 for as before.
@@ -172,7 +184,11 @@ impl Edit {
 
     fn encode_header(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.partition.to_le_bytes());
-        out.extend_from_slice(&[EDIT_VERSION, KIND, 0, 0]);
+        let kind = match self.effect {
+            Effect::Change => 1,
+            Effect::Install => 2,
+        };
+        out.extend_from_slice(&[EDIT_VERSION, kind, 0, 0]);
         put_u64s(out, &[self.sequence, self.low_water, self.next_number]);
         let flushed = self.flushed.unwrap_or(Flushed {
             index: 0,
@@ -249,7 +265,11 @@ impl Edit {
         let version = fields.u8("version")?;
         let kind = fields.u8("kind")?;
         require(version == EDIT_VERSION, "it is of another version")?;
-        require(kind == KIND, "it is of another kind")?;
+        let effect = match kind {
+            1 => Effect::Change,
+            2 => Effect::Install,
+            _ => return Err(Malformed("not an edit: it is of another kind".to_owned())),
+        };
         require(
             fields.bytes(2, "reserved bytes")? == [0, 0],
             "reserved bytes are used",
@@ -270,6 +290,7 @@ impl Edit {
         require(none, "nothing is flushed, as of some term")?;
         Ok(Self {
             partition,
+            effect,
             sequence,
             low_water,
             next_number,

@@ -24,13 +24,61 @@ pub(crate) enum Task {
     Merge,
 }
 
+/// Numbers of files and runs, none of which is given twice. Replicas of one partition give different
+/// ones, so that a file that one has received from another keeps its number.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    next: Cell<u64>,
+    /// Numbers that are `residue` modulo this are given.
+    stride: Cell<u64>,
+    residue: Cell<u64>,
+}
+
+/// Replicas that may give numbers at the same time: more than a group ever has.
+const STRIDE: u64 = 8;
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            next: Cell::new(1),
+            stride: Cell::new(1),
+            residue: Cell::new(0),
+        }
+    }
+}
+
+impl Numbers {
+    /// Gives only numbers that the replica with this id gives.
+    pub(crate) fn share(&self, replica: u64) {
+        self.stride.set(STRIDE);
+        self.residue.set(replica % STRIDE);
+    }
+
+    /// Returns the first number that was not given.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// Gives no number below `next` any more.
+    pub(crate) fn skip_to(&self, next: u64) {
+        self.next.set(next.max(self.next.get()));
+    }
+
+    fn take(&self) -> u64 {
+        let (next, stride) = (self.next.get(), self.stride.get());
+        let number = next + (self.residue.get() + stride - next % stride) % stride;
+        self.next.set(number + 1);
+        number
+    }
+}
+
 /// What a task needs to know.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) store: Rc<Store>,
     pub(crate) layout: Layout,
     pub(crate) partition: u32,
-    pub(crate) numbers: Rc<Cell<u64>>,
+    pub(crate) numbers: Rc<Numbers>,
     /// Nobody reads as of an earlier timestamp.
     pub(crate) low_water: u64,
     /// The range deletions of the partition when the task began.
@@ -42,11 +90,9 @@ pub(crate) struct Context {
 impl Context {
     /// Returns a file that nobody has.
     pub(crate) fn new_file(&self) -> FileId {
-        let number = self.numbers.get();
-        self.numbers.set(number + 1);
         FileId {
             partition: self.partition,
-            number,
+            number: self.numbers.take(),
         }
     }
 }

@@ -10,16 +10,16 @@
 //! 3. At most one flush and one merge run at a time; frozen memtables are flushed in order.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use ashlar_consensus::PartitionId;
 use ashlar_io::wal::{Mark, Position, Wal};
 
-use super::edit::{Edit, Flushed};
+use super::edit::{Edit, Effect, Flushed};
 use super::filter::filter_hash;
 use super::flush::flush;
-use super::job::{Context, Done, Failure, Report, Task};
+use super::job::{Context, Done, Failure, Numbers, Report, Task};
 use super::merge::run_job;
 use super::pick::{self, Policy};
 use super::ranges::{RangeTombstone, Ranges};
@@ -72,7 +72,10 @@ pub(crate) struct Tree {
     /// Sequence of the last edit that the log has taken, and the low-water mark that it says.
     sequence: u64,
     low_water: u64,
-    next_number: Rc<Cell<u64>>,
+    numbers: Rc<Numbers>,
+    /// A version whose files stay though later ones have dropped them, and those files.
+    held: Option<Rc<Version<Rc<Table>>>>,
+    held_back: Vec<FileName>,
     is_flushing: bool,
     is_merging: bool,
     /// There may be something to merge: the version has changed, or time has passed.
@@ -92,6 +95,8 @@ pub(crate) struct Published {
     pub(crate) ranges_gone: Vec<RangeTombstone>,
     /// A file is damaged.
     pub(crate) damage: Option<String>,
+    /// A version of another replica has taken the place of the one before.
+    pub(crate) installed: bool,
 }
 
 impl Tree {
@@ -106,7 +111,9 @@ impl Tree {
             logged: VecDeque::new(),
             sequence: 0,
             low_water: 0,
-            next_number: Rc::new(Cell::new(1)),
+            numbers: Rc::default(),
+            held: None,
+            held_back: Vec::new(),
             is_flushing: false,
             is_merging: false,
             may_merge: true,
@@ -119,7 +126,7 @@ impl Tree {
     /// Takes over what recovery found.
     pub(crate) fn recovered(&mut self, version: Version<Rc<Table>>) {
         (self.sequence, self.low_water) = (version.sequence, version.low_water);
-        self.next_number.set(version.next_number);
+        self.numbers.skip_to(version.next_number);
         self.version = Rc::new(version);
     }
 
@@ -127,7 +134,7 @@ impl Tree {
     /// on to tell of them.
     pub(crate) fn recovered_unopened(&mut self, snapshot: Edit) {
         (self.sequence, self.low_water) = (snapshot.sequence, snapshot.low_water);
-        self.next_number.set(snapshot.next_number);
+        self.numbers.skip_to(snapshot.next_number);
         self.unopened = Some(Box::new(snapshot));
     }
 
@@ -283,7 +290,7 @@ impl Tree {
             store: Rc::clone(&self.ground.store),
             layout: self.ground.layout,
             partition: self.partition.0,
-            numbers: Rc::clone(&self.next_number),
+            numbers: Rc::clone(&self.numbers),
             low_water,
             ranges: ranges.clone(),
             should_yield: Rc::clone(&self.should_yield),
@@ -312,7 +319,7 @@ impl Tree {
             let mark = done.edit.as_mut().map(|edit| {
                 self.sequence += 1;
                 (edit.partition, edit.sequence) = (self.partition.0, self.sequence);
-                edit.next_number = self.next_number.get();
+                edit.next_number = edit.next_number.max(self.numbers.next());
                 self.low_water = self.low_water.max(edit.low_water);
                 edit.low_water = self.low_water;
                 let mut bytes = Vec::new();
@@ -325,6 +332,34 @@ impl Tree {
                 done,
             });
         }
+    }
+
+    /// Gives numbers to files that no other replica gives.
+    pub(crate) fn share_numbers(&self, replica: u64) {
+        self.numbers.share(replica);
+    }
+
+    /// Keeps the files of the version that is now, until [`Tree::let_go`].
+    pub(crate) fn hold(&mut self) {
+        self.let_go();
+        self.held = Some(Rc::clone(&self.version));
+    }
+
+    /// Removes the files that were kept and that no version needs.
+    pub(crate) fn let_go(&mut self) {
+        self.held = None;
+        for name in std::mem::take(&mut self.held_back) {
+            self.store().remove(name.kind, name.file);
+        }
+    }
+
+    /// Puts a version of another replica in the place of this one, once the log has it. What tasks do
+    /// meanwhile is forgotten; files that they leave are removed at the next start.
+    pub(crate) fn install(&mut self, edit: Edit, opened: Vec<Rc<Table>>) {
+        self.should_yield.set(true);
+        self.done = Rc::default();
+        self.numbers.skip_to(edit.next_number);
+        self.done.borrow_mut().push_back(Done::edit(edit, opened));
     }
 
     /// Makes the durable edits true.
@@ -349,15 +384,23 @@ impl Tree {
             published.damage = Some(what);
         }
         let Some(edit) = done.edit else { return };
-        let gone = self.files_of(&edit);
+        let mut gone = self.files_of(&edit);
         let version = self
             .version
-            .apply(&edit, done.opened)
+            .after(&edit, done.opened)
             .expect("an edit that a task made of this version fits it");
+        if edit.effect == Effect::Install {
+            let stays: BTreeSet<u64> = version.files().collect();
+            gone = self.files();
+            gone.retain(|name| !stays.contains(&name.file.number));
+            self.frozen.clear();
+            (self.is_flushing, self.is_merging) = (false, false);
+            published.installed = true;
+        }
         self.should_yield.set(pick::should_yield(&version));
         self.version = Rc::new(version);
         self.unsaved_edits += 1;
-        if edit.flushed.is_some() {
+        if edit.flushed.is_some() && edit.effect == Effect::Change {
             let frozen = self.frozen.pop_front();
             assert!(
                 frozen.is_some_and(|frozen| Some(frozen.flushed) == edit.flushed),
@@ -365,9 +408,26 @@ impl Tree {
             );
         }
         for name in gone {
-            self.store().remove(name.kind, name.file);
+            let number = name.file.number;
+            let held = self.held.as_ref();
+            if held.is_some_and(|held| held.files().any(|file| file == number)) {
+                self.held_back.push(name);
+            } else {
+                self.store().remove(name.kind, name.file);
+            }
         }
         published.ranges_gone.extend(edit.remove_ranges);
+    }
+
+    /// Returns all files of the version.
+    fn files(&self) -> Vec<FileName> {
+        let partition = self.partition.0;
+        let table = |number| FileName::table(FileId { partition, number });
+        let tables = self.version.tables().map(|(_, of)| table(of.meta().number));
+        let values = self.version.values.keys();
+        tables
+            .chain(values.map(|number| FileName::values(partition, *number)))
+            .collect()
     }
 
     /// Returns the files that an edit drops.

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Malformed;
-use super::edit::{AddRun, AddTable, Edit, Flushed, StartMerge, TrimRun};
+use super::edit::{AddRun, AddTable, Edit, Effect, Flushed, StartMerge, TrimRun};
 use super::ranges::{RangeTombstone, Ranges};
 use super::table::{Table, TableMeta};
 use super::values::ValueFileMeta;
@@ -214,6 +214,18 @@ impl<T: TableHandle> Version<T> {
             low_water: self.low_water,
             next_number: self.next_number,
             ..Edit::default()
+        }
+    }
+
+    /// Returns the version behind an edit; `opened` are the handles of the tables that it adds, in
+    /// order.
+    ///
+    /// # Errors
+    /// The edit does not fit; a sentence says why.
+    pub fn after(&self, edit: &Edit, opened: Vec<T>) -> Result<Self, Malformed> {
+        match edit.effect {
+            Effect::Change => self.apply(edit, opened),
+            Effect::Install => Self::restore(edit, opened),
         }
     }
 

@@ -177,7 +177,7 @@ impl Content {
             return Ok(());
         }
         let opened = edit.add_tables.iter().map(|add| add.meta.clone());
-        let version = self.version.apply(edit, opened.collect());
+        let version = self.version.after(edit, opened.collect());
         self.take_over(version.map_err(|malformed| malformed.to_string())?);
         self.edits += 1;
         Ok(())

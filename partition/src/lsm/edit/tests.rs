@@ -83,9 +83,10 @@ prop_compose! {
         remove_values in vec(any::<u64>(), 0..3),
         (add_ranges, remove_ranges) in (vec(range(), 0..3), vec(range(), 0..3)),
         members in vec(any::<u8>(), 0..40),
+        effect in prop_oneof![Just(Effect::Change), Just(Effect::Install)],
     ) -> Edit {
         Edit {
-            partition, sequence, low_water, next_number, flushed,
+            partition, effect, sequence, low_water, next_number, flushed,
             add_runs: runs.into_iter().map(|(id, age, level)| AddRun { id, age, level }).collect(),
             start_merges: merges.into_iter().map(|(input, output)| StartMerge { input, output }).collect(),
             trim_runs: trims.into_iter().map(|(run, from)| TrimRun { run, from }).collect(),
@@ -131,7 +132,7 @@ proptest! {
     fn any_bytes_are_an_edit_or_an_error(mut bytes in vec(any::<u8>(), 0..300)) {
         let _ = Edit::decode(&bytes);
         if bytes.len() >= 8 {
-            bytes[4..8].copy_from_slice(&[EDIT_VERSION, KIND, 0, 0]);
+            bytes[4..8].copy_from_slice(&[EDIT_VERSION, 1, 0, 0]);
             let _ = Edit::decode(&bytes);
         }
     }

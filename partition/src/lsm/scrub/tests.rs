@@ -117,7 +117,7 @@ async fn written(ground: Ground, partition: u32) -> Version<Rc<Table>> {
         store: Rc::clone(&ground.store),
         layout: ground.layout,
         partition,
-        numbers: Rc::new(Cell::new(1)),
+        numbers: Rc::default(),
         low_water: 0,
         ranges: Ranges::default(),
         should_yield: Rc::default(),
@@ -147,7 +147,7 @@ async fn written(ground: Ground, partition: u32) -> Version<Rc<Table>> {
     });
     edit.add_tables.iter_mut().for_each(|add| add.run = id);
     (edit.partition, edit.sequence) = (partition, 1);
-    edit.next_number = context.numbers.get();
+    edit.next_number = context.numbers.next();
     Version::empty(partition).apply(&edit, opened).unwrap()
 }
 
