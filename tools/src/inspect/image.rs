@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ashlar_io::wal::format::{Frames, Header, Kind};
 use ashlar_node::format::Format;
 use ashlar_node::route::Routes;
+use ashlar_partition::ballot::BallotRecord;
 use ashlar_partition::command::{Commands, EntryHeader, record_partition};
 use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::lsm::manifest::Checkpoint;
@@ -74,6 +75,8 @@ pub(crate) struct Content {
     pub(crate) commands: u64,
     /// Edits that the checkpoint does not contain.
     pub(crate) edits: u64,
+    /// What its replica has promised last in elections, behind the checkpoint.
+    pub(crate) ballot: Option<BallotRecord>,
     /// Index and term of the last entry.
     last: (u64, u64),
     /// The first entry of the log that the checkpoint does not know to be in tables.
@@ -161,6 +164,11 @@ fn take(partitions: &mut BTreeMap<u32, Content>, record: &[u8]) -> Result<(), St
         let edit = Edit::decode(record).map_err(|malformed| malformed.to_string())?;
         return of.edit(&edit);
     }
+    if BallotRecord::is_ballot(record) {
+        let ballot = BallotRecord::decode(record).map_err(|malformed| malformed.to_string())?;
+        of.ballot = Some(ballot);
+        return Ok(());
+    }
     of.entry(record)
 }
 
@@ -219,7 +227,9 @@ impl Content {
         }
         self.first.get_or_insert(index);
         let (last, term) = self.last;
-        if last > 0 && index != last + 1 || header.term.0 < term {
+        // A new leader may put its entries in the place of some that were never committed.
+        let replaces = index <= last && header.term.0 > term;
+        if last > 0 && !replaces && index != last + 1 || header.term.0 < term {
             return Err(format!("entry {index} follows entry {last}"));
         }
         let count = commands.by_ref().count() as u64;
