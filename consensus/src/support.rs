@@ -236,7 +236,13 @@ impl Supports {
             if peer.note_changes(now) {
                 out.changed.push(peer.node);
             }
-            if disk == Disk::Working && peer.wanted && now >= peer.request_at {
+            if !peer.wanted || now < peer.request_at {
+                continue;
+            }
+            if disk == Disk::Stalled {
+                // Asks again soon: the disk may be back.
+                peer.request_at = now.plus_ms(lease_ms / 16 + 1);
+            } else {
                 peer.request_at = now.plus_ms(lease_ms / 4);
                 peer.sequence += 1;
                 let request = RequestSupport {
@@ -292,7 +298,7 @@ impl Supports {
     }
 
     /// Takes in the promise of another node.
-    pub fn supported(&mut self, from: NodeId, support: &Support) {
+    pub fn supported(&mut self, now: Mono, from: NodeId, support: &Support) {
         let incarnation = self.incarnation;
         let Some(peer) = self.peer_mut(from) else {
             return;
@@ -305,6 +311,9 @@ impl Supports {
         if support.epoch > peer.received {
             peer.received = support.epoch;
             peer.valid_until = Mono(0);
+        }
+        if peer.valid_until <= now {
+            // The host hears that it is valid again, even if it never heard that it was not.
             peer.was_valid = false;
         }
         let until = request.sent.plus_ns(relied_on_ns(request.duration_ms));

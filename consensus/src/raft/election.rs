@@ -150,10 +150,10 @@ impl Raft {
         self.vote = Some(self.me.replica);
         self.give_ballot(out);
         self.put_off(now);
+        // Its own vote counts when it is durable: entries of the term leave before they are, and no
+        // later life may lead the same term.
         self.votes.clear();
-        self.votes.push((self.me.replica, true));
         self.ask_for_votes(Round::Real, self.term, cause, out);
-        self.count_votes(now, out);
     }
 
     /// Asks all voters but this one.
@@ -266,10 +266,16 @@ impl Raft {
             Round::Pre => self.role == Role::PreCandidate && reply.asked == self.term.next(),
             Round::Real => self.role == Role::Candidate && reply.asked == self.term,
         };
-        let voter = heard.from.replica;
-        if awaited && !self.votes.iter().any(|(replica, _)| *replica == voter) {
-            self.votes.push((voter, reply.granted));
-            self.count_votes(heard.now, out);
+        if awaited {
+            self.take_vote((heard.from.replica, reply.granted), heard.now, out);
+        }
+    }
+
+    /// Takes in an answer in the election under way.
+    pub(super) fn take_vote(&mut self, vote: (ReplicaId, bool), now: Mono, out: &mut Output) {
+        if !self.votes.iter().any(|(replica, _)| *replica == vote.0) {
+            self.votes.push(vote);
+            self.count_votes(now, out);
         }
     }
 

@@ -89,6 +89,8 @@ pub struct Raft {
     term: Term,
     /// Whom this replica voted for in `term`.
     vote: Option<ReplicaId>,
+    /// How many ballots were given to the host.
+    ballots: u64,
     role: Role,
     /// Who leads `term`, if known.
     leader: Option<Member>,
@@ -154,6 +156,7 @@ impl Raft {
             random: start.seed,
             term,
             vote,
+            ballots: 0,
             role: Role::Follower,
             leader: None,
             journal,
@@ -258,13 +261,14 @@ impl Raft {
         (*index, membership)
     }
 
-    /// Returns a mark for all that the replica has given to the log so far: taken when it is handed to
-    /// the disk, given back to [`Self::durable`] when it is durable.
+    /// Returns a mark for all that the replica has given to its host so far, ballot and entries: taken
+    /// when that is handed to the disk, given back to [`Self::durable`] when it is durable.
     #[must_use]
     pub fn mark(&self) -> LogMark {
         LogMark {
             truncations: self.truncations,
             index: self.journal.last().index,
+            ballots: self.ballots,
         }
     }
 
@@ -370,7 +374,8 @@ impl Raft {
         }
     }
 
-    /// Takes in that all up to `mark` is durable, if it is in the log still.
+    /// Takes in that all up to `mark` is durable, if it is in the log still. To be called for ballots
+    /// too: a candidate's own vote counts when it is durable.
     ///
     /// # Panics
     /// If the mark is another replica's.
@@ -389,6 +394,8 @@ impl Raft {
         self.durable = self.durable.max(index);
         if self.lead.is_some() {
             self.advance_commit(now, out);
+        } else if self.role == Role::Candidate && mark.ballots == self.ballots {
+            self.take_vote((self.me.replica, true), now, out);
         }
     }
 
@@ -417,7 +424,8 @@ impl Raft {
     }
 
     /// Asks the host to make the ballot durable.
-    fn give_ballot(&self, out: &mut Output) {
+    fn give_ballot(&mut self, out: &mut Output) {
+        self.ballots += 1;
         out.ballot = Some(Ballot {
             term: self.term,
             vote: self.vote,

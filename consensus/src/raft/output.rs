@@ -14,7 +14,7 @@ pub struct Ballot {
     pub vote: Option<ReplicaId>,
 }
 
-/// All that a replica had given to its log at some time; see [`super::Raft::mark`].
+/// All that a replica had given to its disk at some time; see [`super::Raft::mark`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogMark {
     /// How often entries had been dropped: an entry may be dropped and come back, and be durable only
@@ -22,6 +22,8 @@ pub struct LogMark {
     pub(super) truncations: u64,
     /// The last entry.
     pub(super) index: Index,
+    /// How many ballots had been given.
+    pub(super) ballots: u64,
 }
 
 /// When a message may leave.

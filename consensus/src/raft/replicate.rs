@@ -275,8 +275,19 @@ impl Raft {
             self.check_lease(now, heard.supports);
         }
         self.pump(now, at, out);
+        self.see_to_notice(now, at);
         self.answer_reads(now, out);
         self.hand_over(out);
+    }
+
+    /// Sees to it that a peer hears of the commit index, if it has not been told.
+    fn see_to_notice(&mut self, now: Mono, at: usize) {
+        let (committed, notice_ms) = (self.committed, self.options.notice_ms);
+        let peer = self.peer(at);
+        if peer.mode == Mode::Replicate && peer.told_commit < committed {
+            let notice_at = &mut self.lead_mut().notice_at;
+            notice_at.get_or_insert(now.plus_ms(notice_ms));
+        }
     }
 
     /// Notes what every answer to an append says.

@@ -1,0 +1,150 @@
+//! What must never happen, checked when it could.
+//!
+//! - One leader per term; it has all that is committed; nobody else's lease holds when it is elected.
+//! - One vote per replica and term. Equal positions have equal chains.
+//! - What is committed stays, is the same everywhere, and is durable on a quorum when it is committed.
+//! - A client that comes after another's answer sees at least what that one saw.
+
+use std::collections::BTreeMap;
+
+use ashlar_consensus::raft::Send;
+use ashlar_consensus::types::{Chain, Index, LogPosition, ReplicaId, Term};
+use ashlar_consensus::{Member, Membership};
+
+use super::disk::Entry;
+use super::host::voted;
+use super::node::Node;
+use super::{NODES, World};
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Checks {
+    leaders: BTreeMap<Term, ReplicaId>,
+    votes: BTreeMap<(ReplicaId, Term), ReplicaId>,
+    chains: BTreeMap<LogPosition, Chain>,
+    /// What is committed, from index 1 on.
+    pub committed: Vec<(Term, Chain)>,
+    /// The greatest index that a client was told of.
+    pub floor: Index,
+    pub answers: u64,
+    pub lease_reads: u64,
+    pub quorum_reads: u64,
+}
+
+impl Checks {
+    /// An entry was put into some log.
+    pub fn entry(&mut self, index: Index, entry: &Entry) {
+        let term = entry.meta.term;
+        let position = LogPosition { term, index };
+        let chain = *self.chains.entry(position).or_insert(entry.meta.chain);
+        assert_eq!(chain, entry.meta.chain, "two entries at {position:?}");
+    }
+
+    /// A message was sent.
+    pub fn vote(&mut self, node: &Node, send: &Send) {
+        if let Some(reply) = voted(send) {
+            let voter = node.replica.expect("it hosts a replica");
+            let key = (voter, reply.asked);
+            let vote = *self.votes.entry(key).or_insert(send.to.replica);
+            assert_eq!(
+                vote, send.to.replica,
+                "{voter} voted twice in {:?}",
+                reply.asked
+            );
+        }
+    }
+
+    /// A client that came when `floor` was known was told of `index`.
+    pub fn answered(&mut self, floor: Index, index: Index, what: &str) {
+        assert!(
+            index >= floor,
+            "{what}: {index} is older than {floor}, which was known before"
+        );
+        self.floor = self.floor.max(index);
+        self.answers += 1;
+    }
+}
+
+impl World {
+    /// A replica became leader.
+    pub fn check_leader(&mut self, at: usize, term: Term) {
+        let node = &self.nodes[at];
+        let replica = node.replica.expect("it hosts a replica");
+        let leader = *self.checks.leaders.entry(term).or_insert(replica);
+        assert_eq!(leader, replica, "two leaders in {term:?}");
+        let base = node.log.base.applied.index.0;
+        for (place, (term, chain)) in self.checks.committed.iter().enumerate() {
+            let index = Index(place as u64 + 1);
+            let entry = node.log.entry(index);
+            let has =
+                entry.is_some_and(|entry| entry.meta.term == *term && entry.meta.chain == *chain);
+            assert!(
+                has || index.0 <= base,
+                "the leader of {:?} lacks {index}",
+                self.nodes[at].raft().term()
+            );
+        }
+        for other in (0..NODES).filter(|&other| other != at && self.nodes[other].leads()) {
+            let node = &self.nodes[other];
+            let supports = node.supports.as_ref().expect("it was started");
+            let holds = node.raft().serves_reads(node.clock(self.now), supports);
+            assert!(
+                !holds,
+                "{replica} is elected while node {} has a lease",
+                other + 1
+            );
+        }
+    }
+
+    /// A replica may have learned that more is committed.
+    pub fn check_committed(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let raft = node.raft();
+        let (seen, committed) = (node.committed_seen, raft.committed());
+        assert!(committed >= seen, "the commit index went back");
+        for index in seen.0 + 1..=committed.0 {
+            let index = Index(index);
+            let Some(entry) = self.nodes[at].log.entry(index) else {
+                assert!(index <= self.nodes[at].log.base.applied.index);
+                continue;
+            };
+            let found = (entry.meta.term, entry.meta.chain);
+            match self.checks.committed.get(index.0 as usize - 1) {
+                Some(known) => assert_eq!(*known, found, "{index} is committed twice"),
+                None => {
+                    assert_eq!(index.0 as usize, self.checks.committed.len() + 1);
+                    self.checks.committed.push(found);
+                    if index == committed {
+                        self.check_quorum(at, index, found.1);
+                    }
+                }
+            }
+        }
+        self.nodes[at].committed_seen = committed;
+    }
+
+    /// An entry is committed: a quorum has it durably.
+    fn check_quorum(&self, at: usize, index: Index, chain: Chain) {
+        let membership = self.nodes[at].raft().membership();
+        let has = |member: &Member| {
+            let node = &self.nodes[member.node.0 as usize - 1];
+            let log = &node.disk.log;
+            let entry = log
+                .entry(index)
+                .is_some_and(|entry| entry.meta.chain == chain);
+            node.replica == Some(member.replica) && (entry || log.base.applied.index >= index)
+        };
+        let quorum = |voters: &[Member]| {
+            voters.is_empty()
+                || 2 * voters.iter().filter(|&voter| has(voter)).count() > voters.len()
+        };
+        let Membership {
+            voters, outgoing, ..
+        } = membership;
+        assert!(
+            quorum(voters) && quorum(outgoing),
+            "{index} is committed by node {} but not durable on a quorum of {membership:?}",
+            at + 1
+        );
+    }
+}
