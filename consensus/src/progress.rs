@@ -101,9 +101,8 @@ impl Progress {
         self.is_awake = false;
     }
 
-    /// Takes in that the peer's log matches up to `index`; tells whether that is news.
-    pub(crate) fn matches(&mut self, index: Index) -> bool {
-        let is_news = index > self.matched;
+    /// Takes in that the peer's log matches up to `index`.
+    pub(crate) fn matches(&mut self, index: Index) {
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched.next());
         match self.mode {
@@ -120,7 +119,6 @@ impl Progress {
             Mode::Snapshot(_) => {}
         }
         assert!(self.matched < self.next);
-        is_news
     }
 
     /// Tells whether an answer of the peer is due.
@@ -130,7 +128,7 @@ impl Progress {
             Mode::Replicate => {
                 self.next > self.matched.next() || self.known_commit < self.told_commit
             }
-            Mode::Snapshot(stage) => !matches!(stage, Stage::Accepted(_)),
+            Mode::Snapshot(_) => true,
         };
         by_mode || self.acked_probe < self.sent_probe
     }

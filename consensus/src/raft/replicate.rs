@@ -245,6 +245,7 @@ impl Raft {
             return;
         };
         let (now, was_asleep) = (heard.now, !self.peer(at).is_awake);
+        let matched = self.peer(at).matched;
         self.note_reply(at, reply);
         match reply.outcome {
             Outcome::Matched { index } => {
@@ -252,11 +253,12 @@ impl Raft {
                     index <= self.journal.last().index,
                     "a peer has more than there is"
                 );
-                if self.peer(at).matches(index) {
-                    self.advance_commit(now, out);
-                }
+                self.peer(at).matches(index);
             }
             Outcome::Rejected { prev, hint } => self.backtrack(at, prev, hint),
+        }
+        if self.peer(at).matched > matched {
+            self.advance_commit(now, out);
         }
         if self.lead.is_none() {
             // The commit has ended this leader's time.
@@ -265,7 +267,7 @@ impl Raft {
         let peer = self.peer(at);
         match peer.mode {
             _ if !peer.is_owed() => peer.waiting_since = None,
-            Mode::Replicate => peer.waiting_since = Some(now),
+            Mode::Replicate | Mode::Snapshot(Stage::Accepted(_)) => peer.waiting_since = Some(now),
             Mode::Probe | Mode::Snapshot(_) => {}
         }
         if was_asleep {
@@ -298,6 +300,10 @@ impl Raft {
         peer.bound_by = peer.bound_by.max(reply.epoch);
         peer.known_commit = peer.known_commit.max(reply.commit);
         peer.acked_probe = peer.acked_probe.max(reply.probe);
+        if matches!(peer.mode, Mode::Snapshot(_)) {
+            // What the peer has committed is in the leader's log too.
+            peer.matches(reply.commit);
+        }
         if counts_old {
             peer.acked_probe = latest;
         }
@@ -374,13 +380,15 @@ impl Raft {
                 peer.probe(next);
                 self.pump(now, at, out);
             }
-            Mode::Snapshot(stage) => {
-                if !matches!(stage, Stage::Accepted(_)) {
-                    self.want_snapshot(now, at, out);
-                }
-                let peer = self.peer(at);
+            Mode::Snapshot(Stage::Accepted(_)) => {
+                // Its word that it has installed the snapshot may be lost.
                 peer.waiting_since = None;
-                if peer.is_owed() {
+                self.confirm(now, at, out);
+            }
+            Mode::Snapshot(_) => {
+                let is_asked = peer.acked_probe < peer.sent_probe;
+                self.want_snapshot(now, at, out);
+                if is_asked {
                     self.send_probe(now, at, out);
                 }
             }

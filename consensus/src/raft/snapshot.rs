@@ -144,9 +144,7 @@ impl Raft {
         if peer.mode == Mode::Snapshot(Stage::Offered(index)) && accepted {
             // The host sends it, and says what becomes of it.
             peer.mode = Mode::Snapshot(Stage::Accepted(index));
-            if !peer.is_owed() {
-                peer.waiting_since = None;
-            }
+            peer.waiting_since = Some(heard.now);
         }
     }
 
@@ -224,7 +222,11 @@ impl Raft {
     }
 
     /// Takes in that the bytes of an entry are there again.
-    pub fn repaired(&mut self, at: LogPosition) {
+    pub fn repaired(&mut self, now: Mono, at: LogPosition) {
         self.damaged.retain(|damaged| *damaged != at.index);
+        if self.lead.is_none() && self.election_at.is_none() {
+            // It may be the only one that can lead; when the time comes it sees whether it may.
+            self.election_at = Some(now.plus_ns(self.election_delay_ns()));
+        }
     }
 }

@@ -11,7 +11,7 @@ use ashlar_consensus::raft::Send;
 use ashlar_consensus::types::{Chain, Index, LogPosition, ReplicaId, Term};
 use ashlar_consensus::{Member, Membership};
 
-use super::disk::Entry;
+use super::disk::{Entry, Log};
 use super::host::voted;
 use super::node::Node;
 use super::{NODES, World};
@@ -22,8 +22,10 @@ pub struct Checks {
     leaders: BTreeMap<Term, ReplicaId>,
     votes: BTreeMap<(ReplicaId, Term), ReplicaId>,
     chains: BTreeMap<LogPosition, Chain>,
-    /// What is committed, from index 1 on.
-    pub committed: Vec<(Term, Chain)>,
+    /// What is committed, from index 1 on, and by the leader of which term.
+    pub committed: Vec<(Term, Chain, Term)>,
+    /// The logs of replicas that have lost everything, as they were: they did have it.
+    pub dead: BTreeMap<ReplicaId, Log>,
     /// The greatest index that a client was told of.
     pub floor: Index,
     pub answers: u64,
@@ -73,11 +75,15 @@ impl World {
         let leader = *self.checks.leaders.entry(term).or_insert(replica);
         assert_eq!(leader, replica, "two leaders in {term:?}");
         let base = node.log.base.applied.index.0;
-        for (place, (term, chain)) in self.checks.committed.iter().enumerate() {
+        for (place, (of, chain, by)) in self.checks.committed.iter().enumerate() {
             let index = Index(place as u64 + 1);
+            if *by >= term {
+                // An election of long ago that is won late: such a leader commits nothing.
+                continue;
+            }
             let entry = node.log.entry(index);
             let has =
-                entry.is_some_and(|entry| entry.meta.term == *term && entry.meta.chain == *chain);
+                entry.is_some_and(|entry| entry.meta.term == *of && entry.meta.chain == *chain);
             assert!(
                 has || index.0 <= base,
                 "the leader of {:?} lacks {index}",
@@ -86,6 +92,9 @@ impl World {
         }
         for other in (0..NODES).filter(|&other| other != at && self.nodes[other].leads()) {
             let node = &self.nodes[other];
+            if node.raft().term() > term {
+                continue;
+            }
             let supports = node.supports.as_ref().expect("it was started");
             let holds = node.raft().serves_reads(node.clock(self.now), supports);
             assert!(
@@ -109,11 +118,14 @@ impl World {
                 continue;
             };
             let found = (entry.meta.term, entry.meta.chain);
+            let by = self.nodes[at].raft().term();
             match self.checks.committed.get(index.0 as usize - 1) {
-                Some(known) => assert_eq!(*known, found, "{index} is committed twice"),
+                Some((term, chain, _)) => {
+                    assert_eq!((*term, *chain), found, "{index} is committed twice");
+                }
                 None => {
                     assert_eq!(index.0 as usize, self.checks.committed.len() + 1);
-                    self.checks.committed.push(found);
+                    self.checks.committed.push((found.0, found.1, by));
                     if index == committed {
                         self.check_quorum(at, index, found.1);
                     }
@@ -128,11 +140,16 @@ impl World {
         let membership = self.nodes[at].raft().membership();
         let has = |member: &Member| {
             let node = &self.nodes[member.node.0 as usize - 1];
-            let log = &node.disk.log;
+            let lives = node.replica == Some(member.replica);
+            let log = match self.checks.dead.get(&member.replica) {
+                Some(log) => log,
+                None if lives => &node.disk.log,
+                None => return false,
+            };
             let entry = log
                 .entry(index)
                 .is_some_and(|entry| entry.meta.chain == chain);
-            node.replica == Some(member.replica) && (entry || log.base.applied.index >= index)
+            entry || log.base.applied.index >= index
         };
         let quorum = |voters: &[Member]| {
             voters.is_empty()

@@ -183,8 +183,8 @@ impl World {
         node.damaged.remove(&index);
         let term = node.log.entry(index).map(|entry| entry.meta.term);
         if let Some(term) = term {
-            self.call(at, |raft, _, _, _| {
-                raft.repaired(LogPosition { term, index })
+            self.call(at, |raft, now, _, _| {
+                raft.repaired(now, LogPosition { term, index })
             });
         }
     }
@@ -265,6 +265,10 @@ impl World {
     fn put_fresh(&mut self, at: usize) {
         if self.nodes[at].is_up {
             self.crash(at);
+        }
+        let node = &self.nodes[at];
+        if let Some(replica) = node.replica {
+            self.checks.dead.insert(replica, node.disk.log.clone());
         }
         self.next_replica += 1;
         self.nodes[at].host(ReplicaId(self.next_replica), Membership::default());

@@ -343,7 +343,8 @@ impl World {
         // The sender has moved on: it has a later state than what it offered.
         let ready = sender.is_up && sender.raft.is_some() && sender.state.applied >= *index;
         if !ready || self.random.chance(0.1) {
-            return;
+            let to = self.nodes[at].replica.expect("it hosts one");
+            return self.call(from, |raft, now, _, _| raft.snapshot_failed(now, to));
         }
         let snapshot = Box::new((sender.state.snapshot(), sender.state.clone()));
         let delay = self.random.below(300 * MS);
@@ -405,6 +406,13 @@ impl World {
             self.call(from, |raft, now, _, out| {
                 raft.snapshot_done(now, to, index, out)
             });
+        }
+    }
+
+    /// The receiver of a snapshot has crashed.
+    pub fn lose_snapshot(&mut self, at: usize, from: usize) {
+        if let Some(to) = self.nodes[at].replica {
+            self.call(from, |raft, now, _, _| raft.snapshot_failed(now, to));
         }
     }
 

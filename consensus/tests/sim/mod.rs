@@ -284,7 +284,10 @@ impl World {
                 incarnation,
                 from,
                 snapshot,
-            } if self.is_alive(node, incarnation) => self.install(node, from, *snapshot),
+            } => match self.is_alive(node, incarnation) {
+                true => self.install(node, from, *snapshot),
+                false => self.lose_snapshot(node, from),
+            },
             Event::Restart { node } if !self.nodes[node].is_up => self.start(node),
             Event::Reconnect { from, to } => self.reconnect(from, to),
             Event::Client => self.client(),
