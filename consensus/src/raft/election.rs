@@ -51,7 +51,14 @@ impl Raft {
 
     /// Refuses what makes a replica unfit to lead.
     fn refuse_campaign(&self) -> Result<(), Refused> {
-        if !self.membership().votes(self.me.replica) {
+        // Who is not in the last membership, which may come to nothing, may be the only one whose log
+        // is complete, as long as it is not committed.
+        let me = self.me.replica;
+        if !self
+            .memberships
+            .iter()
+            .any(|(_, membership)| membership.votes(me))
+        {
             return Err(Refused::NotVoter);
         }
         match self.damaged.is_empty() || self.planted(Planted::DamagedCampaigns) {

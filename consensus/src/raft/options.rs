@@ -6,6 +6,10 @@ use crate::raft::output::Ballot;
 use crate::types::{Chain, Index, LogPosition, PartitionId};
 
 /// What a host recovered of a replica.
+///
+/// A group begins with one entry that all its first voters have, committed: their membership, at index
+/// 1 in term 1, behind a base of zeros and an empty membership. A replica that joins later begins with
+/// nothing at all, and learns from its leader whom it belongs to.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
     /// The group.

@@ -7,20 +7,19 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_consensus::raft::Send;
-use ashlar_consensus::types::{Chain, Index, LogPosition, ReplicaId, Term};
+use ashlar_consensus::types::{Chain, Index, LogPosition, NodeId, ReplicaId, Term};
 use ashlar_consensus::{Member, Membership};
 
 use super::disk::{Entry, Log};
 use super::host::voted;
 use super::node::Node;
-use super::{NODES, World};
+use super::{NODES, Packet, World};
 
 /// What was seen so far.
 #[derive(Default)]
 pub struct Checks {
     leaders: BTreeMap<Term, ReplicaId>,
-    votes: BTreeMap<(ReplicaId, Term), ReplicaId>,
+    votes: BTreeMap<(ReplicaId, Term), NodeId>,
     chains: BTreeMap<LogPosition, Chain>,
     /// What is committed, from index 1 on, and by the leader of which term.
     pub committed: Vec<(Term, Chain, Term)>,
@@ -42,17 +41,14 @@ impl Checks {
         assert_eq!(chain, entry.meta.chain, "two entries at {position:?}");
     }
 
-    /// A message was sent.
-    pub fn vote(&mut self, node: &Node, send: &Send) {
-        if let Some(reply) = voted(send) {
+    /// A packet leaves for a node.
+    pub fn vote(&mut self, node: &Node, to: usize, packet: &Packet) {
+        if let Some(reply) = voted(packet) {
+            let candidate = NodeId(to as u64 + 1);
             let voter = node.replica.expect("it hosts a replica");
             let key = (voter, reply.asked);
-            let vote = *self.votes.entry(key).or_insert(send.to.replica);
-            assert_eq!(
-                vote, send.to.replica,
-                "{voter} voted twice in {:?}",
-                reply.asked
-            );
+            let vote = *self.votes.entry(key).or_insert(candidate);
+            assert_eq!(vote, candidate, "{voter} voted twice in {:?}", reply.asked);
         }
     }
 

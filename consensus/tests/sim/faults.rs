@@ -271,7 +271,7 @@ impl World {
             self.checks.dead.insert(replica, node.disk.log.clone());
         }
         self.next_replica += 1;
-        self.nodes[at].host(ReplicaId(self.next_replica), Membership::default());
+        self.nodes[at].host(ReplicaId(self.next_replica), None);
         self.start(at);
     }
 

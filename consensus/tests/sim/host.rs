@@ -191,7 +191,6 @@ impl World {
     fn send_all(&mut self, at: usize, out: &Output, fetched: Option<(Index, &[Rc<Entry>])>) {
         for send in &out.sends {
             let (to, packet) = self.packet(at, send, fetched);
-            self.checks.vote(&self.nodes[at], send);
             let node = &mut self.nodes[at];
             if send.gate == Gate::Durable && node.durable < node.written {
                 node.gated.push_back((node.written, to, packet));
@@ -441,7 +440,7 @@ impl World {
     /// A snapshot was wanted.
     pub fn offer(&mut self, at: usize, to: ReplicaId) {
         let snapshot = self.nodes[at].state.snapshot();
-        let fails = self.random.chance(0.1);
+        let fails = self.random.chance(0.1) || snapshot.at.index == Index(0);
         self.call(at, |raft, now, _, out| match fails {
             true => raft.snapshot_failed(now, to),
             false => raft.offer_snapshot(now, to, snapshot, out),
@@ -682,13 +681,14 @@ impl super::node::Node {
     }
 }
 
-/// Tells whom a message votes for, if it is a vote.
-pub fn voted(send: &Send) -> Option<ashlar_consensus::message::VoteReply> {
-    match &send.message {
-        Outgoing::Signal(Signal::VoteReply(reply))
-            if reply.granted && reply.round == Round::Real =>
-        {
-            Some(*reply)
+/// Returns the vote in a packet, if it is one.
+pub fn voted(packet: &Packet) -> Option<ashlar_consensus::message::VoteReply> {
+    let Packet::Raft { bytes, .. } = packet else {
+        return None;
+    };
+    match decode(bytes).expect("what was encoded").0 {
+        Message::Signal(Signal::VoteReply(reply)) => {
+            (reply.granted && reply.round == Round::Real).then_some(reply)
         }
         _ => None,
     }
@@ -714,9 +714,4 @@ pub fn describe(world: &World, at: usize) -> String {
         raft.deadline(),
         raft.membership(),
     )
-}
-
-/// Tells whether a role is that of a leader.
-pub fn leads(role: Role) -> bool {
-    role == Role::Leader
 }

@@ -169,7 +169,7 @@ impl World {
         let mut nodes: Vec<Node> = (0..NODES).map(|at| Node::new(at, &mut random)).collect();
         for (at, node) in nodes.iter_mut().enumerate() {
             if at < plan.voters {
-                node.host(ReplicaId(at as u64 + 1), initial.clone());
+                node.host(ReplicaId(at as u64 + 1), Some(initial.clone()));
             }
         }
         let mut world = Self {
@@ -309,6 +309,7 @@ impl World {
     /// Sends a packet through the network.
     pub fn post(&mut self, from: usize, to: usize, packet: Packet) {
         let copies = 1 + u64::from(self.random.chance(self.repeats));
+        self.checks.vote(&self.nodes[from], to, &packet);
         for _ in 0..copies {
             if self.cuts[from][to] || self.random.chance(self.loss) {
                 continue;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use ashlar_consensus::message::EntryKind;
 use ashlar_consensus::raft::{Raft, Role};
-use ashlar_consensus::types::{Index, Mono, NodeId, PartitionId, ReplicaId, Term};
+use ashlar_consensus::types::{Chain, Index, Mono, NodeId, PartitionId, ReplicaId, Term};
 use ashlar_consensus::{Member, Membership, Start, Supports};
 
 use super::disk::{Disk, Entry, Log, State};
@@ -75,11 +76,16 @@ impl Node {
         }
     }
 
-    /// Hosts a replica that holds nothing yet.
-    pub fn host(&mut self, replica: ReplicaId, membership: Membership) {
+    /// Hosts a replica that holds nothing yet but the membership that the group begins with, if it is
+    /// among the first.
+    pub fn host(&mut self, replica: ReplicaId, initial: Option<Membership>) {
         self.replica = Some(replica);
         self.disk = Disk::default();
-        self.disk.log.base.membership = membership;
+        if initial.is_some() {
+            let kind = EntryKind::Membership;
+            let first = Entry::new(Chain(0), Term(1), kind, 0, initial);
+            self.disk.log.entries.push(Rc::new(first));
+        }
     }
 
     /// Returns the node's clock.
@@ -132,6 +138,12 @@ impl Node {
             let membership = entry.membership.clone()?;
             Some((Index(index), membership))
         });
+        let has_first = self
+            .log
+            .entries
+            .first()
+            .is_some_and(|entry| entry.meta.term == Term(1));
+        let first_committed = Index(u64::from(has_first && first == 1));
         let start = Start {
             partition: PartitionId(7),
             me: self.member().expect("the node hosts a replica"),
@@ -141,7 +153,7 @@ impl Node {
             membership: base.membership,
             entries: &metas,
             memberships: memberships.collect(),
-            committed: base.applied.index,
+            committed: base.applied.index.max(first_committed),
             applied: base.applied.index,
             seed: self.offset ^ u64::from(self.incarnation) << 50,
         };
