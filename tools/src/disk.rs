@@ -180,13 +180,16 @@ impl Disk {
     }
 
     /// Reads the first `bytes` of a file, fewer when it ends before.
-    pub(crate) fn read_front(&self, from: Place, bytes: usize) -> Result<Vec<u8>, MoveError> {
-        let mut front = Vec::new();
-        self.pieces(&self.pin(from)?, |piece| {
-            front.extend_from_slice(&piece[..piece.len().min(bytes - front.len())]);
-            front.len() < bytes
-        })?;
-        Ok(front)
+    pub(crate) fn read_front(
+        &self,
+        Pinned(file): &Pinned,
+        bytes: usize,
+    ) -> Result<Vec<u8>, MoveError> {
+        let buf = Buf::heap(bytes);
+        let read = |file: Rc<File>| async move { file.read_at(buf, 0).await };
+        let (read, buf) = self.run(file, read);
+        let count = read.map_err(refused("read", file.path()))?;
+        Ok(buf.as_slice()[..count].to_vec())
     }
 
     /// Returns what a file hashes to.

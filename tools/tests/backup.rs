@@ -217,8 +217,6 @@ fn a_running_node_is_not_verified_and_nothing_is_no_node() {
     restore(&dir.path().join("to"), &data).refused(1, &["holds no backup"]);
     let node = Node::start(&data, &SMALL);
     verify(&data).refused(1, &["in use by another process", text(&data)]);
-    let to = dir.path().join("to");
-    backup(&data, &to).refused(1, &["in use by another process", text(&data)]);
     assert_eq!(node.stop("TERM").code, Some(0));
     succeeds(&verify(&data));
 }
@@ -279,8 +277,8 @@ fn a_second_backup_copies_only_new_files_and_drops_old_ones() {
     for version in 10..14 {
         fill(&mut client, 6000, version);
     }
-    assert_eq!(node.stop("TERM").code, Some(0));
     succeeds(&backup(&data, &to));
+    assert_eq!(node.stop("TERM").code, Some(0));
     let listing = fs::read_to_string(to.join("BACKUP")).unwrap();
     for path in files(&to.join("tables")).keys() {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -362,7 +360,6 @@ fn load(addr: std::net::SocketAddr, seed: u64, done: &[AtomicU64], stop: &Atomic
 }
 
 #[test]
-#[ignore = "the copied log sometimes lacks its last segment: until that is found, a running node is refused"]
 fn backups_of_a_running_node_under_load_have_all_that_was_acknowledged_before() {
     let dir = tempfile::tempdir().unwrap();
     let [data, to] = ["data", "to"].map(|name| dir.path().join(name));

@@ -1,7 +1,4 @@
-//! `ashlar backup`: copies what a stopped node consists of.
-//!
-//! It is written so that it could copy a running one, but is not let to: under load about one copy in
-//! ten ended a segment too early, and what was acknowledged in the last one was missing.
+//! `ashlar backup`: copies what a node consists of, also while it runs.
 //!
 //! Each shard by itself: checkpoint first, log second, and then the files that both together name.
 //! Tables and value files never change, so one that the backup has is not copied again, and one that
@@ -13,9 +10,12 @@
 //! log was read, and the log up to some batch, whole from where the checkpoint needs it. What was
 //! acknowledged before the backup began was on disk before the log was read, so it is in the copy, or
 //! the copy of the log tells that it has a hole:
-//! - Segments are read oldest first. One that is used again while it is read has batches of a higher
-//!   position, and these say of all that was released that it was durable: the chain then ends below
-//!   a durable mark, which is damage, and the shard is begun anew.
+//! - Every segment that the log had when it was listed is copied as it was then, or the log that was copied begins
+//!   behind it. One that the node let go of meanwhile may have been removed, and then nothing that was copied tells of
+//!   it: what follows it was not there to be listed. So `log` keeps count of those.
+//! - A segment that is used again while it is read has batches of a higher position, and these say of all that was
+//!   released that it was durable: the chain then ends below a durable mark, which is damage, and the shard is begun
+//!   anew.
 //! - An edit is in the log only when its tables are durable, and a table goes only after the edit that
 //!   drops it.
 //!
@@ -23,6 +23,7 @@
 //! between begin and end of the backup.
 
 pub(crate) mod listing;
+mod log;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,7 @@ const OPEN_FILES_OWN: u64 = 64;
 /// Flags of `ashlar backup`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data directory; its node must be stopped
+    /// The data directory; its node may be running
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Directory of the backup, empty or with an earlier backup of the same node: then only new files are copied
@@ -67,7 +68,6 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let pinned_max = ashlar_io::raise_open_files().saturating_sub(OPEN_FILES_OWN);
     let disk = Disk::new("backup", args.rate.unwrap_or(0) << 20)?;
     let format = disk.format(&args.data)?;
-    let _stopped = DirLock::acquire(&args.data).map_err(|error| error.to_string())?;
     let before = open(&disk, &args.to)?;
     let _lock = DirLock::acquire(&args.to).map_err(|_| {
         let to = args.to.display();

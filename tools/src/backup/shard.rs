@@ -1,9 +1,7 @@
 //! One shard of a backup: its checkpoint, its log, and the tables and value files that both together name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ashlar_io::wal::format::{BLOCK_BYTES, Header};
-use ashlar_io::wal::{self, Position};
 use ashlar_node::format::Format;
 use ashlar_partition::lsm::FileId;
 use ashlar_partition::lsm::manifest::Checkpoint;
@@ -12,6 +10,7 @@ use ashlar_partition::lsm::table::TableMeta;
 use ashlar_partition::lsm::version::Version;
 
 use super::listing::{Listed, Listing, ShardEnd, TABLES, hex};
+use super::log::{Gone, Log};
 use super::{Backup, entries, make_dir, remove_dir};
 use crate::disk::{MoveError, Moved, Pinned, Place};
 use crate::inspect::chain::{Chain, Scope, Verdict};
@@ -88,9 +87,16 @@ impl<'b, 'a> Shard<'b, 'a> {
     pub(super) fn copy(mut self) -> Result<(), Again> {
         let before = self.slots()?;
         self.pin_known(&before);
-        let log = self.copy_log()?;
+        let to = self.backup.to.join(self.log_dir());
+        let log = Log {
+            disk: self.backup.disk,
+            dir: &Format::wal_dir(self.backup.data, self.number),
+            log_id: self.backup.format.log_id(self.number),
+            to: &to,
+        };
+        let gone = self.copy_log(&log)?;
         let after = self.slots()?;
-        let (image, checkpoint) = self.assemble(&log, [before, after])?;
+        let (image, checkpoint) = self.assemble((&to, gone), [before, after])?;
         let versions = image.partitions.values().map(|content| &content.version);
         let files: Vec<Immutable> = versions.flat_map(files_of).collect();
         for file in &files {
@@ -138,61 +144,22 @@ impl<'b, 'a> Shard<'b, 'a> {
         Ok(slots)
     }
 
-    /// Copies the segments, oldest first; returns where they are.
-    fn copy_log(&self) -> Result<PathBuf, Again> {
-        let backup = &*self.backup;
-        let to = backup.to.join(self.log_dir());
-        remove_dir(&to).map_err(Again::Never)?;
-        make_dir(&to).map_err(Again::Never)?;
-        for (_, path) in self.segments()? {
-            let name = path.file_name().expect("a listed file has a name");
-            let target = Place::of_backup(to.join(name));
-            // However slow the rest is to be: a log that is copied faster than it is written has no holes.
-            let disk = backup.disk.at_full_rate();
-            match disk.copy(Place::of_node(path.clone()), target, 0) {
-                // A spare segment may go at any time; the chain tells whether it was one.
-                Ok(_) | Err(MoveError::Missing) => {}
-                Err(MoveError::Other(line)) => return Err(Again::Never(line)),
-            }
-        }
-        Ok(to)
+    /// Copies the log; returns which of its segments the node let go of meanwhile.
+    fn copy_log(&self, log: &Log<'_>) -> Result<Gone, Again> {
+        remove_dir(log.to).map_err(Again::Never)?;
+        make_dir(log.to).map_err(Again::Never)?;
+        log.copy(&log.list()?)
     }
 
     fn log_dir(&self) -> String {
         format!("{}/{:03}", self.stored, self.number)
     }
 
-    /// Returns the segments that belong to the log now, in its order.
-    fn segments(&self) -> Result<Vec<(Position, PathBuf)>, Again> {
-        let backup = &*self.backup;
-        let dir = Format::wal_dir(backup.data, self.number);
-        let log_id = backup.format.log_id(self.number);
-        let mut segments = Vec::new();
-        for path in entries(&dir).map_err(Again::Never)? {
-            if !path.to_string_lossy().ends_with(wal::SUFFIX) {
-                continue;
-            }
-            let front = backup
-                .disk
-                .read_front(Place::of_node(path.clone()), BLOCK_BYTES);
-            match front {
-                Ok(front) => {
-                    let header = Header::decode(&front).filter(|header| header.log_id == log_id);
-                    segments.extend(header.map(|header| (header.position, path)));
-                }
-                Err(MoveError::Missing) => {}
-                Err(MoveError::Other(line)) => return Err(Again::Never(line)),
-            }
-        }
-        segments.sort();
-        Ok(segments)
-    }
-
     /// Puts the copied log and a checkpoint together. Of those read before the log any will do, of those read behind
     /// it one that does not know more than the log.
     fn assemble(
         &self,
-        log: &Path,
+        (log, gone): (&Path, Gone),
         slots: [Vec<Slot>; 2],
     ) -> Result<(Image, Option<Vec<u8>>), Again> {
         let mut segments = Vec::new();
@@ -205,7 +172,9 @@ impl<'b, 'a> Shard<'b, 'a> {
         if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.is_damaged()) {
             return Err(Again::Later(crate::inspect::damage(log, verdict)));
         }
-        let end = verdict.map_or(Position(0), |verdict| verdict.end);
+        let (start, end) =
+            verdict.map_or_else(Default::default, |verdict| (verdict.start, verdict.end));
+        gone.check(start, self.backup.format.segment_bytes)?;
         let [mut before, mut after] = slots;
         after.retain(|slot| whole(slot).is_some_and(|checkpoint| checkpoint.position <= end));
         before.append(&mut after);
