@@ -27,7 +27,7 @@ impl fmt::Display for StoreId {
 }
 
 /// A member of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// What operators call it.
     pub name: String,

@@ -2,7 +2,11 @@
 //!
 //! # Layout
 //! - [`member`]: a member, and the numbers that name clusters and disks.
+//! - [`decree`]: what is decided; [`paxos`]: how.
 
+pub mod decree;
 pub mod member;
+pub mod paxos;
 
+pub use decree::Decree;
 pub use member::{ClusterId, Member, StoreId, shard_addr};

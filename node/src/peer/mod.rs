@@ -28,7 +28,7 @@
 
 pub mod assembly;
 mod connection;
-mod cursor;
+pub(crate) mod cursor;
 pub mod frame;
 pub mod greeting;
 pub mod identity;
