@@ -343,7 +343,8 @@ impl Core {
 
     fn take_support(&self, cluster: &Cluster, from: NodeId, bytes: &[u8]) -> Option<()> {
         let support = Support::decode(bytes).ok()?;
-        cluster.supports.borrow_mut().supported(from, &support);
+        let now = self.mono();
+        cluster.supports.borrow_mut().supported(now, from, &support);
         Some(())
     }
 
