@@ -144,19 +144,17 @@ impl Partition {
             Err(wants) => return Scanned::Want(wants),
         };
         let (mut keys, mut bytes, mut looked_at) = (0, 0, 0);
-        let mut key = Vec::new();
-        while let Some(first) = merged.first() {
-            key.clear();
-            key.extend_from_slice(merged.sources[first].key());
-            if scan.is_past(&key) {
+        while let Some(key) = merged.key() {
+            if scan.is_past(key) {
                 return Scanned::End;
             }
             if keys >= scan.keys_max || bytes >= scan.bytes_max || looked_at >= LOOKS_MAX {
                 return Scanned::Limit;
             }
             looked_at += 1;
-            let looked = merged.look(&key, at, scan.part, |version| {
-                if look(&key, version) {
+            let tied = merged.tied();
+            let looked = merged.look(key, tied, at, scan.part, |version| {
+                if look(key, version) {
                     keys += 1;
                     bytes += key.len() + version.map_or(0, |version| version.value.len());
                 }
@@ -164,7 +162,7 @@ impl Partition {
             if let Err(wants) = looked.map_err(|want| vec![want]) {
                 return Scanned::Want(wants);
             }
-            if let Err(wants) = merged.advance(&key) {
+            if let Err(wants) = merged.advance(tied) {
                 return Scanned::Want(wants);
             }
         }
@@ -176,7 +174,7 @@ impl Partition {
 enum Source<'a> {
     Up(Range<'a>, Option<(&'a [u8], Version<'a>)>),
     Down(RangeRev<'a>, Option<(&'a [u8], Version<'a>)>),
-    Run(Box<RunCursor>),
+    Run(RunCursor),
 }
 
 impl<'a> Source<'a> {
@@ -210,10 +208,16 @@ impl<'a> Source<'a> {
     }
 }
 
-/// All sources, newest first, at their places.
+/// All sources at their places.
+///
+/// They wait in a queue in the order of the keys that they are at. Mostly the one that comes first comes
+/// first again once it has gone on, so that a step takes one or two comparisons, however many there are.
 struct Merged<'a> {
     partition: &'a Partition,
+    /// Newest first.
     sources: Vec<Source<'a>>,
+    /// Those that are at a key, by number: of equal keys the newest first.
+    queue: Vec<usize>,
     order: Order,
     cache: Option<Ref<'a, Cache>>,
 }
@@ -223,10 +227,12 @@ impl<'a> Merged<'a> {
         let mut merged = Self {
             partition,
             sources: vec![Source::memory(&partition.memtable, scan, at)],
+            queue: Vec::new(),
             order: scan.order,
             cache: None,
         };
         let Some(tree) = &partition.tree else {
+            merged.line_up();
             return Ok(merged);
         };
         let frozen = tree.frozen().rev();
@@ -236,7 +242,7 @@ impl<'a> Merged<'a> {
         let cache = tree.store().cache();
         let mut wants = Vec::new();
         for run in &tree.version().runs {
-            let mut cursor = Box::new(RunCursor::new(run, Stream::Main));
+            let mut cursor = RunCursor::new(run, Stream::Main);
             let sought = match scan.order {
                 Order::Ascending => cursor.seek(&*cache, scan.begin()),
                 Order::Descending => cursor.seek_back(&*cache, scan.begin()),
@@ -247,38 +253,64 @@ impl<'a> Merged<'a> {
             }
         }
         merged.cache = Some(cache);
-        if wants.is_empty() {
-            Ok(merged)
-        } else {
-            Err(wants)
+        if !wants.is_empty() {
+            return Err(wants);
+        }
+        merged.line_up();
+        Ok(merged)
+    }
+
+    /// Puts the sources that are at a key in order.
+    fn line_up(&mut self) {
+        let valid = |at: &usize| self.sources[*at].is_valid();
+        self.queue = (0..self.sources.len()).filter(valid).collect();
+        for at in (0..self.queue.len()).rev() {
+            self.let_pass(at);
         }
     }
 
-    /// Returns the source whose key comes first; the newest one when several have it.
-    fn first(&self) -> Option<usize> {
-        let mut first: Option<usize> = None;
-        for (at, source) in self.sources.iter().enumerate() {
-            if !source.is_valid() {
-                continue;
-            }
-            let sooner = first.is_none_or(|first| {
-                let first = self.sources[first].key();
-                match self.order {
-                    Order::Ascending => source.key() < first,
-                    Order::Descending => source.key() > first,
-                }
-            });
-            if sooner {
-                first = Some(at);
-            }
-        }
-        first
+    /// Says whether a source comes behind another one.
+    #[inline]
+    fn is_behind(&self, source: usize, other: usize) -> bool {
+        let order = self.sources[source].key().cmp(self.sources[other].key());
+        let order = match self.order {
+            Order::Ascending => order,
+            Order::Descending => order.reverse(),
+        };
+        order.then(source.cmp(&other)).is_gt()
     }
 
-    /// Gives `look` what a reader at `at` sees of `key`, which is where the first sources are.
+    /// Moves a place of the queue behind those of the following ones, which are in order, that come
+    /// before it.
+    #[inline]
+    fn let_pass(&mut self, mut at: usize) {
+        while at + 1 < self.queue.len() && self.is_behind(self.queue[at], self.queue[at + 1]) {
+            self.queue.swap(at, at + 1);
+            at += 1;
+        }
+    }
+
+    /// Returns the key that comes next.
+    #[inline]
+    fn key(&self) -> Option<&[u8]> {
+        self.queue.first().map(|first| self.sources[*first].key())
+    }
+
+    /// Returns how many sources are at the key that comes next.
+    #[inline]
+    fn tied(&self) -> usize {
+        let key = self.key();
+        let others = self.queue.iter().skip(1);
+        1 + others
+            .take_while(|other| Some(self.sources[**other].key()) == key)
+            .count()
+    }
+
+    /// Gives `look` what a reader at `at` sees of `key`, which is where the first `tied` sources are.
     fn look(
         &self,
         key: &[u8],
+        tied: usize,
         at: u64,
         part: Part,
         look: impl FnOnce(Option<Version<'_>>),
@@ -287,11 +319,8 @@ impl<'a> Merged<'a> {
         let visible = |timestamp: u64, kind: Kind| {
             kind == Kind::Put && hidden.is_none_or(|hidden| timestamp > hidden)
         };
-        for source in &self.sources {
-            if !source.is_valid() || source.key() != key {
-                continue;
-            }
-            let cursor = match source {
+        for source in &self.queue[..tied] {
+            let cursor = match &self.sources[*source] {
                 Source::Up(_, current) | Source::Down(_, current) => {
                     let version = current.map(|(_, version)| version);
                     look(version.filter(|v| visible(v.timestamp, v.kind)));
@@ -349,45 +378,54 @@ impl<'a> Merged<'a> {
         self.cache.as_ref().expect("there are tables")
     }
 
-    /// Moves every source that is at `key` on. What blocks a run needs for that, and the next ones,
-    /// are wanted together.
-    fn advance(&mut self, key: &[u8]) -> Result<(), Vec<Want>> {
-        let cache = self.cache.as_deref();
-        for source in &mut self.sources {
-            if !source.is_valid() || source.key() != key {
-                continue;
-            }
-            match (source, cache) {
-                (Source::Up(range, current), _) => *current = range.next(),
-                (Source::Down(range, current), _) => *current = range.next(),
-                (Source::Run(cursor), Some(cache)) => {
-                    let ahead = |cursor: &RunCursor| cursor.inner().upcoming(AHEAD_BLOCKS);
-                    let upcoming = cursor.is_valid().then(|| cursor.table().file());
-                    let moved = match self.order {
-                        Order::Ascending => cursor.next(cache),
-                        Order::Descending => cursor.previous(cache),
-                    };
-                    let Err(miss) = moved else { continue };
-                    let mut wants = vec![Want::Walked(miss)];
-                    if let (Order::Ascending, Some(file), true) =
-                        (self.order, upcoming, cursor.is_valid())
-                    {
-                        let more = ahead(cursor)
-                            .into_iter()
-                            .filter(|block| *block != miss.block);
-                        wants.extend(more.map(|block| {
-                            Want::Walked(Miss {
-                                file,
-                                block,
-                                class: Class::Data,
-                            })
-                        }));
-                    }
-                    return Err(wants);
-                }
-                (Source::Run(_), None) => unreachable!("runs are read through the cache"),
+    /// Moves the first `tied` sources on, the last of them first: what is behind them is in order.
+    fn advance(&mut self, tied: usize) -> Result<(), Vec<Want>> {
+        for at in (0..tied).rev() {
+            let source = self.queue[at];
+            self.advance_one(source)?;
+            if self.sources[source].is_valid() {
+                self.let_pass(at);
+            } else {
+                self.queue.remove(at);
             }
         }
         Ok(())
     }
+
+    #[inline]
+    fn advance_one(&mut self, source: usize) -> Result<(), Vec<Want>> {
+        match &mut self.sources[source] {
+            Source::Up(range, current) => *current = range.next(),
+            Source::Down(range, current) => *current = range.next(),
+            Source::Run(cursor) => {
+                let cache = self.cache.as_deref().expect("there are tables");
+                let moved = match self.order {
+                    Order::Ascending => cursor.next(cache),
+                    Order::Descending => cursor.previous(cache),
+                };
+                return moved.map_err(|miss| wants_of(cursor, miss, self.order));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns what a run needs to go on, and the blocks that it will need next.
+#[cold]
+fn wants_of(cursor: &RunCursor, miss: Miss, order: Order) -> Vec<Want> {
+    let mut wants = vec![Want::Walked(miss)];
+    // A cursor that misses within its table is where it was.
+    if order == Order::Ascending && cursor.is_valid() {
+        let file = cursor.table().file();
+        let upcoming = cursor.inner().upcoming(AHEAD_BLOCKS).into_iter();
+        let more = upcoming.filter(|block| *block != miss.block);
+        wants.extend(more.map(|block| {
+            Want::Walked(Miss {
+                file,
+                block,
+                class: Class::Data,
+            })
+        }));
+    }
+    wants
 }

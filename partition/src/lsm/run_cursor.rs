@@ -21,8 +21,6 @@ pub(crate) struct RunCursor {
     table: usize,
     /// Absent at the ends, and while the next table is being entered.
     cursor: Option<TableCursor>,
-    /// Where the table is entered that has no cursor yet.
-    from: Bound<Vec<u8>>,
 }
 
 impl RunCursor {
@@ -33,7 +31,6 @@ impl RunCursor {
             stream,
             table: 0,
             cursor: None,
-            from: Bound::Unbounded,
         }
     }
 
@@ -86,7 +83,8 @@ impl RunCursor {
     /// Goes to the first entry whose key is at or behind `from`; to the end if there is none.
     pub(crate) fn seek<S: Source>(&mut self, source: &S, from: Bound<&[u8]>) -> Result<(), Miss> {
         // Keys below have moved to a merged run, which tells of them.
-        let low = self.run.from.as_slice();
+        let run = Rc::clone(&self.run);
+        let low = run.from.as_slice();
         let from = match from {
             Bound::Included(key) if key >= low => from,
             Bound::Excluded(key) if key >= low => from,
@@ -96,13 +94,10 @@ impl RunCursor {
             Bound::Included(key) | Bound::Excluded(key) => key,
             Bound::Unbounded => &[],
         };
-        self.table = self
-            .run
-            .tables
-            .partition_point(|table| table.meta().last_key.as_slice() < key);
-        self.from = from.map(<[u8]>::to_vec);
+        let tables = &run.tables;
+        self.table = tables.partition_point(|table| table.meta().last_key.as_slice() < key);
         self.cursor = None;
-        self.settle(source)
+        self.settle(source, from)
     }
 
     /// Goes to the next entry.
@@ -113,25 +108,24 @@ impl RunCursor {
                 return Ok(());
             }
             self.cursor = None;
-            self.from = Bound::Unbounded;
             self.table += 1;
         }
-        self.settle(source)
+        self.settle(source, Bound::Unbounded)
     }
 
-    /// Enters the table of the place, or the first one behind it that has an entry.
-    fn settle<S: Source>(&mut self, source: &S) -> Result<(), Miss> {
+    /// Enters the table of the place at `from`, or the first one behind it that has an entry.
+    fn settle<S: Source>(&mut self, source: &S, mut from: Bound<&[u8]>) -> Result<(), Miss> {
         while self.cursor.is_none() && self.table < self.run.tables.len() {
             let table = &self.run.tables[self.table];
             if self.stream == Stream::Main || table.has_old() {
                 let mut cursor = TableCursor::new(Rc::clone(table), self.stream);
-                cursor.seek(source, self.from.as_ref().map(Vec::as_slice))?;
+                cursor.seek(source, from)?;
                 if cursor.is_valid() {
                     self.cursor = Some(cursor);
                     return Ok(());
                 }
             }
-            self.from = Bound::Unbounded;
+            from = Bound::Unbounded;
             self.table += 1;
         }
         Ok(())
@@ -151,9 +145,8 @@ impl RunCursor {
         };
         // The table that the key may be in is the last one that begins before it.
         self.table = tables.partition_point(begins);
-        self.from = from.map(<[u8]>::to_vec);
         self.cursor = None;
-        self.settle_back(source)
+        self.settle_back(source, from)
     }
 
     /// Goes to the entry before.
@@ -164,20 +157,19 @@ impl RunCursor {
                 return self.leave_moved();
             }
             self.cursor = None;
-            self.from = Bound::Unbounded;
         }
-        self.settle_back(source)
+        self.settle_back(source, Bound::Unbounded)
     }
 
-    /// Enters the table before the place, or the last one before it that has an entry. While a
-    /// table is entered, `table` is one more than its number.
-    fn settle_back<S: Source>(&mut self, source: &S) -> Result<(), Miss> {
+    /// Enters the table before the place at `from`, or the last one before it that has an entry.
+    /// While a table is entered, `table` is one more than its number.
+    fn settle_back<S: Source>(&mut self, source: &S, mut from: Bound<&[u8]>) -> Result<(), Miss> {
         while self.cursor.is_none() && self.table > 0 {
             let table = &self.run.tables[self.table - 1];
             let mut cursor = TableCursor::new(Rc::clone(table), self.stream);
-            cursor.seek_back(source, self.from.as_ref().map(Vec::as_slice))?;
+            cursor.seek_back(source, from)?;
             self.table -= 1;
-            self.from = Bound::Unbounded;
+            from = Bound::Unbounded;
             if cursor.is_valid() {
                 self.cursor = Some(cursor);
                 return self.leave_moved();

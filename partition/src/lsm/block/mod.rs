@@ -330,9 +330,12 @@ impl<'a> BlockView<'a> {
 
     /// Puts an entry's key into `out`, in place of what is there.
     pub(crate) fn key_into(&self, index: usize, out: &mut Vec<u8>) {
+        let suffix = self.slot(index).suffix;
         out.clear();
+        // The keys that follow are hardly longer.
+        out.reserve(self.prefix.len() + suffix.len() + 16);
         out.extend_from_slice(self.prefix);
-        out.extend_from_slice(self.slot(index).suffix);
+        out.extend_from_slice(suffix);
     }
 
     /// Puts an entry's key into `out`, which has the key of another entry of this block.
