@@ -17,6 +17,7 @@
 //! 2. Frames wait only while taken and waiting ones together are within the budget.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 
 use ashlar_io::Buf;
@@ -96,7 +97,7 @@ impl Frames {
     /// Takes over `len` bytes from `start` of a buffer that was filled already.
     pub(crate) fn hold_buf(self: &Rc<Self>, buf: Buf, start: usize, len: usize) -> Frame {
         assert!(start + len <= buf.len(), "the frame lies in its buffer");
-        self.frame(Memory::Aligned(buf), start, len)
+        self.frame(Memory::Aligned(Box::new(buf)), start, len)
     }
 
     /// Makes the memory of a frame, after making room for it among the waiting ones.
@@ -121,11 +122,12 @@ impl Frames {
     }
 
     fn frame(self: &Rc<Self>, memory: Memory, start: usize, len: usize) -> Frame {
+        let narrow = |bytes: usize| u32::try_from(bytes).expect("a piece has less than 4 GiB");
         let frame = Frame {
             frames: Rc::clone(self),
             memory,
-            start,
-            len,
+            start: narrow(start),
+            len: narrow(len),
         };
         let taken = self.taken_bytes() + frame.charged_bytes();
         self.taken_bytes.set(taken);
@@ -161,7 +163,7 @@ enum Memory {
     /// On the heap.
     Boxed(Box<[u8]>),
     /// In a buffer of file IO, for what is too large to be copied.
-    Aligned(Buf),
+    Aligned(Box<Buf>),
 }
 
 impl Memory {
@@ -178,8 +180,8 @@ impl Memory {
 pub(crate) struct Frame {
     frames: Rc<Frames>,
     memory: Memory,
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
 }
 
 impl Frame {
@@ -190,16 +192,23 @@ impl Frame {
             Memory::Boxed(memory) => memory,
             Memory::Aligned(buf) => buf.as_slice(),
         };
-        &memory[self.start..self.start + self.len]
+        &memory[self.range()]
+    }
+
+    #[inline]
+    fn range(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.len as usize
     }
 
     /// Returns the bytes for writing.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let range = self.range();
         let memory = match &mut self.memory {
             Memory::Boxed(memory) => memory,
             Memory::Aligned(buf) => buf.as_mut_slice(),
         };
-        &mut memory[self.start..self.start + self.len]
+        &mut memory[range]
     }
 
     /// Returns what the frame counts for, in bytes; at least its length.

@@ -15,6 +15,12 @@
 //! a tenth. A block is touched *again* at its second hit, since whoever missed it asks once more
 //! when it is here.
 //!
+//! Most questions need no search: a table remembers where its filter blocks and index partitions were
+//! ([`Recall`], which keeps nothing in memory), and an index partition in which entry the blocks were
+//! that it refers to. What they remember is checked, and searched for anew when it is gone; so eviction
+//! and the budget know nothing of it. Beside the budget it takes 4 bytes for each data block and some
+//! 100 for each index or filter block of open tables.
+//!
 //! Invariants:
 //! 1. A block that somebody else holds is not evicted: it would free nothing. Instead it moves one
 //!    queue on.
@@ -30,7 +36,7 @@ mod tests;
 use std::cell::Cell;
 use std::rc::Rc;
 
-pub(crate) use block::Block;
+pub(crate) use block::{Block, Recall};
 use index::{Ghosts, Index};
 
 use super::frames::Frames;
@@ -40,8 +46,6 @@ use super::{BlockRef, FileId, ValueRef};
 /// Blocks looked at in one insertion, so that a turn ends even when all of them are held or hot. A
 /// block costs at most four looks, so eviction is sixty times faster than insertion.
 const STEPS_MAX: usize = 256;
-/// Highest heat of a block.
-const HEAT_MAX: u8 = 3;
 /// Heat at which a block in `scan` or `small` is worth keeping.
 const HEAT_AGAIN: u8 = 2;
 /// Marks the number of a value file in a key.
@@ -120,7 +124,6 @@ struct Entry {
     before: u32,
     after: u32,
     charged_bytes: u32,
-    heat: Cell<u8>,
     place: Place,
     class: Class,
 }
@@ -216,17 +219,44 @@ impl Cache {
     /// Returns what is known by `key`, if it is here, and counts the question.
     #[inline]
     pub(crate) fn find_key(&self, key: Key) -> Option<Rc<Block>> {
-        let Some(number) = self.number_of(key) else {
+        let number = self.number_of(key);
+        self.ask(number).map(Rc::clone)
+    }
+
+    /// Returns what is known by `key`, which entry `child` of `parent` refers to, if it is here. The
+    /// entry that has it is noted in `parent`: as long as it has, there is no search.
+    #[inline]
+    fn find_noted(&self, key: Key, (parent, child): (&Block, usize)) -> Option<Rc<Block>> {
+        let noted = parent.child(child)?;
+        let at = noted.get();
+        let is_there = |entry: &Entry| entry.key == key && entry.block.is_some();
+        if self.entries.get(at as usize).is_some_and(is_there) {
+            return self.ask(Some(at)).map(Rc::clone);
+        }
+        let number = self.number_of(key);
+        noted.set(number.unwrap_or(NONE));
+        self.ask(number).map(Rc::clone)
+    }
+
+    /// Counts a question, and returns the block of the entry that answers it.
+    #[inline]
+    fn ask(&self, number: Option<u32>) -> Option<&Rc<Block>> {
+        let Some(number) = number else {
             self.misses.set(self.misses.get() + 1);
             return None;
         };
         self.hits.set(self.hits.get() + 1);
-        let entry = &self.entries[number as usize];
-        let heat = entry.heat.get();
-        if heat < HEAT_MAX {
-            entry.heat.set(heat + 1);
-        }
-        entry.block.clone()
+        let block = self.entries[number as usize].block.as_ref();
+        block.inspect(|block| block.warm())
+    }
+
+    /// Returns a block that `recall` knows, if it is in memory, and counts the question.
+    #[inline]
+    fn find_again(&self, recall: &Recall, number: usize) -> Option<Rc<Block>> {
+        let block = recall.find(number)?;
+        self.hits.set(self.hits.get() + 1);
+        block.warm();
+        Some(block)
     }
 
     /// Returns what is known by `key` without a trace: the block is no hotter, and nothing counts.
@@ -323,11 +353,8 @@ impl Cache {
         let number = self.queues[place as usize].first;
         self.unlink(number);
         let entry = &self.entries[number as usize];
-        let heat = entry.heat.get();
-        let is_held = entry
-            .block
-            .as_ref()
-            .is_some_and(|block| Rc::strong_count(block) > 1);
+        let block = entry.block.as_ref().expect("queues hold blocks");
+        let (heat, is_held) = (block.heat(), Rc::strong_count(block) > 1);
         let next = match place {
             Place::Forgotten if is_held => Place::Scan,
             Place::Scan if is_held || heat >= HEAT_AGAIN => Place::Small,
@@ -342,7 +369,7 @@ impl Cache {
         } else {
             0
         };
-        entry.heat.set(colder);
+        block.set_heat(colder);
         self.push(number, next);
     }
 
@@ -373,7 +400,6 @@ impl Cache {
             before: NONE,
             after: NONE,
             charged_bytes,
-            heat: Cell::new(0),
             place,
             class,
         };
@@ -428,5 +454,30 @@ impl Source for Cache {
     #[inline]
     fn find(&self, file: FileId, block: &BlockRef) -> Option<Rc<Block>> {
         Self::find(self, file, block.sector)
+    }
+
+    #[inline]
+    fn find_child(
+        &self,
+        file: FileId,
+        block: &BlockRef,
+        place: (&Block, usize),
+    ) -> Option<Rc<Block>> {
+        self.find_noted(Key::block(file, block.sector), place)
+    }
+
+    #[inline]
+    fn find_known(
+        &self,
+        file: FileId,
+        block: &BlockRef,
+        (recall, number): (&Recall, usize),
+    ) -> Option<Rc<Block>> {
+        if let Some(block) = self.find_again(recall, number) {
+            return Some(block);
+        }
+        let found = Self::find(self, file, block.sector)?;
+        recall.keep(number, &found);
+        Some(found)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ashlar_io::rng::Rng;
 
 use super::*;
+use crate::lsm::block::{BlockBuilder, BlockView, Child, Contents};
 
 const BLOCK_BYTES: u64 = 4096;
 
@@ -226,4 +227,74 @@ fn keys_of_blocks_and_values_differ_and_impossible_values_have_none() {
     assert_eq!(Key::value(3, &value(1, 4097)), None);
     assert_eq!(Key::value(3, &value(1, 1 << 36)), None);
     assert_eq!(Key::value(3, &value(u64::MAX, 0)), None);
+}
+
+/// An index partition that refers to the blocks at sectors below `count`.
+fn partition(count: u32) -> Rc<Block> {
+    let mut builder = BlockBuilder::of(Contents::Children, 1 << 15);
+    for sector in 0..count {
+        let block = BlockRef {
+            sector,
+            stored_bytes: 4096,
+            bytes: 4096,
+            checksum: 0,
+        };
+        let child = Child {
+            block,
+            min_timestamp: 0,
+            max_timestamp: 0,
+            tombstones: 0,
+        };
+        builder.push_child(format!("{sector:05}").as_bytes(), 0, &child);
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes);
+    Block::detached(bytes)
+}
+
+#[test]
+fn what_was_found_before_is_found_as_by_a_search() {
+    let mut rng = Rng::new(5);
+    let mut cache = Cache::new(30 * BLOCK_BYTES);
+    let parent = partition(100);
+    let parent_view = BlockView::of(parent.bytes());
+    let recall = Recall::default();
+    let (mut found, mut evicted) = (0, 0);
+    for _ in 0..40_000 {
+        let sector = u32::try_from(rng.below(100)).unwrap();
+        let at = sector as usize;
+        let wanted = parent_view.child(at).block;
+        let searched = cache.peek(Key::block(file(1), sector));
+        let counted = cache.counters();
+        let again = match rng.coin() {
+            true => cache.find_known(file(1), &wanted, (&recall, at)),
+            false => cache.find_child(file(1), &wanted, (&parent, at)),
+        };
+        assert_eq!(
+            again.as_ref().map(Rc::as_ptr),
+            searched.as_ref().map(Rc::as_ptr)
+        );
+        let (hits, misses) = (cache.counters().hits, cache.counters().misses);
+        let is_hit = u64::from(again.is_some());
+        assert_eq!(
+            (hits, misses),
+            (counted.hits + is_hit, counted.misses + 1 - is_hit)
+        );
+        match again {
+            Some(again) => {
+                assert_eq!(name(&again), (1, sector));
+                found += 1;
+            }
+            None => {
+                let new = block(&cache, file(1), sector, 4_096);
+                cache.insert(file(1), sector, Class::Data, Origin::Point, new);
+                evicted = cache.counters().evictions;
+            }
+        }
+    }
+    assert!(
+        found > 5_000 && evicted > 5_000,
+        "{found} found, {evicted} evicted"
+    );
+    check(&cache);
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::{Source, Stream, Table};
 use crate::lsm::block::{BlockEntry, BlockView};
-use crate::lsm::cache::{Block, Class};
+use crate::lsm::cache::Block;
 use crate::lsm::{BlockRef, Miss};
 
 /// Where an entry is. In a search, `entry` may be the count of the block.
@@ -233,7 +233,7 @@ impl TableCursor {
         if partition == top.len() {
             return Ok(None);
         }
-        let index = self.table.load(source, top.block(partition), Class::Meta)?;
+        let index = self.table.load_partition(source, self.stream, partition)?;
         let child = BlockView::of(index.bytes()).seek_version(key, timestamp);
         let mut place = self.enter(source, partition, index, child)?;
         place.entry = BlockView::of(place.block.bytes()).seek_version(key, timestamp);
@@ -323,11 +323,7 @@ impl TableCursor {
         partition: usize,
         end: End,
     ) -> Result<Place, Miss> {
-        let index = self.table.load(
-            source,
-            self.table.top(self.stream).block(partition),
-            Class::Meta,
-        )?;
+        let index = self.table.load_partition(source, self.stream, partition)?;
         let child = end.of(BlockView::of(index.bytes()).count());
         let mut place = self.enter(source, partition, index, child)?;
         place.entry = end.of(count_of(&place));
@@ -342,8 +338,7 @@ impl TableCursor {
         index: Rc<Block>,
         child: usize,
     ) -> Result<Place, Miss> {
-        let block = BlockView::of(index.bytes()).child(child).block;
-        let block = self.table.load(source, &block, Class::Data)?;
+        let block = self.table.load(source, &index, child)?;
         Ok(Place {
             partition,
             index,

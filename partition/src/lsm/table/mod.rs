@@ -48,13 +48,37 @@ pub(crate) use top::TopIndex;
 pub(crate) use walk::Walk;
 pub(crate) use writer::{Compression, Sealing, TableOptions, TableWriter};
 
-use crate::lsm::cache::Block;
+use crate::lsm::cache::{Block, Recall};
 use crate::lsm::{BlockRef, FileId, Malformed, block};
 
 /// What knows which blocks are in memory.
 pub(crate) trait Source {
     /// Returns a block of a file, if it is in memory.
     fn find(&self, file: FileId, block: &BlockRef) -> Option<Rc<Block>>;
+
+    /// As [`Source::find`], for a block that `known` may remember from before.
+    #[inline]
+    fn find_known(
+        &self,
+        file: FileId,
+        block: &BlockRef,
+        known: (&Recall, usize),
+    ) -> Option<Rc<Block>> {
+        let _ = known;
+        self.find(file, block)
+    }
+
+    /// As [`Source::find`], for the block that an entry of an index partition refers to.
+    #[inline]
+    fn find_child(
+        &self,
+        file: FileId,
+        block: &BlockRef,
+        place: (&Block, usize),
+    ) -> Option<Rc<Block>> {
+        let _ = place;
+        self.find(file, block)
+    }
 }
 
 /// One of the two sequences of versions in a table.

@@ -6,7 +6,7 @@ use super::format::{FilterRefs, Footer, TableMeta};
 use super::top::TopIndex;
 use super::{Source, Stream};
 use crate::lsm::block::{BlockEntry, BlockView, Older};
-use crate::lsm::cache::{Block, Class};
+use crate::lsm::cache::{Block, Class, Recall};
 use crate::lsm::{BlockRef, FileId, Malformed, Miss, filter};
 
 /// A table whose tail is in memory.
@@ -17,6 +17,10 @@ pub(crate) struct Table {
     main: TopIndex,
     old: TopIndex,
     filter: FilterRefs,
+    /// Where the blocks of the filter were found, and the index partitions of both streams.
+    filter_recall: Recall,
+    main_recall: Recall,
+    old_recall: Recall,
 }
 
 /// A version that was found; it holds the block that it is in.
@@ -69,6 +73,9 @@ impl Table {
             main: tail.main,
             old: tail.old,
             filter: tail.filter,
+            filter_recall: Recall::default(),
+            main_recall: Recall::default(),
+            old_recall: Recall::default(),
         })
     }
 
@@ -101,19 +108,43 @@ impl Table {
         &self.filter
     }
 
-    /// Returns a block from memory.
+    /// Returns a data block from memory: the one that entry `child` of an index partition refers to.
     #[inline]
     pub(super) fn load<S: Source>(
         &self,
         source: &S,
-        block: &BlockRef,
-        class: Class,
+        index: &Block,
+        child: usize,
     ) -> Result<Rc<Block>, Miss> {
-        source.find(self.file, block).ok_or(Miss {
+        let block = BlockView::of(index.bytes()).child(child).block;
+        let found = source.find_child(self.file, &block, (index, child));
+        found.ok_or_else(|| self.miss(&block, Class::Data))
+    }
+
+    /// Returns an index partition from memory.
+    #[inline]
+    pub(super) fn load_partition<S: Source>(
+        &self,
+        source: &S,
+        stream: Stream,
+        partition: usize,
+    ) -> Result<Rc<Block>, Miss> {
+        let (top, recall) = match stream {
+            Stream::Main => (&self.main, &self.main_recall),
+            Stream::Old => (&self.old, &self.old_recall),
+        };
+        let block = top.block(partition);
+        let found = source.find_known(self.file, block, (recall, partition));
+        found.ok_or_else(|| self.miss(block, Class::Meta))
+    }
+
+    #[cold]
+    fn miss(&self, block: &BlockRef, class: Class) -> Miss {
+        Miss {
             file: self.file,
             block: *block,
             class,
-        })
+        }
     }
 
     /// Finds the newest version of `key` that is not newer than `at`. `hash` is the key's
@@ -155,9 +186,11 @@ impl Table {
         if blocks == 0 {
             return Ok(true);
         }
-        let block = self.filter.block(filter::block_of(hash, blocks));
-        let block = self.load(source, &block, Class::Meta)?;
-        Ok(filter::may_contain(block.bytes(), hash))
+        let number = filter::block_of(hash, blocks);
+        let (block, recall) = (self.filter.block(number), &self.filter_recall);
+        let found = source.find_known(self.file, &block, (recall, number as usize));
+        let found = found.ok_or_else(|| self.miss(&block, Class::Meta))?;
+        Ok(filter::may_contain(found.bytes(), hash))
     }
 
     /// Finds the newest version of `key` in a stream that is not newer than `at`.
@@ -173,10 +206,9 @@ impl Table {
         if partition == top.len() {
             return Ok(None);
         }
-        let index = self.load(source, top.block(partition), Class::Meta)?;
-        let index = BlockView::of(index.bytes());
-        let child = index.child(index.seek_version(key, at));
-        let block = self.load(source, &child.block, Class::Data)?;
+        let index = self.load_partition(source, stream, partition)?;
+        let child = BlockView::of(index.bytes()).seek_version(key, at);
+        let block = self.load(source, &index, child)?;
         let view = BlockView::of(block.bytes());
         let index = view.seek_version(key, at);
         if index == view.count() || !view.is_key(index, key) {

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use super::{Source, Stream, Table};
 use crate::lsm::block::BlockView;
-use crate::lsm::cache::Class;
 use crate::lsm::{BlockRef, Miss};
 
 /// What comes next.
@@ -54,8 +53,7 @@ impl Walk {
                 Next::Partition(Stream::Main, _) => self.next = Next::Partition(Stream::Old, 0),
                 Next::Partition(Stream::Old, _) => self.next = Next::Nothing,
                 Next::Child(stream, partition, child) => {
-                    let block = self.table.top(stream).block(partition);
-                    let block = self.table.load(source, block, Class::Meta)?;
+                    let block = self.table.load_partition(source, stream, partition)?;
                     let view = BlockView::of(block.bytes());
                     if child < view.count() {
                         self.next = Next::Child(stream, partition, child + 1);
