@@ -1,19 +1,12 @@
 //! The bars: what a ratio between the node and a peer has to reach. They are goals of this project and stand here
 //! only; a test that failed on them would fail on every slow machine.
 
+use ashlar_benches::report::Bar;
+
 use crate::device::Pattern;
 use crate::load::Workload;
 use crate::report::Measure;
 use crate::server::Kind;
-
-/// On which side of the bar it is good to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bar {
-    /// The figure must not be below this.
-    AtLeast(f64),
-    /// The figure must not be above this.
-    AtMost(f64),
-}
 
 /// What the node is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +28,6 @@ pub(crate) struct Row {
     pub(crate) peer: Peer,
     /// What has to be reached; a row without a bar is there to be read.
     pub(crate) bar: Option<Bar>,
-}
-
-impl Bar {
-    /// Tells whether `figure` reaches the bar.
-    pub(crate) fn is_reached(self, figure: f64) -> bool {
-        match self {
-            Self::AtLeast(bar) => figure >= bar,
-            Self::AtMost(bar) => figure <= bar,
-        }
-    }
-
-    /// Returns the bar as the report shows it.
-    pub(crate) fn show(self) -> String {
-        match self {
-            Self::AtLeast(bar) => format!(">= {bar}"),
-            Self::AtMost(bar) => format!("<= {bar}"),
-        }
-    }
 }
 
 /// Returns every row, in the order of the report.

@@ -16,10 +16,12 @@ mod options;
 mod report;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{env, fs, io, process, thread};
+use std::{env, thread};
+
+use ashlar_benches::directory::RunDir;
 
 use load::Workload;
 use options::Options;
@@ -68,18 +70,18 @@ fn main() -> ExitCode {
 /// Runs every round and returns what was measured; a part that fails is noted and the others still run.
 fn compare(options: &Options) -> Result<Report, Failure> {
     check_programs()?;
-    let directory = TempDir::create(&options.directory)?;
+    let directory = RunDir::create(&options.directory, "ashlar-compare")?;
     let mut report = Report::new(options);
     for round in 0..options.rounds {
         for kind in turn(options.kinds(), round) {
             eprintln!("round {} of {}: {}", round + 1, options.rounds, kind.name());
-            let data = directory.path.join(format!("{}-{round}", kind.name()));
+            let data = directory.path().join(format!("{}-{round}", kind.name()));
             let measured = serve(options, kind, &data, round, &mut report);
             measured.unwrap_or_else(|failure| report.fail(kind.name(), failure));
         }
         if options.wal {
             eprintln!("round {} of {}: log and fio", round + 1, options.rounds);
-            device::measure(options, &directory.path, &mut report);
+            device::measure(options, directory.path(), &mut report);
         }
     }
     Ok(report)
@@ -166,31 +168,5 @@ fn check_programs() -> Result<(), Failure> {
     match missing.is_empty() {
         true => Ok(()),
         false => Err(format!("not on PATH: {}", missing.join(", "))),
-    }
-}
-
-/// A directory of this run, removed at its end.
-struct TempDir {
-    path: PathBuf,
-}
-
-impl TempDir {
-    /// Makes the directory below `parent`.
-    fn create(parent: &Path) -> Result<Self, Failure> {
-        let path = parent.join(format!("ashlar-compare-{}", process::id()));
-        // The programs run elsewhere than here, so that the path must not be relative.
-        let path = fs::create_dir_all(&path).and_then(|()| path.canonicalize());
-        let said = |error: io::Error| format!("cannot make a directory in {parent:?}: {error}");
-        Ok(Self {
-            path: path.map_err(said)?,
-        })
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("compare: cannot remove {:?}: {error}", self.path);
-        }
     }
 }

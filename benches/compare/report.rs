@@ -1,7 +1,8 @@
 //! What was measured, and the table made of it: medians over the rounds, their spread, ratios, bars.
 
 use std::fmt::Write as _;
-use std::{fs, thread};
+
+use ashlar_benches::report::{HEADER, Line, Summary, machine};
 
 use crate::bars::{self, Peer, Row};
 use crate::device::Pattern;
@@ -47,14 +48,6 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<String>,
     figures: Vec<(Subject, Measure, f64)>,
     conditions: String,
-}
-
-/// Median and spread over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Summary {
-    min: f64,
-    median: f64,
-    max: f64,
 }
 
 impl Measure {
@@ -111,7 +104,7 @@ impl Report {
     /// Returns the report in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.conditions);
-        text += "| measure | ashlar | peer | | ratio | bar | |\n|---|--:|---|--:|--:|--:|---|\n";
+        text += HEADER;
         for row in bars::rows() {
             text += &self.row(row).unwrap_or_default();
         }
@@ -137,28 +130,21 @@ impl Report {
         if ours.is_none() && theirs.is_none() {
             return None;
         }
-        let ratio = ours
-            .zip(theirs)
-            .and_then(|(ours, theirs)| ours.over(theirs));
         let judged = match row.peer {
             Peer::Nobody => ours.map(|ours| ours.median),
-            Peer::Server(_) | Peer::Device => ratio,
+            Peer::Server(_) | Peer::Device => ours
+                .zip(theirs)
+                .and_then(|(ours, theirs)| ours.over(theirs)),
         };
-        let verdict = row.bar.zip(judged).map_or("", |(bar, figure)| {
-            if bar.is_reached(figure) {
-                "pass"
-            } else {
-                "**miss**"
-            }
-        });
-        Some(format!(
-            "| {} | {} | {name} | {} | {} | {} | {verdict} |\n",
-            row.measure.title(),
-            ours.map_or("-".to_owned(), Summary::show),
-            theirs.map_or("-".to_owned(), Summary::show),
-            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-            row.bar.map_or("-".to_owned(), bars::Bar::show),
-        ))
+        let line = Line {
+            title: &row.measure.title(),
+            ours,
+            peer: name,
+            theirs,
+            bar: row.bar,
+            judged,
+        };
+        Some(line.markdown())
     }
 
     /// Returns median and spread of what was measured of `subject`.
@@ -167,78 +153,22 @@ impl Report {
             .figures
             .iter()
             .filter(|figure| (figure.0, figure.1) == (subject, measure));
-        let mut figures: Vec<f64> = of_it.map(|figure| figure.2).collect();
-        figures.sort_by(f64::total_cmp);
-        let (min, max) = (*figures.first()?, *figures.last()?);
+        let summary = Summary::of(of_it.map(|figure| figure.2).collect())?;
         // What must never happen counts if it happened once.
-        let median = if measure == Measure::RingWorkers {
-            max
-        } else {
-            median(&figures)
+        let median = match measure {
+            Measure::RingWorkers => summary.max,
+            _ => summary.median,
         };
-        Some(Summary { min, median, max })
-    }
-}
-
-impl Summary {
-    /// Returns how many times `other` this is.
-    fn over(self, other: Self) -> Option<f64> {
-        (other.median != 0.0).then(|| self.median / other.median)
-    }
-
-    /// Returns the median, with the spread when there is one.
-    fn show(self) -> String {
-        match self.min == self.max {
-            true => show(self.median),
-            false => format!(
-                "{} ({}-{})",
-                show(self.median),
-                show(self.min),
-                show(self.max)
-            ),
-        }
-    }
-}
-
-/// Returns the middle of sorted figures, or the mean of the two in the middle.
-fn median(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => f64::midpoint(sorted[half - 1], sorted[half]),
-        _ => sorted[half],
-    }
-}
-
-/// Returns a figure with as many digits as anyone can use.
-fn show(figure: f64) -> String {
-    match figure {
-        large if large >= 10_000.0 => format!("{:.1} k", large / 1000.0),
-        middle if middle >= 100.0 => format!("{middle:.0}"),
-        small if small.fract() == 0.0 => format!("{small:.0}"),
-        small => format!("{small:.2}"),
+        Some(Summary { median, ..summary })
     }
 }
 
 /// Returns what a reader has to know about the machine and the run.
 fn conditions(options: &Options) -> String {
-    let line = |path: &str| {
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    let cpuinfo = line("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown CPU", |model| {
-        model.trim_start_matches([' ', '\t', ':'])
-    });
-    let cpus = thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{model}, {cpus} CPUs, Linux {}; server on CPU {}, client on CPU {}; medians (and spread) of {} rounds; \
+        "{}; server on CPU {}, client on CPU {}; medians (and spread) of {} rounds; \
          {} requests, five times as many with a pipeline; 50 clients, values of 100 bytes.",
-        line("/proc/sys/kernel/osrelease"),
+        machine(),
         options.server_cpu,
         options.client_cpu,
         options.rounds,
@@ -265,8 +195,6 @@ mod tests {
 
     #[test]
     fn medians_do_not_mind_one_bad_round() {
-        assert_eq!(median(&[1.0, 2.0, 90.0]), 2.0);
-        assert_eq!(median(&[1.0, 2.0, 4.0, 90.0]), 3.0);
         let text = report(&[90_000.0, 10_000.0, 96_000.0], &[50_000.0]).markdown();
         assert!(
             text.contains(

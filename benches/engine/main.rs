@@ -28,9 +28,11 @@ mod rocks;
 mod warm;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs, io, process, thread};
+use std::{env, fs, thread};
+
+use ashlar_benches::directory::RunDir;
 
 use options::Options;
 use report::{Report, Side};
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
 
 /// Runs every round; a part that fails is noted and the others still run.
 fn run(options: &Options) -> Result<Report, Failure> {
-    let directory = TempDir::create(&options.directory)?;
+    let directory = RunDir::create(&options.directory, "ashlar-engine")?;
     let mut report = Report::new(options);
     let parts: [(&str, Part); 6] = [
         ("cold", cold::measure),
@@ -83,12 +85,12 @@ fn run(options: &Options) -> Result<Report, Failure> {
     ];
     for round in 0..options.rounds {
         if options.has("warm") {
-            warm_round(options, &directory.path, round, &mut report);
+            warm_round(options, directory.path(), round, &mut report);
         }
         for (name, part) in parts {
             // The one with gigabytes is for one round.
             if options.has(name) && (round == 0 || name != "memory") {
-                run_part(options, &directory.path, (name, part), &mut report);
+                run_part(options, directory.path(), (name, part), &mut report);
             }
         }
     }
@@ -152,30 +154,4 @@ fn run_part(options: &Options, directory: &Path, (name, part): (&str, Part), rep
 fn every_cpu() -> String {
     let last = thread::available_parallelism().map_or(1, usize::from) - 1;
     format!("0-{last}")
-}
-
-/// A directory of this run, removed at its end.
-struct TempDir {
-    path: PathBuf,
-}
-
-impl TempDir {
-    /// Makes the directory below `parent`.
-    fn create(parent: &Path) -> Result<Self, Failure> {
-        let path = parent.join(format!("ashlar-engine-{}", process::id()));
-        // Programs run elsewhere than here, so that the path must not be relative.
-        let path = fs::create_dir_all(&path).and_then(|()| path.canonicalize());
-        let said = |error: io::Error| format!("cannot make a directory in {parent:?}: {error}");
-        Ok(Self {
-            path: path.map_err(said)?,
-        })
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("engine: cannot remove {:?}: {error}", self.path);
-        }
-    }
 }

@@ -200,6 +200,8 @@ pub(crate) fn measure_memory(
     loaded.map(|said| eprintln!("  {}", said.trim()))?;
     eprintln!("  {} MiB on disk", disk_mib(&data));
     report.add(Side::Ashlar, Measure::Resident, peak_mib as f64);
+    let share = peak_mib as f64 / options.memory_mib as f64;
+    report.add(Side::Ashlar, Measure::ResidentShare, share);
     Ok(())
 }
 
@@ -249,6 +251,14 @@ pub(crate) fn measure_p99(
             written.map(|(after, before)| (after - before) >> 20),
         );
         report.add(Side::Ashlar, measure, at(990) as f64);
+        if measure == Measure::P99Merging {
+            let longest_us = latencies.last().copied().unwrap_or(0);
+            report.add(
+                Side::Ashlar,
+                Measure::StallMerging,
+                longest_us as f64 / 1000.0,
+            );
+        }
     }
     Ok(())
 }

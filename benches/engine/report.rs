@@ -1,7 +1,8 @@
 //! What was measured, and the table made of it: medians over the rounds, their spread, ratios, bars.
 
 use std::fmt::Write as _;
-use std::{fs, thread};
+
+use ashlar_benches::report::{HEADER, Line, Summary, machine, show};
 
 use crate::bars::{self, Judged, Row};
 use crate::cpu::Took;
@@ -52,12 +53,16 @@ pub(crate) enum Measure {
     Restart,
     /// MiB of resident memory, the most there were.
     Resident,
+    /// The same, for each MiB that the node was given.
+    ResidentShare,
     /// Durable writes in a second, as many as go.
     TopRate,
     /// 99th percentile of a durable write at 70 % of that, in microseconds, nothing being merged.
     P99Quiet,
     /// The same while tables are flushed and merged.
     P99Merging,
+    /// The longest durable write meanwhile, in milliseconds.
+    StallMerging,
 }
 
 /// Who was measured.
@@ -117,9 +122,11 @@ impl Measure {
             Self::CompactionCpu => "merges of an idle engine, CPU ms per MiB written",
             Self::Restart => "restart after kill -9, s",
             Self::Resident => "resident memory, MiB",
+            Self::ResidentShare => "resident memory, x of the budget",
             Self::TopRate => "durable SET, top rate, op/s",
             Self::P99Quiet => "p99 of durable SET at 70 %, no merges, us",
             Self::P99Merging => "p99 of durable SET at 70 %, with merges, us",
+            Self::StallMerging => "longest durable SET at 70 %, with merges, ms",
         }
     }
 }
@@ -138,14 +145,6 @@ impl Side {
             Self::FioMerge => "fio, read and write in turn",
         }
     }
-}
-
-/// Median and spread of one thing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Summary {
-    min: f64,
-    median: f64,
-    max: f64,
 }
 
 /// All that was measured, and what could not be.
@@ -209,7 +208,7 @@ impl Report {
     /// Returns the report in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.conditions);
-        text += "| measure | ashlar | peer | | ratio | bar | |\n|---|--:|---|--:|--:|--:|---|\n";
+        text += HEADER;
         for row in bars::rows() {
             text += &self.row(row).unwrap_or_default();
         }
@@ -230,26 +229,19 @@ impl Report {
             },
             Judged::Over(measure) => (measure.title(), Some(self.summary(Side::Ashlar, measure)?)),
         };
-        let ratio = theirs.map(|theirs| ours.median / theirs.median);
         let judged = match row.judged {
             Judged::Alone => Some(ours.median),
-            Judged::Beside(_) | Judged::Over(_) => ratio,
+            Judged::Beside(_) | Judged::Over(_) => theirs.and_then(|theirs| ours.over(theirs)),
         };
-        let verdict = row.bar.zip(judged).map_or("", |(bar, judged)| {
-            if bar.is_reached(judged) {
-                "pass"
-            } else {
-                "**miss**"
-            }
-        });
-        Some(format!(
-            "| {} | {} | {name} | {} | {} | {} | {verdict} |\n",
-            row.measure.title(),
-            ours.show(),
-            theirs.map_or("-".to_owned(), Summary::show),
-            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-            row.bar.map_or("-".to_owned(), bars::Bar::show),
-        ))
+        let line = Line {
+            title: row.measure.title(),
+            ours: Some(ours),
+            peer: name,
+            theirs,
+            bar: row.bar,
+            judged,
+        };
+        Some(line.markdown())
     }
 
     /// Returns median and spread of what was measured of a side.
@@ -258,63 +250,16 @@ impl Report {
             .figures
             .iter()
             .filter(|figure| (figure.0, figure.1) == (side, measure));
-        let mut figures: Vec<f64> = of_it.map(|figure| figure.2).collect();
-        figures.sort_by(f64::total_cmp);
-        let (min, max) = (*figures.first()?, *figures.last()?);
-        let median = median(&figures);
-        Some(Summary { min, median, max })
-    }
-}
-
-impl Summary {
-    /// Returns the median, with the spread when there is one.
-    fn show(self) -> String {
-        match self.min == self.max {
-            true => show(self.median),
-            false => format!(
-                "{} ({}-{})",
-                show(self.median),
-                show(self.min),
-                show(self.max)
-            ),
-        }
-    }
-}
-
-/// Returns the middle of sorted figures, or the mean of the two in the middle.
-fn median(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => f64::midpoint(sorted[half - 1], sorted[half]),
-        _ => sorted[half],
-    }
-}
-
-/// Returns a figure with as many digits as anyone can use.
-pub(crate) fn show(figure: f64) -> String {
-    match figure {
-        large if large >= 10_000.0 => format!("{:.1} k", large / 1000.0),
-        middle if middle >= 100.0 => format!("{middle:.0}"),
-        small if small.fract() == 0.0 => format!("{small:.0}"),
-        small => format!("{small:.3}"),
+        Summary::of(of_it.map(|figure| figure.2).collect())
     }
 }
 
 /// Returns what a reader has to know about the machine and the run.
 fn conditions(options: &Options) -> String {
-    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = text("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown CPU", |model| {
-        model.trim_start_matches([' ', '\t', ':'])
-    });
     format!(
-        "{model}, {} CPUs, Linux {}; engines on CPU {}, clients on CPU {}; medians (and spread) of {} rounds; \
+        "{}; engines on CPU {}, clients on CPU {}; medians (and spread) of {} rounds; \
          {} keys of 16 bytes with values of 100 bytes, {} reads, {} MiB of cache, {} MiB for memtables.",
-        thread::available_parallelism().map_or(0, usize::from),
-        text("/proc/sys/kernel/osrelease").trim(),
+        machine(),
         options.cpu,
         options.client_cpu,
         options.rounds,
@@ -342,8 +287,6 @@ mod tests {
 
     #[test]
     fn medians_do_not_mind_one_bad_round() {
-        assert_eq!(median(&[1.0, 2.0, 90.0]), 2.0);
-        assert_eq!(median(&[1.0, 2.0, 4.0, 90.0]), 3.0);
         let text = report(&[600_000.0, 1.0, 600_000.0], &[300_000.0]).markdown();
         assert!(text.contains("| 300.0 k | 2.00 |"), "{text}");
     }
@@ -352,7 +295,7 @@ mod tests {
     fn without_the_peer_there_is_no_verdict() {
         let text = report(&[600_000.0], &[]).markdown();
         assert!(
-            text.contains("| 600.0 k | RocksDB, 1 CPU | - | - | >= 1 |  |"),
+            text.contains("| 600.0 k | RocksDB, 1 CPU | - | - | >= 2 |  |"),
             "{text}"
         );
         assert!(!text.contains("all CPUs"), "{text}");
