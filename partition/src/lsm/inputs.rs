@@ -1,8 +1,9 @@
 //! The versions of several runs as one sequence: keys ascending, of each key the newest first.
 //!
-//! There is a cursor for each stream of each run; the least of them is next. There are few, so the
-//! least is found by looking at all.
+//! There is a cursor for each stream of each run. They wait in the order of what they are at; one that
+//! has gone on is put where it now belongs.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -16,8 +17,9 @@ use super::{Entry, Miss};
 /// Runs that are read together.
 pub(crate) struct Inputs {
     cursors: Vec<RunCursor>,
-    /// The cursor that is at the next version.
-    least: Option<usize>,
+    /// The cursors that are at a version, by number, the one at the next version first. Of equal
+    /// versions, that of the newer run is.
+    queue: Vec<usize>,
     windows: Windows,
 }
 
@@ -33,7 +35,7 @@ impl Inputs {
         Self {
             windows: Windows::new(store, Purpose::Merge, cursors.len().max(1)),
             cursors,
-            least: None,
+            queue: Vec::new(),
         }
     }
 
@@ -44,48 +46,60 @@ impl Inputs {
                 self.load(miss).await?;
             }
         }
-        self.least = self.find_least();
+        self.queue = (0..self.cursors.len())
+            .filter(|at| self.cursors[*at].is_valid())
+            .collect();
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.sort_by(|a, b| self.compare(*a, *b));
+        self.queue = queue;
         Ok(())
     }
 
     /// Returns the version that it is at; `None` behind the last.
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
-        self.least.map(|least| self.cursors[least].entry())
+        self.queue.first().map(|first| self.cursors[*first].entry())
     }
 
     /// Goes to the next version.
-    pub(crate) async fn advance(&mut self) -> Result<(), Failure> {
-        let Some(least) = self.least else {
-            return Ok(());
-        };
-        while let Err(miss) = self.cursors[least].next(&self.windows) {
-            self.load(miss).await?;
+    ///
+    /// # Errors
+    /// A block has to be loaded first; the call is to be made again then.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<(), Miss> {
+        if let Some(first) = self.queue.first() {
+            self.cursors[*first].next(&self.windows)?;
+            self.put_first();
         }
-        self.least = self.find_least();
         Ok(())
     }
 
-    async fn load(&mut self, miss: Miss) -> Result<(), Failure> {
+    /// Waits until a block can be found.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged.
+    pub(crate) async fn load(&mut self, miss: Miss) -> Result<(), Failure> {
         Ok(self.windows.load(miss).await?)
     }
 
-    fn find_least(&self) -> Option<usize> {
-        let mut least: Option<usize> = None;
-        for (at, cursor) in self.cursors.iter().enumerate() {
-            if !cursor.is_valid() {
-                continue;
-            }
-            let is_less = least.is_none_or(|least| {
-                let least = &self.cursors[least];
-                let order = cursor.key().cmp(least.key());
-                order
-                    .then_with(|| least.timestamp().cmp(&cursor.timestamp()))
-                    .is_lt()
-            });
-            if is_less {
-                least = Some(at);
-            }
+    /// Puts the first of the queue, which has gone on, where it belongs.
+    #[inline]
+    fn put_first(&mut self) {
+        let first = self.queue[0];
+        if !self.cursors[first].is_valid() {
+            self.queue.remove(0);
+            return;
         }
-        least
+        let before = self.queue[1..].partition_point(|other| self.compare(*other, first).is_lt());
+        self.queue[..=before].rotate_left(1);
+    }
+
+    /// Compares what two cursors are at.
+    #[inline]
+    fn compare(&self, a: usize, b: usize) -> Ordering {
+        let (left, right) = (&self.cursors[a], &self.cursors[b]);
+        let order = left.key().cmp(right.key());
+        order
+            .then_with(|| right.timestamp().cmp(&left.timestamp()))
+            .then(a.cmp(&b))
     }
 }

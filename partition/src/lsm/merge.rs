@@ -182,13 +182,18 @@ async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Resul
                     }
                 }
             }
-            let entry = inputs.entry().expect("as before");
             key.clear();
             key.extend_from_slice(entry.key);
             retain.begin(&key);
         }
-        push(context, &plan, &mut retain, &inputs, &mut output).await?;
-        inputs.advance().await?;
+        match retain.judge(&entry) {
+            Verdict::Drop => {}
+            Verdict::Keep => push(context, &plan, entry, &mut output).await?,
+            Verdict::Bury => push(context, &plan, buried(entry), &mut output).await?,
+        }
+        while let Err(miss) = inputs.advance() {
+            inputs.load(miss).await?;
+        }
     }
     let (mut edit, opened) = output.finish().await?;
     plan.advance(&mut edit, None);
@@ -196,20 +201,13 @@ async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Resul
     Ok(())
 }
 
-/// Judges the entry that the inputs are at, and writes what is kept of it.
+/// Writes an entry, and its value anew if that is to move.
 async fn push(
     context: &Context,
     plan: &Plan,
-    retain: &mut Retain<'_>,
-    inputs: &Inputs,
+    mut entry: Entry<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let mut entry = inputs.entry().expect("the caller looked at it");
-    match retain.judge(&entry) {
-        Verdict::Drop => return Ok(()),
-        Verdict::Keep => {}
-        Verdict::Bury => entry = buried(entry),
-    }
     if let Value::Separate(value) = entry.value
         && plan.values.contains(&value.number)
     {

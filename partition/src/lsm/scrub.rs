@@ -409,7 +409,9 @@ impl Reading {
             if entries % (SLICE_BLOCKS * 32) == 0 {
                 store.slice().await;
             }
-            inputs.advance().await?;
+            while let Err(miss) = inputs.advance() {
+                inputs.load(miss).await?;
+            }
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ use crate::memtable::Kind;
 
 /// Size that a partition of an index is to have, in bytes.
 const PARTITION_BYTES: u32 = 4096;
+/// Blocks that are not compressed, at most, behind one that compression did not make a sector smaller.
+const UNTRIED_MAX: u32 = 63;
 
 /// Puts blocks into a file.
 pub(super) struct Sink {
@@ -27,6 +29,9 @@ pub(super) struct Sink {
     block_bytes: u32,
     /// What compression made of the last blocks: stored bytes per 1024, smoothed.
     ratio: u64,
+    /// Blocks that are not compressed before it is tried again, and how many those were the last time.
+    untried: u32,
+    untried_last: u32,
     /// The block, before it is compressed.
     plain: Vec<u8>,
     /// And after.
@@ -52,6 +57,8 @@ impl Sink {
             compression: options.compression,
             block_bytes: options.block_bytes,
             ratio: 0,
+            untried: 0,
+            untried_last: 0,
             plain: Vec::new(),
             packed: Vec::new(),
             table: CompressTable::small(),
@@ -60,20 +67,23 @@ impl Sink {
 
     /// Puts the data block into the file and begins the next one.
     fn put_data(&mut self, block: &mut BlockBuilder) -> BlockRef {
-        match self.compression {
-            Compression::Off => {
-                let sector = self.output.sector();
-                let bytes = block.finish(self.output.end());
-                self.close(sector, bytes)
-            }
-            Compression::Lz4 => {
-                self.plain.clear();
-                let bytes = block.finish(&mut self.plain);
-                let placed = self.put_compressed(bytes);
-                block.aim_at(self.aim_bytes());
-                placed
-            }
+        if self.compression == Compression::Off || self.untried > 0 {
+            self.untried = self.untried.saturating_sub(1);
+            let sector = self.output.sector();
+            let bytes = block.finish(self.output.end());
+            return self.close(sector, bytes);
         }
+        self.plain.clear();
+        let bytes = block.finish(&mut self.plain);
+        let placed = self.put_compressed(bytes);
+        block.aim_at(self.aim_bytes());
+        // What lies together is alike: where a block was not worth it, the next ones hardly are.
+        self.untried_last = match placed.is_compressed() {
+            true => 0,
+            false => (self.untried_last * 2 + 1).min(UNTRIED_MAX),
+        };
+        self.untried = self.untried_last;
+        placed
     }
 
     /// Puts `plain` into the file, compressed if that saves a sector.
@@ -315,8 +325,68 @@ fn shorten(key: &mut Vec<u8>, next: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::shorten;
+    use super::*;
+    use ashlar_io::rng::Rng;
     use proptest::prelude::*;
+
+    /// Puts blocks of one value each, said to compress or not; returns how each was stored.
+    fn put(sink: &mut Sink, like: impl Iterator<Item = bool>) -> Vec<bool> {
+        let (mut block, mut rng) = (BlockBuilder::new(16 << 10), Rng::new(1));
+        let mut stored = Vec::new();
+        for is_plain in like {
+            let random = |rng: &mut Rng| {
+                (0..16_000)
+                    .map(|_| rng.next_u64().to_le_bytes()[0])
+                    .collect()
+            };
+            let value: Vec<u8> = match is_plain {
+                true => vec![7; 16_000],
+                false => random(&mut rng),
+            };
+            let entry = Entry {
+                key: b"key",
+                timestamp: 1,
+                kind: Kind::Put,
+                expire_at_ms: None,
+                value: crate::lsm::Value::Inline(&value),
+            };
+            block.push(&entry, Older::Absent);
+            let placed = sink.put_data(&mut block);
+            assert!(u64::from(placed.stored_bytes) <= 4 * SECTOR_BYTES);
+            stored.push(placed.is_compressed());
+        }
+        stored
+    }
+
+    #[test]
+    fn compression_is_given_up_for_a_while_where_it_is_in_vain() {
+        let file = FileId {
+            partition: 0,
+            number: 1,
+        };
+        let options = TableOptions {
+            block_bytes: 16 << 10,
+            compression: Compression::Lz4,
+            filter_bits: 0,
+            level: 0,
+            cleaned_to: 0,
+        };
+        let mut sink = Sink::new(file, &options);
+        assert!(
+            put(&mut sink, [true; 100].into_iter())
+                .iter()
+                .all(|stored| *stored)
+        );
+        assert!(!put(&mut sink, [false; 500].into_iter()).contains(&true));
+        // It is tried again soon enough, and then goes on.
+        let stored = put(&mut sink, [true; 200].into_iter());
+        let first = stored.iter().position(|stored| *stored);
+        assert!(
+            first.is_some_and(|first| first <= UNTRIED_MAX as usize),
+            "{first:?}"
+        );
+        assert!(stored[first.unwrap()..].iter().all(|stored| *stored));
+    }
 
     fn shortened(key: &[u8], next: &[u8]) -> Vec<u8> {
         let mut key = key.to_vec();
