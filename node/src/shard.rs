@@ -6,6 +6,8 @@
 //! call. Batching comes from the turn, not from timers: what arrives during a write of the log is
 //! the next batch.
 
+mod view;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +38,8 @@ use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
 use crate::{client, cluster};
+
+pub use self::view::{Digest, Load};
 
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(100);
@@ -202,14 +206,6 @@ impl Shard {
     #[must_use]
     pub fn recovery(&self) -> Option<Recovery> {
         self.core.as_ref().map(|_| self.recovery)
-    }
-
-    /// Returns the reads of tables from disk so far, and the bytes that flushes and merges have
-    /// written.
-    #[must_use]
-    pub fn table_traffic(&self) -> (u64, u64) {
-        let core = self.core.as_ref();
-        core.map_or((0, 0), |core| core.ground.reads_and_written_bytes())
     }
 
     /// Runs one turn, without sleeping.

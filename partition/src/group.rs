@@ -507,6 +507,12 @@ impl Partition {
         })
     }
 
+    /// Returns the hash of the last entry applied and all before it.
+    #[must_use]
+    pub fn applied_chain(&self) -> u64 {
+        self.replica.state().chain
+    }
+
     /// Returns the consensus core, if there are other replicas.
     #[must_use]
     pub fn raft(&self) -> Option<&Raft> {

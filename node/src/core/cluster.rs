@@ -36,7 +36,7 @@ const CLOCK_AHEAD: Duration = Duration::from_secs(1);
 
 /// A message that leaves once this node's log has made true what it says.
 #[derive(Debug)]
-struct Gated {
+pub(super) struct Gated {
     mark: Mark,
     to: NodeId,
     partition: PartitionId,
@@ -54,7 +54,7 @@ pub(crate) struct Cluster {
     pub(super) snapshots: RefCell<Snapshots>,
     asked: RefCell<SupportOutput>,
     outbox: RefCell<Outbox>,
-    gated: RefCell<VecDeque<Gated>>,
+    pub(super) gated: RefCell<VecDeque<Gated>>,
     lease_ms: u32,
     /// The durable mark when it last moved, and when that was.
     progress: Cell<(Mark, Monotonic)>,

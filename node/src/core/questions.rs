@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Index, NodeId, PartitionId};
-use ashlar_partition::{Refusal, Standing};
+use ashlar_partition::{Refusal, Scan as Walk, Scanned, Standing};
 
 use super::relay::{PATIENCE, RETRY, UNKNOWN, partition_id};
 use super::{Asked, Core, Data, Fetched, Waiter};
@@ -150,6 +150,20 @@ impl Core {
             *answer = Answer::Failed(growth_error(wal.growth_failure().as_ref()));
         }
         step
+    }
+
+    /// Walks over what this replica of a partition holds, whoever leads and whatever has expired;
+    /// nothing when it is damaged.
+    pub(crate) fn scan_here(
+        &self,
+        partition: usize,
+        walk: &mut Walk,
+        take: impl FnMut(&[u8], &[u8]),
+    ) -> Option<Scanned> {
+        let mut data = self.data.borrow_mut();
+        let partition = &mut data.owned_mut(partition).partition;
+        let is_whole = partition.damage().is_none();
+        is_whole.then(|| partition.scan(walk, 0, take))
     }
 
     /// Waits until `index` is applied, or this replica does not lead any more.

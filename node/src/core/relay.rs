@@ -22,6 +22,7 @@ use crate::distant::{self, Outcome, kind};
 use crate::message::{Forward, Origin, Ticket};
 use crate::peer::{Lane, Queued};
 use crate::resp::encode::Encoder;
+use crate::shard::Load;
 
 /// How long a command waits for a leader.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -57,6 +58,11 @@ impl Relay {
         self.again = true;
     }
 
+    /// Returns how many commands are with other nodes or wait for a leader.
+    fn held(&self) -> usize {
+        self.sent.len() + self.waiting.len()
+    }
+
     /// Says whether any command waits for a leader.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -64,6 +70,16 @@ impl Relay {
 }
 
 impl Core {
+    /// Returns what waits on this shard for others.
+    pub(crate) fn load(&self) -> Load {
+        let cluster = self.cluster.as_ref();
+        Load {
+            relayed: cluster.map_or(0, |of| of.relay.borrow().held()),
+            deferred: self.deferred.borrow().len(),
+            gated: cluster.map_or(0, |of| of.gated.borrow().len()),
+        }
+    }
+
     /// Says who serves a partition of this shard.
     pub(crate) fn standing(&self, partition: usize) -> Standing {
         let Some(cluster) = &self.cluster else {

@@ -3,7 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use ashlar_io::rng::Rng;
@@ -14,15 +18,20 @@ use super::judge::{judge, judge_names, refused, unknown};
 use super::model::{Model, Span};
 use super::wire::{Reply, command, parse, value_of};
 
-/// How long a client waits for replies before it gives the connection up.
+/// How long a client waits for replies before it gives the connection up: of a lone node, and of a
+/// cluster, which says by itself after three seconds that nobody leads.
 const PATIENCE: Duration = Duration::from_secs(3);
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client waits for a connection to a node of a cluster.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 /// Commands in one pipeline at most.
 const PIPELINE_MAX: u64 = 6;
 
 /// What the clients of a run share.
 pub(super) struct Crowd {
     pub(super) reactor: Reactor,
-    pub(super) server: std::net::SocketAddr,
+    /// Where each node listens.
+    pub(super) servers: Vec<SocketAddr>,
     pub(super) model: RefCell<Model>,
     /// Set when faults are over: clients check all that they own, then finish.
     pub(super) healed: Cell<bool>,
@@ -38,6 +47,35 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
+    /// Says whether there are several nodes.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.servers.len() > 1
+    }
+
+    fn patience(&self) -> Duration {
+        match self.is_cluster() {
+            true => CLUSTER_PATIENCE,
+            false => PATIENCE,
+        }
+    }
+
+    /// Connects to some node.
+    async fn connect(&self, rng: &mut Rng) -> Option<Socket> {
+        if !self.is_cluster() {
+            return Socket::connect(&self.reactor, self.servers[0]).await.ok();
+        }
+        let server = self.servers[rng.index(self.servers.len())];
+        let mut timeout = pin!(self.reactor.sleep(CONNECT_PATIENCE));
+        let mut connect = pin!(Socket::connect(&self.reactor, server));
+        poll_fn(|context| {
+            if let Poll::Ready(socket) = connect.as_mut().poll(context) {
+                return Poll::Ready(socket.ok());
+            }
+            timeout.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
     /// Returns the time of a read that was asked at `asked_ns` and is answered now.
     pub(super) fn span(&self, asked_ns: u64) -> Span {
         Span {
@@ -51,7 +89,7 @@ impl Crowd {
 pub(super) async fn run(crowd: Rc<Crowd>, number: u32, rng: Rng) {
     let mut asker = Asker::new(Rc::clone(&crowd), number, rng);
     while !crowd.healed.get() {
-        let Ok(mut socket) = Socket::connect(&crowd.reactor, crowd.server).await else {
+        let Some(mut socket) = crowd.connect(&mut asker.rng).await else {
             crowd.reactor.sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -60,7 +98,7 @@ pub(super) async fn run(crowd: Rc<Crowd>, number: u32, rng: Rng) {
     // Everything is healed: each key that this client owns must be what the model says, and writes
     // are taken again.
     loop {
-        if let Ok(mut socket) = Socket::connect(&crowd.reactor, crowd.server).await
+        if let Some(mut socket) = crowd.connect(&mut asker.rng).await
             && check_all(&crowd, number, &mut socket).await
             && write_again(&crowd, number, &mut socket).await
         {
@@ -127,11 +165,11 @@ async fn hear(crowd: &Crowd, socket: &mut Socket, received: &mut Vec<u8>) -> Opt
             received.drain(..used);
             return Some(reply);
         }
-        let mut timeout = std::pin::pin!(crowd.reactor.sleep(PATIENCE));
-        let mut receive = std::pin::pin!(socket.receive());
-        let chunk = std::future::poll_fn(|context| {
-            if let std::task::Poll::Ready(chunk) = receive.as_mut().poll(context) {
-                return std::task::Poll::Ready(chunk.ok());
+        let mut timeout = pin!(crowd.reactor.sleep(crowd.patience()));
+        let mut receive = pin!(socket.receive());
+        let chunk = poll_fn(|context| {
+            if let Poll::Ready(chunk) = receive.as_mut().poll(context) {
+                return Poll::Ready(chunk.ok());
             }
             timeout.as_mut().poll(context).map(|()| None)
         })
@@ -183,7 +221,8 @@ async fn walk_names(crowd: &Crowd, asker: &mut Asker, socket: &mut Socket) -> bo
     true
 }
 
-/// Reads all that this client owns; `false` when the connection broke before all was read.
+/// Reads all that this client owns; `false` when the connection broke before all was read, or nobody
+/// led a partition.
 async fn check_all(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
     let (mut bytes, mut asked) = (Vec::new(), Vec::new());
     let asked_ns = crowd.reactor.now().0;
@@ -207,7 +246,9 @@ async fn check_all(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
         asked.push(Asked::Done);
     }
     socket.send(&bytes);
-    hear_all(crowd, socket, asked).await
+    let leaderless = || crowd.model.borrow().leaderless;
+    let before = leaderless();
+    hear_all(crowd, socket, asked).await && leaderless() == before
 }
 
 /// Sets a key until it is taken: a healed node takes writes again.
@@ -232,6 +273,10 @@ async fn write_again(crowd: &Crowd, number: u32, socket: &mut Socket) -> bool {
         Some(Reply::Error(text)) if text.starts_with("DAMAGED") => {
             refused(crowd, "SET", &text);
             true
+        }
+        Some(Reply::Error(text)) => {
+            refused(crowd, "SET", &text);
+            false
         }
         _ => false,
     }

@@ -26,11 +26,15 @@ pub(super) fn refused(crowd: &Crowd, what: &str, text: &str) {
         "IOERR" => "refused: file cannot be read",
         "DAMAGED" => "refused: damaged",
         "TOOOLD" => "refused: too old",
+        "UNKNOWN" => "outcome not known",
+        "CLUSTERDOWN" => "refused: no leader",
+        "TRYAGAIN" => "refused: try again",
         _ => "refused: in the future",
     };
     let jumping = crowd.model.borrow().clocks == Clocks::Jumping;
     let allowed = match code {
         "BUSY" | "DISKFULL" | "CROSSRANGE" | "TOOOLD" => true,
+        "UNKNOWN" | "CLUSTERDOWN" | "TRYAGAIN" => crowd.is_cluster(),
         "IOERR" => !crowd.healed.get(),
         "DAMAGED" => crowd.damaged.get(),
         "ERR" => text.contains("lies in the future") && jumping,
@@ -38,6 +42,7 @@ pub(super) fn refused(crowd: &Crowd, what: &str, text: &str) {
     };
     let mut model = crowd.model.borrow_mut();
     model.refused += 1;
+    model.leaderless += u64::from(matches!(code, "UNKNOWN" | "CLUSTERDOWN" | "TRYAGAIN"));
     model.mark(mark);
     if !allowed {
         model.check(what, Err(format!("unexpected error {text:?}")));
@@ -138,7 +143,8 @@ fn strange(crowd: &Crowd, reply: &Reply) {
     crowd.model.borrow_mut().check("reply", what);
 }
 
-/// An error certainly means that nothing was done; but of several partitions, some may have.
+/// An error certainly means that nothing was done, unless it says that nobody knows; but of several
+/// partitions, some may have.
 fn judge_refusal(crowd: &Crowd, asked: Asked, text: &str) {
     let what = match &asked {
         Asked::Write(writes) | Asked::WriteRange(writes) => match writes.first() {
@@ -153,6 +159,9 @@ fn judge_refusal(crowd: &Crowd, asked: Asked, text: &str) {
         judge_age(crowd, &asked);
     }
     let mut model = crowd.model.borrow_mut();
+    if text.starts_with("UNKNOWN") {
+        return unknown(&mut model, asked);
+    }
     match asked {
         Asked::Write(writes) => {
             for (key, write) in writes {

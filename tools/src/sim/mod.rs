@@ -1,17 +1,21 @@
-//! `ashlar sim`: a whole node with its clients in the deterministic simulator, under crashes and
-//! faults, one seed after another. Checks that nothing acknowledged is lost, that nothing refused
-//! appears, that the past stays as it was, that a damaged table is refused and not believed, and
-//! that a seed's run repeats. Memory is small, so that tables are written, merged and read all the
+//! `ashlar sim`: a whole node, or a cluster of them, with its clients in the deterministic simulator,
+//! under crashes and faults, one seed after another. Checks that nothing acknowledged is lost, that
+//! nothing refused appears, that the past stays as it was, that a damaged table is refused and not
+//! believed, that replicas agree and one at a time serves, and that a seed's run repeats. Memory is small, so that tables are written, merged and read all the
 //! time.
 
 mod ask;
 mod client;
+mod cluster;
 mod judge;
 mod model;
 mod moment;
 mod run;
 mod server;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod trouble;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -19,7 +23,7 @@ use std::time::{Duration, Instant};
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::Faults;
 
-pub(crate) use run::{Outcome, Plan};
+pub(crate) use run::{Deaths, Outcome, Plan};
 
 /// Flags of `ashlar sim`.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +37,10 @@ pub(crate) struct Args {
     /// Virtual seconds of each run, before everything is healed and checked
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Shards of the node
+    /// Nodes: one alone, or a cluster
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=7))]
+    nodes: u32,
+    /// Shards of each node
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     shards: u32,
     /// Clients
@@ -42,7 +49,8 @@ pub(crate) struct Args {
     /// Operations per virtual second, of all clients together
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
-    /// Which faults: every class (all), a coin for each class (swarm), or none but crashes (none)
+    /// Which faults: every class (all), a coin for each class (swarm), none but crashes (none), or not
+    /// even these (calm)
     #[arg(long, default_value = "swarm")]
     faults: Mix,
     /// Run every n-th seed twice and compare the hashes of both runs; 0 never
@@ -56,6 +64,7 @@ enum Mix {
     All,
     Swarm,
     None,
+    Calm,
 }
 
 /// Runs the seeds; the first failure ends it, with the command that repeats it.
@@ -105,7 +114,7 @@ impl Args {
     fn plan(&self, seed: u64) -> Plan {
         let mut rng = Rng::new(seed).fork("plan");
         let mut faults = match self.faults {
-            Mix::None => Faults::none(),
+            Mix::None | Mix::Calm => Faults::none(),
             Mix::Swarm => Faults::swarm(&mut rng),
             Mix::All => all_faults(&mut rng),
         };
@@ -126,18 +135,24 @@ impl Args {
             seed,
             faults,
             length: Duration::from_secs(self.seconds),
+            nodes: self.nodes,
             shards: self.shards,
             clients: self.clients,
             rate: self.rate,
-            damages,
+            // What a cluster does about damaged tables is not simulated yet.
+            damages: if self.nodes == 1 { damages } else { 0 },
+            deaths: match self.faults {
+                Mix::Calm => Deaths::None,
+                Mix::All | Mix::Swarm | Mix::None => Deaths::Random,
+            },
         }
     }
 
     fn failed(&self, seed: u64, what: &str) -> String {
         let mix = format!("{:?}", self.faults).to_lowercase();
         format!(
-            "seed {seed} failed: {what}\nrepeat it with: ashlar sim --seed {seed} --seconds {} --shards {} --clients {} --rate {} --faults {mix}",
-            self.seconds, self.shards, self.clients, self.rate
+            "seed {seed} failed: {what}\nrepeat it with: ashlar sim --seed {seed} --seconds {} --nodes {} --shards {} --clients {} --rate {} --faults {mix}",
+            self.seconds, self.nodes, self.shards, self.clients, self.rate
         )
     }
 }
@@ -228,7 +243,7 @@ impl Totals {
     fn print(&self, seeds: u64, took: Duration) {
         let speed = self.virtual_s / took.as_secs_f64();
         println!(
-            "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged, {} of unknown outcome, {} lives of the node, {} turns",
+            "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged, {} of unknown outcome, {} lives of nodes, {} turns",
             self.virtual_s,
             took.as_secs_f64(),
             self.acknowledged,

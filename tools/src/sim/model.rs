@@ -287,6 +287,8 @@ pub(super) struct Model {
     pub(super) acknowledged: u64,
     pub(super) unknown: u64,
     pub(super) refused: u64,
+    /// Refusals because nobody led a partition, or it could not be said what became of a command.
+    pub(super) leaderless: u64,
     pub(super) clocks: Clocks,
     /// What clients have seen happen, and how often.
     pub(super) marks: BTreeMap<&'static str, u64>,

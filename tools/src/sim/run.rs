@@ -1,4 +1,4 @@
-//! One run: a seed, a world, a node that dies and lives again, clients, and the verdict.
+//! One run: a seed, a world, nodes that die and live again, clients, and the verdict.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,18 +11,33 @@ use ashlar_io::sim::{Faults, World};
 use ashlar_io::{Monotonic, Reactor};
 
 use super::client::{self, Crowd};
+use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
-use super::server::{self, Life, NODE, Server};
+use super::server::{self, Life, Server};
 use super::tables::{self, Watch};
+use super::trouble::Troubles;
 
-/// The simulated machine that the clients run on.
-const CLIENTS: u32 = 1;
 /// Virtual time within which a healed run must finish its checks.
 const HEALED: Duration = Duration::from_secs(60);
-/// Mean virtual times between deaths of the node, one of which a run has.
+/// Mean virtual times between deaths of a node, one of which a run has.
 const LIFE_MEANS_NS: [u64; 3] = [500_000_000, 4_000_000_000, 4_000_000_000];
+/// Mean virtual times that a node of a cluster stays dead, one of which a run has.
+const DEAD_MEANS_NS: [u64; 3] = [100_000_000, 700_000_000, 3_000_000_000];
+/// Probability that all nodes of a cluster die when one does.
+const ALL_DIE: f64 = 0.1;
 /// Turns between two looks at the files of tables.
 const TURNS_PER_LOOK: u64 = 256;
+/// Turns between two comparisons of replicas, in a healed run.
+const TURNS_PER_COMPARISON: u64 = 64;
+
+/// Whether nodes die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deaths {
+    /// At random.
+    Random,
+    /// Never.
+    None,
+}
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -30,11 +45,14 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) faults: Faults,
     pub(crate) length: Duration,
+    pub(crate) nodes: u32,
     pub(crate) shards: u32,
     pub(crate) clients: u32,
     pub(crate) rate: u64,
     /// Tables that are damaged at random times.
     pub(crate) damages: u32,
+    /// Whether nodes die, and ways between them are cut.
+    pub(crate) deaths: Deaths,
 }
 
 /// What a run came to, when nothing was violated.
@@ -65,81 +83,128 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// A node, alive or dead. Its machine has the number of its place.
+pub(super) struct Node {
+    server: Server,
+    pub(super) life: Option<Life>,
+    lives: u64,
+    /// When it dies next, or comes back when it is dead.
+    next_fate: Monotonic,
+    /// It never comes back.
+    is_gone: bool,
+    /// Why it last stopped by itself.
+    stopped_by: String,
+}
+
 struct Run {
     world: World,
     rng: Rng,
-    server: Server,
-    life: Option<Life>,
-    lives: u64,
+    nodes: Vec<Node>,
+    deaths: Deaths,
     turns: u64,
-    /// When the node dies next, or comes back when it is dead.
-    next_fate: Monotonic,
     life_mean_ns: u64,
+    dead_mean_ns: u64,
+    /// When a node dies or comes back, or a trouble begins or ends.
+    due: Monotonic,
+    troubles: Troubles,
+    replicas: Replicas,
+    comparison: Comparison,
+    is_compared: bool,
     clients: Reactor,
     crowd: Rc<Crowd>,
     watch: Watch,
     /// When tables are damaged, the next time last.
     damages: Vec<Monotonic>,
-    /// Why the node last stopped by itself.
-    stopped_by: String,
 }
 
 /// Runs one plan to its verdict.
 pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     let mut run = Run::prepare(plan)?;
     let end = Monotonic(0) + plan.length;
-    run.until(end, true, |_| false)?;
+    run.until(end, plan.deaths, |_| false)?;
     run.heal();
     let clients = plan.clients;
-    let crowd = Rc::clone(&run.crowd);
-    run.until(end + HEALED, false, move |_| {
-        crowd.model.borrow().finished == clients
+    let finished = move |run: &Run| run.crowd.model.borrow().finished == clients;
+    run.until(end + HEALED, Deaths::None, |run| {
+        finished(run) && run.is_compared
     })?;
-    if run.crowd.model.borrow().finished < clients {
+    if !finished(&run) {
         return Err(format!(
-            "not every client could check its keys within {HEALED:?} after everything was healed; {} lives, \
-             the node last stopped by itself because of: {}",
-            run.lives, run.stopped_by
+            "not every client could check its keys within {HEALED:?} after everything was healed; {}",
+            run.describe()
+        ));
+    }
+    if !run.is_compared {
+        return Err(format!(
+            "the replicas did not become equal within {HEALED:?} after everything was healed; {}",
+            run.describe()
         ));
     }
     Ok(run.outcome())
+}
+
+/// Formats the data directory of each node.
+fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, String> {
+    let config = server::draw_config(rng, plan.nodes);
+    let choice = server::draw_choice(rng, plan.shards);
+    let mut nodes = Vec::new();
+    for machine in 0..plan.nodes {
+        let mut tries = 0;
+        let format = loop {
+            match server::make_format(world, machine, &config, &choice) {
+                Ok(format) => break format,
+                Err(error) if tries == 1000 => {
+                    return Err(format!("the data directory was never made: {error}"));
+                }
+                Err(_) => {
+                    world.crash(machine);
+                    tries += 1;
+                }
+            }
+        };
+        let server = Server {
+            machine,
+            nodes: plan.nodes,
+            config: config.clone(),
+            format,
+            listen: (World::ip(machine), 6379).into(),
+        };
+        nodes.push(Node {
+            server,
+            life: None,
+            lives: 0,
+            next_fate: Monotonic(0),
+            is_gone: false,
+            stopped_by: "nothing".to_owned(),
+        });
+    }
+    Ok(nodes)
 }
 
 impl Run {
     fn prepare(plan: &Plan) -> Result<Self, String> {
         let mut rng = Rng::new(plan.seed).fork("run");
         let world = World::new(plan.seed, plan.faults.clone());
-        let config = server::draw_config(&mut rng);
-        let choice = server::draw_choice(&mut rng, plan.shards);
-        let mut tries = 0;
-        let format = loop {
-            match server::make_format(&world, &config, &choice) {
-                Ok(format) => break format,
-                Err(error) if tries == 1000 => {
-                    return Err(format!("the data directory was never made: {error}"));
-                }
-                Err(_) => {
-                    world.crash(NODE);
-                    tries += 1;
-                }
-            }
-        };
+        let nodes = make_nodes(plan, &world, &mut rng)?;
         let mut model = Model::default();
-        if plan.faults.clock.jump_interval_ns > 0 {
+        let clock = &plan.faults.clock;
+        // Clocks that differ jump when another node leads.
+        let differ = plan.nodes > 1 && clock.offset_max_us + u64::from(clock.drift_max_ppm) > 0;
+        if clock.jump_interval_ns > 0 || differ {
             model.clocks = Clocks::Jumping;
         }
-        let listen = (World::ip(NODE), 6379).into();
-        let clients = Reactor::simulated(&world, CLIENTS, 0);
+        let clients = Reactor::simulated(&world, plan.nodes, 0);
         let pause = Duration::from_nanos(1_000_000_000 * u64::from(plan.clients) / plan.rate);
+        let history_ms = nodes[0].server.config.partition.history_ms;
         let crowd = Rc::new(Crowd {
             reactor: clients.clone(),
-            server: listen,
+            servers: nodes.iter().map(|node| node.server.listen).collect(),
             model: RefCell::new(model),
             healed: Cell::new(false),
             damaged: Cell::new(false),
             clients: plan.clients,
             pause,
-            history_ns: u64::from(config.partition.history_ms) * 1_000_000,
+            history_ns: u64::from(history_ms) * 1_000_000,
             clears: rng.coin(),
         });
         for number in 0..plan.clients {
@@ -150,48 +215,57 @@ impl Run {
             ));
         }
         clients.park(Some(clients.now()), || false);
-        let server = Server {
-            config,
-            format,
-            listen,
-        };
-        let next_fate = world.now();
+        let due = world.now();
         let life_mean_ns = LIFE_MEANS_NS[rng.index(3)];
         let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
+        let troubles = match plan.deaths {
+            Deaths::Random if plan.nodes > 1 => Troubles::draw(rng.fork("troubles"), plan.nodes),
+            Deaths::Random | Deaths::None => Troubles::none(),
+        };
+        let dead_mean_ns = match plan.nodes {
+            1 => DEAD_MEANS_NS[0],
+            _ => DEAD_MEANS_NS[rng.index(3)],
+        };
         Ok(Self {
             world,
             rng,
-            server,
-            life: None,
-            lives: 0,
+            is_compared: plan.nodes == 1,
+            nodes,
+            deaths: plan.deaths,
             turns: 0,
-            next_fate,
             life_mean_ns,
+            dead_mean_ns,
+            due,
+            troubles,
+            replicas: Replicas::default(),
+            comparison: Comparison::default(),
             clients,
             crowd,
             watch: Watch::default(),
             damages,
-            stopped_by: "nothing".to_owned(),
         })
     }
 
-    /// Steps the world until `end`, or until `done`. With `deaths` the node dies at random.
+    /// Returns the machine that the clients run on.
+    fn clients_machine(&self) -> u32 {
+        u32::try_from(self.nodes.len()).expect("few nodes")
+    }
+
+    /// Steps the world until `end`, or until `done`. With `deaths` nodes die at random.
     fn until(
         &mut self,
         end: Monotonic,
-        deaths: bool,
+        deaths: Deaths,
         done: impl Fn(&Self) -> bool,
     ) -> Result<(), String> {
+        self.deaths = deaths;
+        self.due = self.next_due();
         while self.world.now() < end && !done(self) {
-            if self.world.now() >= self.next_fate {
-                self.fate(deaths);
+            if self.world.now() >= self.due {
+                self.happen();
             }
-            let limit = if deaths || self.life.is_none() {
-                self.next_fate.min(end)
-            } else {
-                end
-            };
-            let Some((node, shard)) = self.world.step_until(limit) else {
+            let limit = self.due.min(end);
+            let Some((machine, shard)) = self.world.step_until(limit) else {
                 if self.world.now() < limit {
                     return Err("nothing is going to happen any more".to_owned());
                 }
@@ -199,20 +273,48 @@ impl Run {
             };
             self.turns += 1;
             self.look();
-            if node == CLIENTS {
+            if machine == self.clients_machine() {
                 self.clients.turn();
                 self.clients.park(None, || false);
             } else {
-                self.server_turn(shard);
+                self.server_turn(machine, shard)
+                    .map_err(|what| self.at_now(&what))?;
             }
             if let Some(violation) = self.crowd.model.borrow_mut().violation.take() {
-                return Err(format!(
-                    "at {:.6} s: {violation}",
-                    self.world.now().0 as f64 / 1e9
-                ));
+                return Err(self.at_now(&violation));
             }
         }
         Ok(())
+    }
+
+    fn at_now(&self, what: &str) -> String {
+        format!("at {:.6} s: {what}", self.world.now().0 as f64 / 1e9)
+    }
+
+    /// Returns when something is to happen to a node or to the ways between them.
+    fn next_due(&self) -> Monotonic {
+        let fates = self.nodes.iter().filter(|node| match node.life {
+            Some(_) => self.deaths == Deaths::Random,
+            None => !node.is_gone,
+        });
+        let next = fates.map(|node| node.next_fate).min();
+        next.unwrap_or(Monotonic(u64::MAX)).min(self.troubles.due())
+    }
+
+    /// Has happen what is due.
+    fn happen(&mut self) {
+        let now = self.world.now();
+        for machine in 0..self.clients_machine() {
+            if now >= self.nodes[machine as usize].next_fate {
+                self.fate(machine);
+            }
+        }
+        if now >= self.troubles.due()
+            && let Some(what) = self.troubles.happen(&self.world)
+        {
+            self.watch.mark(what);
+        }
+        self.due = self.next_due();
     }
 
     /// Damages a table when it is time, and looks at what tables there are.
@@ -229,62 +331,121 @@ impl Run {
             }
         }
         if self.turns.is_multiple_of(TURNS_PER_LOOK) {
-            self.watch.look(&self.world, self.lives);
+            self.watch.look(&self.world, self.nodes[0].lives);
         }
     }
 
-    fn server_turn(&mut self, shard: u32) {
-        let Some(life) = &mut self.life else { return };
+    fn server_turn(&mut self, machine: u32, shard: u32) -> Result<(), String> {
+        let node = &mut self.nodes[machine as usize];
+        let Some(life) = &mut node.life else {
+            return Ok(());
+        };
         if let Err(fatal) = life.turn(shard) {
-            self.stopped_by = fatal.to_string();
+            node.stopped_by = fatal.to_string();
             // The node has stopped itself, as it must when its log fails: a death like any other.
-            self.die(false);
+            self.die(machine, false);
+            self.due = self.next_due();
+            return Ok(());
         }
+        if self.nodes.len() == 1 {
+            return Ok(());
+        }
+        self.replicas.look(&self.nodes, machine, shard)?;
+        if self.turns.is_multiple_of(TURNS_PER_LOOK) {
+            Replicas::check_load(&self.nodes)?;
+        }
+        let compares = self.crowd.healed.get() && !self.is_compared;
+        if compares && self.turns.is_multiple_of(TURNS_PER_COMPARISON) {
+            self.is_compared = self.comparison.advance(&self.nodes)?;
+        }
+        Ok(())
     }
 
-    /// The node dies, or comes back.
-    fn fate(&mut self, deaths: bool) {
-        if self.life.is_none() {
-            self.life = Some(self.server.boot(&self.world));
-            self.lives += 1;
-            self.next_fate =
+    /// A node dies, or comes back.
+    fn fate(&mut self, machine: u32) {
+        let alone = self.nodes.len() == 1;
+        let node = &mut self.nodes[machine as usize];
+        if node.life.is_none() {
+            if node.is_gone {
+                return;
+            }
+            node.lives += 1;
+            node.life = Some(node.server.boot(&self.world, node.lives));
+            node.next_fate =
                 self.world.now() + Duration::from_nanos(self.rng.exponential(self.life_mean_ns));
-        } else if deaths {
+        } else if self.deaths == Deaths::Random {
             let power_cut = self.rng.chance(0.7);
-            self.die(power_cut);
+            self.die(machine, power_cut);
+            if !alone && self.rng.chance(ALL_DIE) {
+                self.watch.mark("all nodes died");
+                (0..self.clients_machine()).for_each(|machine| self.die(machine, power_cut));
+            }
         }
     }
 
-    fn die(&mut self, power_cut: bool) {
-        let Some(life) = self.life.take() else { return };
-        self.watch.take_traffic(life.table_traffic());
+    fn die(&mut self, machine: u32, power_cut: bool) {
+        let node = &mut self.nodes[machine as usize];
+        let Some(life) = node.life.take() else { return };
+        if machine == 0 {
+            self.watch.take_traffic(life.table_traffic());
+        }
         if power_cut {
-            self.world.crash(NODE);
+            self.world.crash(machine);
         } else {
-            self.world.kill(NODE);
+            self.world.kill(machine);
         }
         life.end();
-        self.crowd.model.borrow_mut().crashed();
-        self.next_fate =
-            self.world.now() + Duration::from_nanos(1_000_000 + self.rng.exponential(100_000_000));
+        if self.nodes.len() == 1 {
+            self.crowd.model.borrow_mut().crashed();
+        }
+        let dead = 1_000_000 + self.rng.exponential(self.dead_mean_ns);
+        self.nodes[machine as usize].next_fate = self.world.now() + Duration::from_nanos(dead);
     }
 
-    /// Ends all faults, after one last power cut: what the clients then find is what the disk
-    /// holds.
+    /// Ends all faults, after one last power cut: what the clients then find is what the disks hold. Of
+    /// a cluster only a majority comes back.
     fn heal(&mut self) {
         self.world.heal();
-        self.die(true);
+        self.troubles.end();
+        let mut spared = (self.nodes.len() - 1) / 2;
+        let first = self.rng.below(u64::from(self.clients_machine()));
+        for n in 0..self.nodes.len() as u64 {
+            let machine = u32::try_from((first + n) % self.nodes.len() as u64).expect("few nodes");
+            let stays_dead = spared > 0 && self.rng.coin();
+            spared -= usize::from(stays_dead);
+            self.nodes[machine as usize].is_gone = stays_dead;
+            if stays_dead || self.nodes.len() == 1 || self.rng.coin() {
+                self.die(machine, true);
+            }
+        }
         self.crowd.healed.set(true);
     }
 
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        for (machine, node) in self.nodes.iter().enumerate() {
+            let state = match (&node.life, node.is_gone) {
+                (Some(_), _) => "alive",
+                (None, true) => "dead for good",
+                (None, false) => "dead",
+            };
+            text += &format!(
+                "machine {machine} is {state} after {} lives, and last stopped by itself because of: {}; ",
+                node.lives, node.stopped_by
+            );
+        }
+        text + &Replicas::describe(&self.nodes)
+    }
+
     fn outcome(&mut self) -> Outcome {
-        self.watch.look(&self.world, self.lives);
-        if let Some(life) = &self.life {
+        self.watch.look(&self.world, self.nodes[0].lives);
+        if let Some(life) = &self.nodes[0].life {
             self.watch.take_traffic(life.table_traffic());
         }
         let model = self.crowd.model.borrow();
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());
+        marks.extend(self.replicas.take_marks());
         marks.extend(&model.marks);
         Outcome {
             hash: self.world.hash(),
@@ -292,7 +453,7 @@ impl Run {
             acknowledged: model.acknowledged,
             refused: model.refused,
             unknown: model.unknown,
-            lives: self.lives,
+            lives: self.nodes.iter().map(|node| node.lives).sum(),
             turns: self.turns,
             marks,
         }
@@ -302,8 +463,8 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.clients.shut_down();
-        if let Some(life) = self.life.take() {
-            life.end();
+        for node in &mut self.nodes {
+            node.life.take().into_iter().for_each(Life::end);
         }
     }
 }

@@ -1,34 +1,43 @@
-//! The simulated node: its lives, one after another, each recovering what the last left on the
-//! disk.
+//! A simulated node: its lives, one after another, each recovering what the last left on the disk. Not
+//! when it dies.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ashlar_consensus::NodeId;
+use ashlar_consensus::support::EarlierPromises;
 use ashlar_io::Reactor;
 use ashlar_io::queue::inbox;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::World;
 use ashlar_io::wal::Durability;
+use ashlar_node::cluster::{ClusterId, Member, StoreId};
 use ashlar_node::config::{Compaction, Config};
 use ashlar_node::format::{self, Choice, Format, FormatError};
 use ashlar_node::message::Message;
+use ashlar_node::peer::{self, Identity};
 use ashlar_node::route::Routes;
-use ashlar_node::shard::{Fatal, Setup, Shard, Turn};
+use ashlar_node::shard::{Fatal, Membership, Setup, Shard, Turn};
 use ashlar_node::shared::{Facts, Shared};
 
-/// The simulated machine that the node runs on.
-pub(super) const NODE: u32 = 0;
+/// Where shard 0 of each node listens for peers.
+const PEER_PORT: u16 = 7000;
 
 /// One life of the node.
 pub(super) struct Life {
     reactors: Vec<Reactor>,
-    shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard>,
     pub(super) stopped: usize,
 }
 
-/// What the node was made as, and how it is configured in this run.
+/// What a node was made as, and how it is configured in this run.
 pub(super) struct Server {
+    /// The simulated machine that it runs on.
+    pub(super) machine: u32,
+    /// How many nodes there are.
+    pub(super) nodes: u32,
     pub(super) config: Config,
     pub(super) format: Format,
     pub(super) listen: SocketAddr,
@@ -36,7 +45,7 @@ pub(super) struct Server {
 
 /// Draws a configuration: small segments and batches, so that rolls, recycling, flushes and merges happen
 /// all the time.
-pub(super) fn draw_config(rng: &mut Rng) -> Config {
+pub(super) fn draw_config(rng: &mut Rng, nodes: u32) -> Config {
     let mut config = Config::defaults();
     config.data = PathBuf::from("data");
     // Little memory: memtables are flushed all the time, and blocks are evicted.
@@ -51,7 +60,21 @@ pub(super) fn draw_config(rng: &mut Rng) -> Config {
     config.partition.separate_bytes = [64, 1 << 10][rng.index(2)];
     config.partition.table_bytes = [64 << 10, 256 << 10, 64 << 20][rng.index(3)];
     config.partition.compaction = Compaction::EVERY[rng.index(2)];
+    if nodes > 1 {
+        draw_cluster(rng, &mut config);
+    }
     config
+}
+
+/// Draws what only a cluster has. Half of the runs write few tables: what a node that was away has
+/// missed is then sent as entries, and as a snapshot in the others.
+fn draw_cluster(rng: &mut Rng, config: &mut Config) {
+    if rng.coin() {
+        config.wal.log_bytes_max = 64 << 20;
+        config.memory_bytes = 1 << 30;
+    }
+    config.cluster.lease_ms = [100, 400, 1000][rng.index(3)];
+    config.cluster.election_jitter_ms = [50, 150][rng.index(2)];
 }
 
 /// Draws what the data directory is made as.
@@ -72,24 +95,40 @@ pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
     }
 }
 
-/// Formats the node's data directory, in a life of its own that may crash like any other.
+/// Returns the members of a cluster of so many nodes.
+fn members(nodes: u32) -> Vec<Member> {
+    let member = |machine: u32| Member {
+        name: format!("n{}", machine + 1),
+        node: NodeId(u64::from(machine) + 1),
+        store: store_of(machine),
+        addr: (World::ip(machine), PEER_PORT).into(),
+    };
+    (0..nodes).map(member).collect()
+}
+
+fn store_of(machine: u32) -> StoreId {
+    StoreId(0x5708E + u128::from(machine))
+}
+
+/// Formats a node's data directory, in a life of its own that may crash like any other.
 pub(super) fn make_format(
     world: &World,
+    machine: u32,
     config: &Config,
     choice: &Choice,
 ) -> Result<Format, FormatError> {
-    let reactor = Reactor::simulated(world, NODE, 0);
+    let reactor = Reactor::simulated(world, machine, 0);
     let result = std::rc::Rc::new(std::cell::RefCell::new(None));
-    let (machine, data, choice, slot) = (
+    let (host, data, choice, slot) = (
         reactor.clone(),
         config.data.clone(),
         choice.clone(),
         result.clone(),
     );
     reactor.spawn(async move {
-        let made = match format::read(&machine, &data).await {
+        let made = match format::read(&host, &data).await {
             Ok(Some(format)) => Ok(format),
-            Ok(None) => format::make(&machine, &data, &choice).await,
+            Ok(None) => format::make(&host, &data, &choice).await,
             Err(error) => Err(error),
         };
         *slot.borrow_mut() = Some(made);
@@ -107,11 +146,42 @@ pub(super) fn make_format(
 }
 
 impl Server {
-    /// Begins a life: every shard starts to recover.
-    pub(super) fn boot(&self, world: &World) -> Life {
+    /// Returns what the node is a member of in the life with this number, if it is not alone.
+    fn membership(&self, life: u64, partitions: usize) -> Option<Membership> {
+        (self.nodes > 1).then(|| Membership {
+            identity: Identity {
+                cluster: ClusterId(0xC1),
+                node: NodeId(u64::from(self.machine) + 1),
+                store: store_of(self.machine),
+                incarnation: u32::try_from(life).expect("a run has few lives"),
+                shard: 0,
+                shards: self.format.shards,
+                partitions: u32::try_from(partitions).expect("few partitions"),
+            },
+            members: members(self.nodes),
+            peer: peer::Options {
+                listen: (World::ip(self.machine), PEER_PORT).into(),
+                frame_bytes_max: 256 << 10,
+                queue_bytes_max: 16 << 20,
+                handshake: Duration::from_secs(2),
+                silence: Duration::from_secs(3),
+            },
+            lease_ms: self.config.cluster.lease_ms,
+            election_jitter_ms: self.config.cluster.election_jitter_ms,
+            earlier: match life {
+                1 => EarlierPromises::None,
+                _ => EarlierPromises::Possible,
+            },
+        })
+    }
+
+    /// Begins the life with this number, the first of which is 1: every shard starts to recover.
+    pub(super) fn boot(&self, world: &World, life: u64) -> Life {
         let shards = self.format.shards;
+        let routes = Routes::new(&self.format.boundaries(), shards);
+        let membership = self.membership(life, routes.partitions());
         let reactors: Vec<_> = (0..shards)
-            .map(|shard| Reactor::simulated(world, NODE, shard))
+            .map(|shard| Reactor::simulated(world, self.machine, shard))
             .collect();
         let shared = Arc::new(Shared::new(Facts {
             format: self.format.clone(),
@@ -133,10 +203,10 @@ impl Server {
                     shard,
                     data: self.config.data.clone(),
                     shared: Arc::clone(&shared),
-                    routes: Routes::new(&self.format.boundaries(), shards),
+                    routes: routes.clone(),
                     inbox,
                     peers: peers.clone(),
-                    cluster: None,
+                    cluster: membership.clone(),
                 };
                 let shard = Shard::start(reactor, setup);
                 shard.park();

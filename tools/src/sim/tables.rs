@@ -9,8 +9,8 @@ use ashlar_io::Monotonic;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Damage, World};
 
-use super::server::NODE;
-
+/// The node whose tables are watched.
+const NODE: u32 = 0;
 const SECTOR_BYTES: u64 = 4096;
 /// As much as a write that lands elsewhere destroys.
 const BLOCK_BYTES: usize = 4096;

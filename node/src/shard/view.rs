@@ -1,0 +1,102 @@
+//! A shard as those see it who watch over it from outside between its turns: simulations and tests. Not
+//! what operators are told: that is in `stats`.
+//!
+//! Invariant: looking changes nothing.
+
+use std::cell::Cell;
+use std::ops::Bound;
+use std::rc::Rc;
+
+use ashlar_consensus::{Mono, Supports};
+use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
+
+use super::Shard;
+use crate::core::Core;
+
+/// Keys of one step of a digest.
+const DIGEST_KEYS: usize = 1000;
+/// FNV-1a, 64 bits: the offset and the prime.
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+
+/// A hash of what a partition holds, once it is known: nothing when it could not be read.
+pub type Digest = Rc<Cell<Option<Option<u64>>>>;
+
+/// What a shard holds for others than its partitions, for checks that it is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Commands with other nodes, or waiting for a leader.
+    pub relayed: usize,
+    /// Commands of other shards and nodes that were not admitted yet.
+    pub deferred: usize,
+    /// Messages that wait for the log.
+    pub gated: usize,
+}
+
+impl Shard {
+    /// Returns the reads of tables from disk so far, and the bytes that flushes and merges have
+    /// written.
+    #[must_use]
+    pub fn table_traffic(&self) -> (u64, u64) {
+        let core = self.core.as_ref();
+        core.map_or((0, 0), |core| core.ground.reads_and_written_bytes())
+    }
+
+    /// Shows each partition of a shard that has recovered, with what it needs to tell who serves it at
+    /// this very moment.
+    pub fn look_at_partitions(&self, mut look: impl FnMut(&Partition, Mono, Option<&Supports>)) {
+        let Some(core) = &self.core else { return };
+        let now = Mono(self.reactor.read_clock().0);
+        let supports = core.cluster.as_ref().map(|of| of.supports.borrow());
+        for partition in core.data.borrow_mut().partitions() {
+            look(partition, now, supports.as_deref());
+        }
+    }
+
+    /// Returns what waits here for others.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.core
+            .as_ref()
+            .map_or(Load::default(), |core| core.load())
+    }
+
+    /// Begins to hash what this replica of a partition holds, whoever leads: keys and values, expired
+    /// ones too, as of what is applied. It is done some turns later.
+    #[must_use]
+    pub fn digest(&self, partition: usize) -> Option<Digest> {
+        let core = Rc::clone(self.core.as_ref()?);
+        let digest = Digest::default();
+        let slot = Rc::clone(&digest);
+        self.reactor.spawn(async move {
+            slot.set(Some(digest_of(&core, partition).await));
+        });
+        Some(digest)
+    }
+}
+
+async fn digest_of(core: &Core, partition: usize) -> Option<u64> {
+    let mut walk = Scan {
+        keys: (Bound::Unbounded, Bound::Unbounded),
+        order: Order::Ascending,
+        part: Part::Value,
+        at: None,
+        keys_max: DIGEST_KEYS,
+        bytes_max: usize::MAX,
+    };
+    let mut hash = FNV.0;
+    loop {
+        let scanned = core.scan_here(partition, &mut walk, |key, value| {
+            for part in [key, value] {
+                let length = (part.len() as u64).to_le_bytes();
+                for byte in length.iter().chain(part) {
+                    hash = (hash ^ u64::from(*byte)).wrapping_mul(FNV.1);
+                }
+            }
+        });
+        match scanned? {
+            Scanned::End => return Some(hash),
+            Scanned::Limit => core.next_turn(true).await,
+            Scanned::Want(wants) => drop(core.fetch(partition, &wants, &[]).await.ok()?),
+        }
+    }
+}
