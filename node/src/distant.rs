@@ -44,6 +44,8 @@ pub mod kind {
     pub const FETCH: u8 = 8;
     /// The piece.
     pub const FETCHED: u8 = 9;
+    /// Where clients reach the sender: address and port as text.
+    pub const CLIENTS: u8 = 10;
 }
 
 /// What became of what was asked of another node.

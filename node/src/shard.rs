@@ -184,8 +184,12 @@ impl Shard {
             let recovered =
                 recover(&machine, shard, &data, (&shared, &routes), cluster.as_ref()).await;
             *slot.borrow_mut() = Some(recovered.map(|(parts, recovery)| {
+                let members = cluster.as_ref().map(|cluster| cluster.members.clone());
                 let cluster = cluster.map(|cluster| join(&machine, shard, &cluster));
                 let core = Core::new(shard, &machine, shared, routes, peers, (parts, cluster));
+                if shard == 0 {
+                    core.note_members(&members.unwrap_or_default());
+                }
                 (Rc::new(core), recovery)
             }));
         });
@@ -294,6 +298,7 @@ impl Shard {
         core.watch_space();
         core.scrub();
         core.tick_snapshots();
+        core.publish_cluster();
         client::end_idle(core);
         let (now_ms, now_us) = core.now();
         let config = core.config();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clients::Clients;
+use crate::cluster::view::View;
 use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub memory_bytes: u64,
     /// Number of the process.
     pub process_id: u32,
+    /// How the cluster looks from here, if the node is in one.
+    pub cluster: View,
     /// What is known of the data directory's disk.
     pub space: Gauge,
     config: Mutex<Config>,
@@ -99,6 +102,7 @@ impl Shared {
         Self {
             stats: Stats::new(format.shards),
             clients: Clients::default(),
+            cluster: View::default(),
             format,
             started_ms,
             run_id,

@@ -254,6 +254,13 @@ impl Raft {
         &self.memberships.last().expect("there is always one").1
     }
 
+    /// Returns the other members, each with the last entry up to which its log is known to be this one;
+    /// none unless this replica leads.
+    pub fn followers(&self) -> impl Iterator<Item = (Member, Index)> {
+        let peers = self.lead.iter().flat_map(|lead| &lead.peers);
+        peers.map(|peer| (peer.member, peer.matched))
+    }
+
     /// Returns the last membership that is committed and the index of its entry.
     #[must_use]
     pub fn committed_membership(&self) -> (Index, &Membership) {

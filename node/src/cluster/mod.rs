@@ -7,6 +7,7 @@
 pub mod decree;
 pub mod member;
 pub mod paxos;
+pub mod view;
 
 pub use decree::Decree;
 pub use member::{ClusterId, Member, StoreId, shard_addr};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ashlar_partition::key::DATABASES;
 
+use super::cluster::write_replicas;
 use super::connection::REDIS_VERSION;
 use super::{SessionCall, table};
 use crate::core::space::Level;
@@ -186,10 +187,17 @@ fn stats(lines: &mut Lines<'_>) {
 
 fn replication(lines: &mut Lines<'_>) {
     lines.field("role", "master");
-    lines.field("connected_slaves", 0);
+    let sight = lines.shared.cluster.look();
+    match &sight {
+        None => lines.field("connected_slaves", 0),
+        Some(sight) => write_replicas(sight, |name, value| lines.field(name, value)),
+    }
     lines.field("master_failover_state", "no-failover");
     lines.field("master_replid", &lines.shared.run_id);
-    lines.field("master_repl_offset", 0);
+    lines.field(
+        "master_repl_offset",
+        sight.map_or(0, |sight| sight.offset()),
+    );
     lines.field("repl_backlog_active", 0);
 }
 

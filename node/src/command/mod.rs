@@ -8,6 +8,7 @@
 //!   in one entry;
 //! - over all partitions ([`Run::Spread`]): asked one after another while the connection waits.
 
+pub mod cluster;
 pub mod connection;
 pub mod describe;
 pub mod info;

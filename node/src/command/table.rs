@@ -7,7 +7,7 @@
 //!
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
-use super::{Command, Derived, connection, integer, keys, ordered, server, string};
+use super::{Command, Derived, cluster, connection, integer, keys, ordered, server, string};
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
@@ -17,6 +17,7 @@ const FAMILIES: &[&[Command]] = &[
     ordered::ORDERED,
     connection::CONNECTION,
     server::SERVER,
+    cluster::CLUSTER,
 ];
 
 /// Rows of the table.

@@ -211,9 +211,12 @@ impl Core {
         let Some(cluster) = &self.cluster else { return };
         while let Some(incoming) = cluster.peers.next() {
             match incoming.event {
-                Event::Connected { .. } => self.tell_groups(cluster, |raft, turn, out| {
-                    raft.reachable(turn.now, incoming.from, out);
-                }),
+                Event::Connected { .. } => {
+                    self.tell_address(incoming.from);
+                    self.tell_groups(cluster, |raft, turn, out| {
+                        raft.reachable(turn.now, incoming.from, out);
+                    });
+                }
                 Event::Disconnected => {
                     self.tell_groups(cluster, |raft, _, _| raft.unreachable(incoming.from));
                     self.relay_lost(incoming.from);
@@ -281,6 +284,7 @@ impl Core {
                 kind::ANSWERED => self.take_answered(bytes),
                 kind::FETCH => self.take_fetch(from, partition, bytes),
                 kind::FETCHED => self.take_fetched(bytes),
+                kind::CLIENTS => self.take_address(from, bytes),
                 _ => None,
             };
             if taken.is_none() {

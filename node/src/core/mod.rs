@@ -15,6 +15,7 @@ mod messages;
 mod questions;
 mod relay;
 mod run;
+mod sight;
 mod snapshots;
 pub mod space;
 mod upkeep;
