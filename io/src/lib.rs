@@ -49,5 +49,5 @@ pub use op::{DirEntry, OpenOptions, Space};
 pub use process::{ProcessFacts, check_address};
 pub use reactor::{Counters, Reactor, Settings};
 pub use socket::{Listener, Socket, SocketSender};
-pub use sys::{StopSignals, kernel_release, raise_open_files};
+pub use sys::{StopSignals, ask_to_stop, kernel_release, raise_open_files};
 pub use time::{Monotonic, Wall};

@@ -154,6 +154,19 @@ impl StopSignals {
     }
 }
 
+/// Asks another process to stop (`SIGTERM`).
+///
+/// # Errors
+/// There is no such process, or it is not this user's.
+pub fn ask_to_stop(process_id: u32) -> io::Result<()> {
+    let id = libc::pid_t::try_from(process_id).map_err(io::Error::other)?;
+    // SAFETY: no memory is passed.
+    match unsafe { libc::kill(id, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Raises the limit of open files to the most that this process may have; returns it.
 #[must_use]
 pub fn raise_open_files() -> u64 {

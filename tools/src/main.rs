@@ -6,11 +6,13 @@
 mod backup;
 mod bench;
 mod bench_wal;
+mod demo;
 mod disk;
 mod inspect;
 mod node;
 mod restore;
 mod sim;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +51,10 @@ enum Command {
     Bench(bench::Args),
     /// Measure durable appends to a log in a directory, without a node.
     BenchWal(bench_wal::Args),
+    /// Start a cluster of three nodes on this machine, to try it and to break it.
+    Demo(demo::Args),
+    /// Ask a running node how its cluster looks.
+    Status(status::Args),
     /// Run nodes in the deterministic simulator under faults, and check what they promise.
     Sim(sim::Args),
 }
@@ -106,6 +112,8 @@ fn run(command: Command) -> Result<(), String> {
         Command::Restore(args) => restore::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::BenchWal(args) => bench_wal::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Sim(args) => sim::run(args),
     }
 }
