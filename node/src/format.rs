@@ -2,21 +2,34 @@
 //!
 //! ```text
 //! DIR/LOCK                held by the process that has the directory
-//! DIR/ASHLAR              this file: TOML, written once by `ashlar format` or the first start
+//! DIR/ASHLAR              this file: TOML, written by `ashlar format` or the first start, and when the
+//!                         node joins a cluster
+//! DIR/INCARNATION         how often the node was started: a number in decimal digits
+//! DIR/PAXOS               what the node has promised while its cluster came to be
 //! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
 //! DIR/tables/00000/       tables and value files of partition 0, and so on
 //! DIR/manifest/000.0, .1  checkpoints of shard 0: which of those files are in use
 //! DIR/RESERVE             zeros: space that is let go when the disk is full
 //! ```
 //!
-//! Invariant: the file is renamed into place last, so a directory is either formatted whole or not
-//! at all.
+//! Invariants:
+//! 1. The file is renamed into place last, so a directory is either formatted whole or not at all.
+//! 2. What the file says of the disk and of the cluster is said once and never changes.
+
+mod files;
+mod joined;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ashlar_io::wal::{self, Durability};
-use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, StartError, file};
+use ashlar_io::{Buf, File, OpenOptions, Reactor, StartError, file};
+
+pub use self::files::begin_life;
+pub(crate) use self::files::{load, replace};
+use self::joined::Joined;
+pub use self::joined::Membership;
+use crate::cluster::{Decree, StoreId};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "ASHLAR";
@@ -45,6 +58,13 @@ pub struct Format {
     durability: String,
     /// User keys of database 0 at which the keys are cut, in hexadecimal, ascending.
     split_at: Vec<String>,
+    /// Names this disk, at random; a directory that was made before there were clusters has none
+    /// until it is given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+    /// The cluster that this node is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<Joined>,
 }
 
 /// What a data directory is to be made as.
@@ -114,6 +134,19 @@ impl Format {
         self.split_at.iter().map(internal).collect()
     }
 
+    /// Returns what names this disk.
+    #[must_use]
+    pub fn store(&self) -> Option<StoreId> {
+        let hex = self.store.as_deref()?;
+        u128::from_str_radix(hex, 16).ok().map(StoreId)
+    }
+
+    /// Returns the cluster that this node is a member of.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        self.cluster.as_ref()?.read()
+    }
+
     /// Returns the id of a shard's log.
     #[must_use]
     pub fn log_id(&self, shard: u32) -> u64 {
@@ -168,7 +201,25 @@ impl Format {
         if check_order(&keys).is_err() {
             return Err("its split_at does not ascend".to_owned());
         }
+        format.check_cluster()?;
         Ok(format)
+    }
+
+    fn check_cluster(&self) -> Result<(), String> {
+        let hexadecimal =
+            |hex: &String| hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        if !self.store.iter().all(hexadecimal) {
+            return Err("its store is not 32 hexadecimal digits".to_owned());
+        }
+        if self.cluster.is_none() {
+            return Ok(());
+        }
+        let membership = self.membership();
+        let membership = membership.ok_or_else(|| "its cluster is no cluster".to_owned())?;
+        match self.store() == Some(membership.own().store) {
+            true => Ok(()),
+            false => Err("its store is not the one that its cluster knows".to_owned()),
+        }
     }
 }
 
@@ -294,6 +345,8 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
         }
         .to_owned(),
         split_at: choice.split_at.iter().map(|key| to_hex(key)).collect(),
+        store: Some(draw_store(reactor)),
+        cluster: None,
     };
     file::sync_dir(reactor, &wal)
         .await
@@ -363,31 +416,56 @@ async fn check_direct(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> 
         .map_err(failed("remove", &path))
 }
 
+fn draw_store(reactor: &Reactor) -> String {
+    let half = || u128::from(reactor.random());
+    StoreId(half() << 64 | half()).to_string()
+}
+
 async fn write(reactor: &Reactor, data: &Path, format: &Format) -> Result<(), FormatError> {
     let text = toml::to_string(format).expect("a flat structure of numbers and strings is TOML");
-    let text =
-        format!("# What this data directory was made as. Written once; not to be edited.\n{text}");
-    let unfinished = data.join("ASHLAR.new");
-    let options = OpenOptions {
-        write: true,
-        create: true,
-        ..OpenOptions::default()
-    };
-    let new = File::open(reactor, &unfinished, options)
-        .await
-        .map_err(failed("create", &unfinished))?;
-    let mut buf = Buf::heap(text.len());
-    buf.as_mut_slice().copy_from_slice(text.as_bytes());
-    let (result, _) = new.write_at(buf, 0, Durable::No).await;
-    result.map_err(failed("write", &unfinished))?;
-    new.sync().await.map_err(failed("sync", &unfinished))?;
-    let path = data.join(FILE_NAME);
-    file::rename(reactor, &unfinished, &path)
-        .await
-        .map_err(failed("rename", &unfinished))?;
-    file::sync_dir(reactor, data)
-        .await
-        .map_err(failed("sync", data))
+    let text = format!("# What this data directory was made as. Not to be edited.\n{text}");
+    replace(reactor, data, FILE_NAME, text.as_bytes()).await
+}
+
+/// Gives a name to a disk that was formatted before disks had names.
+///
+/// # Errors
+/// The file cannot be written.
+pub async fn name_store(
+    reactor: &Reactor,
+    data: &Path,
+    format: &Format,
+) -> Result<Format, FormatError> {
+    let mut named = format.clone();
+    if named.store.is_none() {
+        named.store = Some(draw_store(reactor));
+        write(reactor, data, &named).await?;
+    }
+    Ok(named)
+}
+
+/// Makes the node a member of a cluster, as its member `name`.
+///
+/// # Errors
+/// The file cannot be written.
+///
+/// # Panics
+/// When it is a member of another cluster, or the decree has no such member with this disk.
+pub async fn join(
+    reactor: &Reactor,
+    data: &Path,
+    format: &Format,
+    (decree, name): (&Decree, &str),
+) -> Result<Format, FormatError> {
+    let member = decree.member(name).expect("a node joins as a member");
+    assert!(Some(member.store) == format.store(), "with its own disk");
+    let mut joined = format.clone();
+    joined.cluster = Some(Joined::new(decree, member.node));
+    if let Some(before) = format.membership() {
+        assert!(before.decree.cluster == decree.cluster, "once and for all");
+    }
+    write(reactor, data, &joined).await?;
+    Ok(joined)
 }
 
 #[cfg(test)]

@@ -2,12 +2,22 @@
 //!
 //! # Layout
 //! - [`member`]: a member, and the numbers that name clusters and disks.
-//! - [`decree`]: what is decided; [`paxos`]: how.
+//! - [`decree`]: what is decided; [`paxos`]: how. [`record`]: what must not be forgotten meanwhile.
+//! - [`question`]: what nodes ask each other; `founder`: what one answers.
+//! - [`bootstrap`]: the agreement, over sockets; [`form()`]: a node finds its cluster at start.
+//! - [`view`]: how the cluster looks, for people and clients.
 
+pub mod bootstrap;
 pub mod decree;
+mod form;
+mod founder;
 pub mod member;
 pub mod paxos;
+pub mod question;
+pub mod record;
 pub mod view;
 
 pub use decree::Decree;
+pub use form::{ClusterError, Formed, Place, form};
+pub use founder::answer_decided;
 pub use member::{ClusterId, Member, StoreId, shard_addr};

@@ -175,6 +175,9 @@ impl Proposer {
 
     /// Takes the answer of a member to the prepare or proposal of `ballot`, by this proposer and not
     /// by one that was forgotten.
+    ///
+    /// # Panics
+    /// When `from` is no member, or has accepted a decree for other members than it endorses.
     pub fn take(&mut self, from: NodeId, ballot: Ballot, vote: &Vote) {
         assert!(self.members.iter().any(|member| member.node == from));
         if let Vote::Outrun(promised) = vote {

@@ -13,6 +13,7 @@ use super::greeting::{Greeting, Hello, Reason, Refusal};
 use super::identity::Known;
 use super::link::Link;
 use super::{Event, Incoming, Peers};
+use crate::cluster::answer_decided;
 
 impl Peers {
     pub(super) fn is_crowded(&self) -> bool {
@@ -58,9 +59,14 @@ impl Peers {
     }
 
     /// Answers a question of a node that has not found its cluster yet.
-    pub(super) fn answer(&self, _question: &[u8]) -> Greeting {
-        let text = "this shard answers no questions";
-        Greeting::Refused(Refusal::new(Reason::Unanswered, text))
+    pub(super) fn answer(&self, question: &[u8]) -> Greeting {
+        match &*self.decree.borrow() {
+            Some(decree) => answer_decided(decree, question),
+            None => {
+                let text = "this shard answers no questions";
+                Greeting::Refused(Refusal::new(Reason::Unanswered, text))
+            }
+        }
     }
 
     /// Takes a connection whose handshake is done, in place of an earlier one; returns its number.

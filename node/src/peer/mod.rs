@@ -27,7 +27,7 @@
 //!    shard; then its sockets wait.
 
 pub mod assembly;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod cursor;
 pub mod frame;
 pub mod greeting;
@@ -35,7 +35,7 @@ pub mod identity;
 mod intake;
 mod link;
 mod outbox;
-mod patience;
+pub(crate) mod patience;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -56,7 +56,7 @@ pub use self::identity::Identity;
 use self::link::Link;
 pub use self::outbox::Lane;
 pub use self::status::{State, Status, Tally};
-use crate::cluster::{Member, shard_addr};
+use crate::cluster::{Decree, Member, shard_addr};
 use crate::config::Config;
 
 /// Buffers of received frames that are kept for the next ones.
@@ -154,6 +154,8 @@ pub struct Peers {
     handshakes: Cell<u32>,
     /// What was last logged of callers that are no members.
     stranger: RefCell<String>,
+    /// What nodes that are late in founding the cluster are told.
+    decree: RefCell<Option<Decree>>,
     started: Cell<bool>,
     stopping: Cell<bool>,
 }
@@ -189,6 +191,7 @@ impl Peers {
             connections: Cell::default(),
             handshakes: Cell::default(),
             stranger: RefCell::default(),
+            decree: RefCell::default(),
             started: Cell::default(),
             stopping: Cell::default(),
         });
@@ -279,6 +282,12 @@ impl Peers {
         } else {
             State::Awaited
         }
+    }
+
+    /// Has this shard answer the nodes that have not found their cluster yet. They ask where shard 0
+    /// listens.
+    pub fn set_decree(&self, decree: Decree) {
+        *self.decree.borrow_mut() = Some(decree);
     }
 
     /// Ends all connections; none is made again. What was not yet sent is lost.
