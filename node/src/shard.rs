@@ -78,6 +78,8 @@ pub struct Setup {
 pub struct Membership {
     /// Who this node is; the number of the shard is that of shard 0.
     pub identity: Identity,
+    /// What the first members have decided, for those that come late.
+    pub decree: Option<cluster::Decree>,
     /// All members, this node included.
     pub members: Vec<cluster::Member>,
     /// How shards talk to their peers.
@@ -472,6 +474,9 @@ fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Cluster {
         ..cluster.identity
     };
     let peers = Peers::new(reactor, identity, &cluster.members, cluster.peer.clone());
+    if let (0, Some(decree)) = (shard, &cluster.decree) {
+        peers.set_decree(decree.clone());
+    }
     let options = SupportOptions {
         lease_ms: cluster.lease_ms,
         promise_max_ms: cluster.lease_ms,

@@ -6,8 +6,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -15,11 +15,15 @@ use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
 use ashlar_io::{DirLock, Reactor, Settings, StartError, StopSignals, topology};
 
+use ashlar_consensus::support::EarlierPromises;
+
+use crate::cluster::{ClusterError, Formed, Place, form};
 use crate::config::{self, Config, Cpus};
 use crate::format::{self, Choice, Format, FormatError};
 use crate::message::Message;
+use crate::peer;
 use crate::route::Routes;
-use crate::shard::{Fatal, Recovery, Setup, Shard, Turn};
+use crate::shard::{Fatal, Membership, Recovery, Setup, Shard, Turn};
 use crate::shared::{Facts, Shared};
 
 /// Messages that a shard's inbox has room for.
@@ -38,6 +42,9 @@ pub enum NodeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// The node has no place in its cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// A shard cannot go on.
     #[error(transparent)]
     Shard(#[from] Fatal),
@@ -194,11 +201,38 @@ fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
     }
 }
 
-/// Starts a node and waits until it serves. Formats its data directory when that is empty.
+/// What asks the node to stop, from before its start on: a thread that waits for signals.
+#[derive(Debug)]
+pub struct Stopper {
+    asked: Arc<AtomicBool>,
+    names: mpsc::Receiver<&'static str>,
+}
+
+impl Stopper {
+    /// Begins to wait for signals.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn new(signals: StopSignals) -> Result<Self, NodeError> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let (give, names) = mpsc::channel();
+        let flag = Arc::clone(&asked);
+        let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
+            let name = signals.wait();
+            flag.store(true, Ordering::Release);
+            let _ = give.send(name);
+        });
+        waiter.map_err(NodeError::Thread)?;
+        Ok(Self { asked, names })
+    }
+}
+
+/// Starts a node and waits until it serves. Formats its data directory when that is empty. The first
+/// start of a cluster waits until every member is there, or `stopper` stops it.
 ///
 /// # Errors
 /// Something is refused, in use, damaged, or misconfigured; nothing goes on running.
-pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
+pub fn start(config: Config, stopper: &Stopper) -> Result<(Node, Ready), NodeError> {
     let cpus = cpus(&config)?;
     let listen = free_address(config.listen)?;
     // A directory that holds something else is refused before a lock file is put in it.
@@ -210,6 +244,7 @@ pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
         Some(format) => format,
         None => make_locked(&config, None, Vec::new())?,
     };
+    let Formed { format, place } = find_place(&config, format, stopper)?;
     let memory_bytes = if config.memory_bytes > 0 {
         config.memory_bytes
     } else {
@@ -218,7 +253,9 @@ pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
     let cpus: Vec<usize> = (0..format.shards as usize)
         .map(|shard| cpus[shard % cpus.len()])
         .collect();
-    let (node, recovery) = run_shards(&config, &format, listen, memory_bytes, (&cpus, lock))?;
+    let cluster = place.map(|place| membership(&config, &format, place));
+    let shared = Arc::new(shared(&config, &format, listen, memory_bytes)?);
+    let (node, recovery) = run_shards(&config, &shared, cluster.as_ref(), (&cpus, lock))?;
     Ok((
         node,
         Ready {
@@ -232,25 +269,59 @@ pub fn start(config: Config) -> Result<(Node, Ready), NodeError> {
     ))
 }
 
+/// Finds the node's place in its cluster, if the configuration names one.
+fn find_place(config: &Config, format: Format, stopper: &Stopper) -> Result<Formed, NodeError> {
+    let reactor = small_reactor()?;
+    let (machine, config, stop) = (reactor.clone(), config.clone(), Arc::clone(&stopper.asked));
+    let formed = reactor.block_on(async move { form(&machine, &config, &format, &stop).await });
+    Ok(formed?)
+}
+
+/// Returns what shards are told of the cluster.
+fn membership(config: &Config, format: &Format, place: Place) -> Membership {
+    let partitions = Routes::new(&format.boundaries(), format.shards).partitions();
+    let partitions = u32::try_from(partitions).expect("partitions are counted in u32");
+    let listen = config.cluster.peer_listen;
+    let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+    Membership {
+        identity: place.identity(0, format.shards, partitions),
+        peer: peer::Options {
+            listen: listen.expect("a member has an address for peers"),
+            frame_bytes_max: config.peer.frame_bytes_max,
+            queue_bytes_max: config.peer.queue_bytes_max,
+            handshake: ms(config.peer.handshake_ms),
+            silence: ms(config.peer.silence_ms),
+        },
+        lease_ms: config.cluster.lease_ms,
+        election_jitter_ms: config.cluster.election_jitter_ms,
+        // The first life has promised nothing to anybody.
+        earlier: match place.incarnation {
+            ..=1 => EarlierPromises::None,
+            _ => EarlierPromises::Possible,
+        },
+        decree: Some(place.membership.decree),
+        members: place.members,
+    }
+}
+
 fn run_shards(
     config: &Config,
-    format: &Format,
-    listen: SocketAddr,
-    memory_bytes: u64,
+    shared: &Arc<Shared>,
+    cluster: Option<&Membership>,
     (cpus, lock): (&[usize], Arc<DirLock>),
 ) -> Result<(Node, Recovery), NodeError> {
     let (report, events) = mpsc::channel();
-    let shared = Arc::new(shared(config, format, listen, memory_bytes)?);
     let mut threads = Vec::new();
     let mut hand_over = Vec::new();
-    for (shard, cpu) in (0..format.shards).zip(cpus) {
+    for (shard, cpu) in (0..shared.format.shards).zip(cpus) {
         let (give_peers, take_peers) = mpsc::channel();
         hand_over.push(give_peers);
         let boot = Boot {
             shard,
             cpu: *cpu,
             config: config.clone(),
-            shared: Arc::clone(&shared),
+            shared: Arc::clone(shared),
+            cluster: cluster.cloned(),
             report: report.clone(),
             take_peers,
             lock: Arc::clone(&lock),
@@ -319,14 +390,15 @@ impl Node {
     /// A shard could not go on: the process must end at once, without another reply.
     pub fn run_until(
         self,
-        signals: StopSignals,
+        stopper: Stopper,
         on_signal: impl FnOnce(&str) + Send + 'static,
     ) -> Result<(), NodeError> {
         let shards = self.shards.clone();
-        let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
-            let name = signals.wait();
-            on_signal(name);
-            stop_all(&shards);
+        let waiter = Builder::new().name("stopper".to_owned()).spawn(move || {
+            if let Ok(name) = stopper.names.recv() {
+                on_signal(name);
+                stop_all(&shards);
+            }
         });
         waiter.map_err(NodeError::Thread)?;
         self.wait()
@@ -373,6 +445,7 @@ struct Boot {
     cpu: usize,
     config: Config,
     shared: Arc<Shared>,
+    cluster: Option<Membership>,
     report: mpsc::Sender<Event>,
     take_peers: mpsc::Receiver<Vec<Sender<Message>>>,
     lock: Arc<DirLock>,
@@ -412,7 +485,7 @@ impl Boot {
             shared: self.shared,
             inbox,
             peers,
-            cluster: None,
+            cluster: self.cluster,
         };
         let mut shard = Shard::start(&reactor, setup);
         let mut serving = false;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ashlar_io::StopSignals;
 use ashlar_node::config::{Config, Overrides};
-use ashlar_node::start::{self, Ready};
+use ashlar_node::start::{self, Ready, Stopper};
 
 /// Flags of `ashlar start`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -94,7 +94,7 @@ impl StartArgs {
 
 /// Starts a node and runs it until a signal stops it.
 pub(crate) fn start(args: StartArgs) -> Result<(), String> {
-    let signals = StopSignals::block();
+    let stopper = Stopper::new(StopSignals::block()).map_err(|error| error.to_string())?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -104,7 +104,7 @@ pub(crate) fn start(args: StartArgs) -> Result<(), String> {
     let data = config.data.clone();
     let open_files = ashlar_io::raise_open_files();
     let clients_max = u64::from(config.client.clients_max);
-    let (node, ready) = start::start(config).map_err(|error| error.to_string())?;
+    let (node, ready) = start::start(config, &stopper).map_err(|error| error.to_string())?;
     warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));
@@ -114,7 +114,7 @@ pub(crate) fn start(args: StartArgs) -> Result<(), String> {
         );
     }
     greet(&ready, &data);
-    let stopped = node.run_until(signals, |name| {
+    let stopped = node.run_until(stopper, |name| {
         println!("{name}: stopping; everything acknowledged is on disk")
     });
     if let Err(error) = stopped {

@@ -158,6 +158,7 @@ impl Server {
                 shards: self.format.shards,
                 partitions: u32::try_from(partitions).expect("few partitions"),
             },
+            decree: None,
             members: members(self.nodes),
             peer: peer::Options {
                 listen: (World::ip(self.machine), PEER_PORT).into(),

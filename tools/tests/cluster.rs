@@ -1,0 +1,260 @@
+//! Three real nodes on this machine: they agree on who they are, serve every key from each, and lose
+//! nothing that was acknowledged when the leader is killed, again and again.
+//!
+//! `ASHLAR_CLUSTER_KILLS` sets how often the leader is killed (5).
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use support::{Client, Node, Reply, run, wait_until};
+
+const NODES: usize = 3;
+
+/// Three data directories, and the nodes that run on them.
+struct Cluster {
+    dir: tempfile::TempDir,
+    ports: Vec<u16>,
+    nodes: Vec<Option<Node>>,
+}
+
+/// Returns ports that nobody listens on.
+fn free_ports() -> Vec<u16> {
+    let all: Vec<_> = (0..NODES)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
+        .collect();
+    all.iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
+}
+
+impl Cluster {
+    fn new(split_at: &[&str]) -> Self {
+        let cluster = Self {
+            dir: tempfile::tempdir().unwrap(),
+            ports: free_ports(),
+            nodes: (0..NODES).map(|_| None).collect(),
+        };
+        (0..NODES).for_each(|node| cluster.format(node, split_at));
+        cluster
+    }
+
+    fn format(&self, node: usize, split_at: &[&str]) {
+        let data = self.data(node);
+        let mut args = vec!["format", "--data", data.to_str().unwrap(), "--shards", "1"];
+        split_at
+            .iter()
+            .for_each(|key| args.extend(["--split-at", key]));
+        assert_eq!(run(&args).code, Some(0));
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("n{}", node + 1))
+    }
+
+    fn flags(&self, node: usize) -> Vec<String> {
+        let peer = |node: usize| format!("n{}=127.0.0.1:{}", node + 1, self.ports[node]);
+        let peers: Vec<_> = (0..NODES).map(peer).collect();
+        vec![
+            "--name".to_owned(),
+            format!("n{}", node + 1),
+            "--peer-listen".to_owned(),
+            format!("127.0.0.1:{}", self.ports[node]),
+            "--peers".to_owned(),
+            peers.join(","),
+            "--memory".to_owned(),
+            "64MiB".to_owned(),
+        ]
+    }
+
+    fn start_one(&self, node: usize) -> Node {
+        let flags = self.flags(node);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Node::start(&self.data(node), &flags)
+    }
+
+    /// Starts all nodes that do not run: the first time they wait for each other.
+    fn start(&mut self) {
+        let missing: Vec<usize> = (0..NODES)
+            .filter(|node| self.nodes[*node].is_none())
+            .collect();
+        let this = &*self;
+        let started: Vec<(usize, Node)> = std::thread::scope(|scope| {
+            let starting: Vec<_> = missing
+                .into_iter()
+                .map(|node| scope.spawn(move || (node, this.start_one(node))))
+                .collect();
+            starting
+                .into_iter()
+                .map(|started| started.join().unwrap())
+                .collect()
+        });
+        for (number, node) in started {
+            self.nodes[number] = Some(node);
+        }
+    }
+
+    fn connect(&self, node: usize) -> Client {
+        self.nodes[node].as_ref().unwrap().connect()
+    }
+
+    /// Returns who leads partition 0, as a node knows it.
+    fn leader(&self, asked: usize) -> Option<usize> {
+        let lines = ask(&mut self.connect(asked), &["CLUSTER", "PARTITIONS"]).elements();
+        let Some(Reply::Bulk(Some(line))) = lines.into_iter().next() else {
+            return None;
+        };
+        let line = String::from_utf8(line).unwrap();
+        let name = line.split(' ').find_map(|word| word.strip_prefix("leader=n"))?;
+        Some(name.parse::<usize>().unwrap() - 1)
+    }
+}
+
+fn ask(client: &mut Client, words: &[&str]) -> Reply {
+    client.call(words)
+}
+
+#[test]
+fn every_node_serves_every_key_and_tells_how_the_cluster_looks() {
+    let mut cluster = Cluster::new(&["m"]);
+    cluster.start();
+    for (node, key) in [(0, "a"), (1, "q"), (2, "z")] {
+        let set = ask(&mut cluster.connect(node), &["SET", key, &format!("of {node}")]);
+        assert_eq!(set, Reply::ok());
+    }
+    for node in 0..NODES {
+        let mut client = cluster.connect(node);
+        for (of, key) in [(0, "a"), (1, "q"), (2, "z")] {
+            let value = Reply::bulk(format!("of {of}"));
+            assert_eq!(ask(&mut client, &["GET", key]), value, "{key} from node {node}");
+        }
+        assert_eq!(ask(&mut client, &["DBSIZE"]), Reply::Integer(3));
+        assert_eq!(ask(&mut client, &["WAIT", "1", "100"]), Reply::Integer(1));
+        let role = ask(&mut client, &["ROLE"]).elements();
+        assert_eq!(role[0], Reply::bulk("master"));
+    }
+    wait_until("a leader is known everywhere", || {
+        (0..NODES).all(|node| cluster.leader(node).is_some())
+    });
+    let addr = cluster.nodes[0].as_ref().unwrap().addr.to_string();
+    let status = run(&["status", "--addr", &addr]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.out.contains("partition 1 leader n"), "{}", status.out);
+}
+
+#[test]
+fn a_leader_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let kills = std::env::var("ASHLAR_CLUSTER_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let mut cluster = Cluster::new(&[]);
+    cluster.start();
+    let (mut sent, mut acknowledged) = (0_u64, 0_u64);
+    let mut pauses = Vec::new();
+    for kill in 0..kills {
+        let other = write_some(&cluster, &mut sent, &mut acknowledged);
+        let leader = cluster.leader(other).expect("there is one that took the writes");
+        cluster.nodes[leader].take().unwrap().kill();
+        let from = Instant::now();
+        let survivor = (0..NODES).find(|node| *node != leader).unwrap();
+        let (before, mut client) = (acknowledged, cluster.connect(survivor));
+        wait_until("another node leads", || {
+            write(&mut client, &mut sent, &mut acknowledged);
+            acknowledged > before
+        });
+        pauses.push(from.elapsed());
+        check(&mut client, sent, acknowledged, kill);
+        cluster.start();
+    }
+    (0..NODES).for_each(|node| check(&mut cluster.connect(node), sent, acknowledged, kills));
+    pauses.sort();
+    println!(
+        "{kills} kills, {acknowledged} acknowledged; first write after a kill: median {:?}, longest {:?}",
+        pauses[pauses.len() / 2],
+        pauses[pauses.len() - 1]
+    );
+    assert!(pauses[0] > Duration::ZERO);
+}
+
+/// Writes through each node for a while; returns one that knows the leader and is not it.
+fn write_some(cluster: &Cluster, sent: &mut u64, acknowledged: &mut u64) -> usize {
+    for node in 0..NODES {
+        let mut client = cluster.connect(node);
+        for _ in 0..100 {
+            write(&mut client, sent, acknowledged);
+        }
+    }
+    let mut found = None;
+    wait_until("the leader is known", || {
+        found = (0..NODES).find(|node| {
+            let leader = cluster.leader(*node);
+            leader.is_some_and(|leader| leader != *node)
+        });
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// Writes the next number. What is not acknowledged may have been done, and nothing may be done twice.
+fn write(client: &mut Client, sent: &mut u64, acknowledged: &mut u64) {
+    *sent += 1;
+    match ask(client, &["SET", "counter", &sent.to_string()]) {
+        Reply::Simple(_) => *acknowledged = *sent,
+        Reply::Error(error) => {
+            let known = ["UNKNOWN", "CLUSTERDOWN"];
+            assert!(known.iter().any(|code| error.starts_with(code)), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn check(client: &mut Client, sent: u64, acknowledged: u64, kill: u64) {
+    match ask(client, &["GET", "counter"]) {
+        Reply::Bulk(Some(value)) => {
+            let value: u64 = String::from_utf8(value).unwrap().parse().unwrap();
+            assert!(
+                (acknowledged..=sent).contains(&value),
+                "after kill {kill}: {value} is there, {acknowledged} was acknowledged, {sent} sent last"
+            );
+        }
+        other => panic!("after kill {kill}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_node_whose_disk_was_replaced_is_not_taken_for_the_one_before() {
+    let mut cluster = Cluster::new(&[]);
+    cluster.start();
+    assert_eq!(ask(&mut cluster.connect(0), &["SET", "a", "1"]), Reply::ok());
+    cluster.nodes[2].take().unwrap().kill();
+    std::fs::remove_dir_all(cluster.data(2)).unwrap();
+    cluster.format(2, &[]);
+    let flags = cluster.flags(2);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let refused = Node::try_start(&cluster.data(2), &flags).unwrap_err();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("this node cannot join"), "{refused:?}");
+    assert_eq!(ask(&mut cluster.connect(1), &["GET", "a"]), Reply::bulk("1"));
+}
+
+#[test]
+fn a_list_that_does_not_name_the_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("n1");
+    let flags = [
+        "--name",
+        "n9",
+        "--peer-listen",
+        "127.0.0.1:7999",
+        "--peers",
+        "n1=127.0.0.1:7999,n2=127.0.0.1:7998",
+    ];
+    let refused = Node::try_start(&data, &flags).unwrap_err();
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.err.contains("n9"), "{refused:?}");
+}
