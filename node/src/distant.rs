@@ -16,7 +16,7 @@
 
 use std::ops::Bound;
 
-use ashlar_consensus::Timestamp;
+use ashlar_consensus::{NodeId, Timestamp};
 use ashlar_partition::{Order, Part, Refusal, Scan as Walk};
 
 use crate::command::spread::{Answer, Question};
@@ -187,6 +187,10 @@ pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
             out.push(4);
             encode_walk(walk, out);
         }
+        Question::HandOver { to } => {
+            out.push(6);
+            put_u64s(out, &[to.0]);
+        }
         Question::Random { database, seed } => {
             out.extend_from_slice(&[5, *database]);
             put_u64s(out, &[*seed]);
@@ -215,6 +219,9 @@ pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
         5 => Question::Random {
             database: bytes.u8()?,
             seed: bytes.u64()?,
+        },
+        6 => Question::HandOver {
+            to: NodeId(bytes.u64()?),
         },
         _ => return None,
     };
@@ -407,6 +414,7 @@ mod tests {
                 database: 1,
                 seed: 9,
             },
+            Question::HandOver { to: NodeId(3) },
         ];
         for question in questions {
             let mut bytes = Vec::new();

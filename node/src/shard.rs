@@ -334,6 +334,9 @@ impl Shard {
         let now = self.reactor.now();
         let stop_by = *self.stop_by.get_or_insert(now + STOP_PATIENCE);
         core.hurry();
+        if core.leads_others() && now < stop_by {
+            return false;
+        }
         core.end_settled();
         let mut data = core.data.borrow_mut();
         if !data.wal.is_idle() {

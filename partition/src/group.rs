@@ -21,7 +21,6 @@ use ashlar_io::wal::{Mark, Wal};
 use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, Malformed, chain_of, members_of};
 use crate::outbox::{Outbox, Urgency};
-use crate::partition::Partition;
 use crate::replica::{Entry, Replica};
 
 /// Bytes of applied entries that a replica keeps in memory for others, unless the shard says
@@ -46,19 +45,6 @@ pub struct Turn<'a> {
     pub outbox: &'a mut Outbox,
 }
 
-/// Who serves a partition, as its replica here knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// This replica does.
-    Serves,
-    /// It leads and will serve, or step down, within a lease: it must hear from the others first.
-    Preparing,
-    /// Another one leads.
-    Follows(Member),
-    /// Nobody that is known of.
-    Leaderless,
-}
-
 /// What a replica has beside its log because there are others.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -69,19 +55,21 @@ pub(crate) struct Group {
     kept: VecDeque<Entry>,
     kept_bytes: usize,
     /// Most bytes of them.
-    keep_bytes: usize,
+    pub(crate) keep_bytes: usize,
     /// The last entry that the core was told to be durable here.
     durable: Index,
     /// What the log was given last.
     written: Mark,
     /// Entries from this one on are all kept: a snapshot ends before it.
     keep_from: Option<Index>,
+    /// Who is to lead instead of this replica.
+    successor: Option<ReplicaId>,
     /// A snapshot that the log is being given, or has been given.
     installing: Option<raft::Snapshot>,
     /// The log has it; the core was not told yet.
     is_installed: bool,
     /// The newest ballot.
-    ballot: Option<BallotRecord>,
+    pub(crate) ballot: Option<BallotRecord>,
 }
 
 impl Group {
@@ -97,6 +85,7 @@ impl Group {
             keep_bytes: KEEP_BYTES,
             written: Mark(0),
             keep_from: None,
+            successor: None,
             installing: None,
             is_installed: false,
             ballot,
@@ -236,7 +225,7 @@ impl Replica {
     }
 
     /// Has the core decide something, and does what it answers.
-    fn step(
+    pub(crate) fn step(
         &mut self,
         turn: &mut Turn<'_>,
         decide: impl FnOnce(&mut Raft, &Turn<'_>, &mut Output),
@@ -269,6 +258,26 @@ impl Replica {
         }
     }
 
+    /// Has leadership handed over at the end of this turn.
+    pub(crate) fn hand_over_to(&mut self, successor: Option<ReplicaId>) {
+        if let Some(group) = &mut self.group {
+            group.successor = successor;
+        }
+    }
+
+    /// Begins to hand leadership over, if that was asked for.
+    fn begin_hand_over(&mut self, turn: &mut Turn<'_>) {
+        let group = self.group.as_mut();
+        let Some(to) = group.and_then(|group| group.successor.take()) else {
+            return;
+        };
+        self.step(turn, |raft, turn, out| {
+            if let Err(refused) = raft.transfer(turn.now, to, out) {
+                tracing::warn!("leadership is not handed over to replica {to}: {refused}");
+            }
+        });
+    }
+
     /// Says whether a snapshot is on its way into the log.
     pub(crate) fn is_installing(&self) -> bool {
         self.group
@@ -293,7 +302,7 @@ impl Replica {
     }
 
     /// Tells the core which entries the log has made durable.
-    fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
+    pub(crate) fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
         let Some(group) = &mut self.group else {
             return;
         };
@@ -308,7 +317,7 @@ impl Replica {
     }
 
     /// Tells the core of the entries that were sealed in this turn, and makes those that it wants.
-    fn propose_sealed(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn propose_sealed(&mut self, turn: &mut Turn<'_>) {
         let Some(group) = &mut self.group else {
             return;
         };
@@ -325,6 +334,7 @@ impl Replica {
             group.written = entry.mark;
             entry.core_mark = Some(group.raft.mark());
         }
+        self.begin_hand_over(turn);
         while let Some(own) = self
             .group
             .as_ref()
@@ -363,7 +373,7 @@ impl Replica {
 
     /// Takes a message of another replica in. One that is for a replica which was here before this
     /// one is dropped.
-    fn receive(
+    pub(crate) fn receive(
         &mut self,
         node: NodeId,
         bytes: &[u8],
@@ -477,91 +487,4 @@ fn check_entries(
         chain = Some(meta.chain);
     }
     Ok(())
-}
-
-impl Partition {
-    /// Says who serves this partition. One without others serves itself.
-    #[must_use]
-    pub fn standing(&self, now: Mono, supports: &Supports) -> Standing {
-        let Some(group) = &self.replica.group else {
-            return Standing::Serves;
-        };
-        match (group.raft.role(), group.raft.leader()) {
-            (Role::Leader, _)
-                if group.raft.serves_reads(now, supports) && group.raft.may_propose() =>
-            {
-                Standing::Serves
-            }
-            (Role::Leader, _) => Standing::Preparing,
-            (_, Some(leader)) => Standing::Follows(leader),
-            (_, None) => Standing::Leaderless,
-        }
-    }
-
-    /// Says whether what is proposed here becomes part of the log: not by a follower, and not before
-    /// a new leader's first entry.
-    #[must_use]
-    pub fn may_propose(&self) -> bool {
-        self.raft().is_none_or(|raft| {
-            raft.role() == Role::Leader && raft.next_own_entry().is_none() && raft.may_propose()
-        })
-    }
-
-    /// Returns the hash of the last entry applied and all before it.
-    #[must_use]
-    pub fn applied_chain(&self) -> u64 {
-        self.replica.state().chain
-    }
-
-    /// Returns the consensus core, if there are other replicas.
-    #[must_use]
-    pub fn raft(&self) -> Option<&Raft> {
-        self.replica.group.as_ref().map(|group| &group.raft)
-    }
-
-    /// Has the core decide something, and does what it answers. Nothing happens without others.
-    pub fn decide(
-        &mut self,
-        turn: &mut Turn<'_>,
-        decide: impl FnOnce(&mut Raft, &Turn<'_>, &mut Output),
-    ) {
-        self.replica.step(turn, decide);
-    }
-
-    /// Tells the core what the log has made durable: call it before [`Partition::settle`].
-    pub fn note_durable(&mut self, durable: Mark, turn: &mut Turn<'_>) {
-        self.replica.note_durable(durable, turn);
-    }
-
-    /// Proposes what this turn has sealed: call it behind [`Partition::drain`].
-    pub fn agree(&mut self, turn: &mut Turn<'_>) {
-        self.tell_installed(turn);
-        self.replica.propose_sealed(turn);
-    }
-
-    /// Takes in the bytes of a message that a replica on the node `from` has sent.
-    ///
-    /// # Errors
-    /// It is not one, or its entries are not what it says; nothing of it was taken in.
-    pub fn receive(
-        &mut self,
-        from: NodeId,
-        bytes: &[u8],
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Malformed> {
-        self.replica.receive(from, bytes, turn)
-    }
-
-    /// Returns the newest ballot, for a checkpoint.
-    #[must_use]
-    pub fn ballot(&self) -> Option<BallotRecord> {
-        self.replica.group.as_ref()?.ballot
-    }
-
-    /// Sets how many bytes of applied entries are kept for others.
-    pub fn keep_entries(&mut self, bytes: usize) {
-        if let Some(group) = &mut self.replica.group {
-            group.keep_bytes = bytes;
-        }
-    }
 }

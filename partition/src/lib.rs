@@ -45,8 +45,9 @@ mod request;
 mod scan;
 mod serve;
 pub mod snapshot;
+mod standing;
 
-pub use group::{Standing, Turn};
+pub use group::Turn;
 pub use key::KeyRange;
 pub use memtable::{Beneath, ChunkPool, Kind, Memtable, Parked, Version, Versions};
 pub use outbox::{Outbox, Urgency};
@@ -55,3 +56,4 @@ pub use read::{Held, Want};
 pub use recover::{Others, Recovering};
 pub use request::{Condition, ExpireCondition, Expiry, Put, Refusal, Request, Response, Return};
 pub use scan::{Order, Part, Scan, Scanned};
+pub use standing::Standing;

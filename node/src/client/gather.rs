@@ -42,6 +42,11 @@ impl Client {
             Plan::Scan(scan) => self.scan(scan, encoder).await,
             Plan::Walk(range) => self.walk(range, encoder).await,
             Plan::Random { database } => self.random(database, encoder).await,
+            Plan::HandOver { partition, to } => {
+                self.ask(partition, Question::HandOver { to }).await?;
+                encoder.ok();
+                Ok(())
+            }
             Plan::Keys { database, pattern } => self.keys(database, &pattern, encoder).await,
         }
     }

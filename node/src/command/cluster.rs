@@ -1,6 +1,7 @@
 //! Commands on the cluster. Any node serves any key, so to a client that knows of Redis Cluster there
 //! is one shard that has all slots, and every node is one that it may talk to.
 
+use super::spread::Plan;
 use super::subcommand::{self, Subcommand};
 use super::{Command, Derived, Run, SessionCall};
 use crate::cluster::view::{Seen, Sight};
@@ -31,6 +32,16 @@ pub const CLUSTER: &[Command] = &[
         name: "cluster",
         summary: "Tells of the cluster and its nodes.",
         syntax: "subcommand [arg ...]",
+        ..CLUSTER_WIDE
+    },
+    Command {
+        name: "kv.transfer",
+        arity: 3,
+        flags: &["admin"],
+        summary: "Has a partition led by another node, given by its name.",
+        since: "0.1.0",
+        syntax: "partition node",
+        run: Run::Spread(transfer),
         ..CLUSTER_WIDE
     },
     Command {
@@ -254,6 +265,39 @@ fn partitions(call: &mut SessionCall<'_>) {
             }
         }
         reply.bulk(line.as_bytes());
+    }
+}
+
+fn transfer(call: &mut SessionCall<'_>) -> Option<Plan> {
+    let sight = sight(call);
+    let partition = crate::number::parse_i64(&call.words[1]);
+    let partition = partition.and_then(|number| usize::try_from(number).ok());
+    let partition = partition.filter(|number| *number < sight.parts.len());
+    let name = String::from_utf8_lossy(&call.words[2]).into_owned();
+    let to = sight.members.iter().find(|seen| seen.name == name);
+    match (partition, to) {
+        (Some(partition), Some(to)) => Some(Plan::HandOver {
+            partition,
+            to: to.node,
+        }),
+        (None, _) => {
+            let count = sight.parts.len();
+            let text = format!(
+                "ERR there is no such partition in a cluster; it has {count}, counted from 0"
+            );
+            call.reply().error(text.as_bytes());
+            None
+        }
+        (_, None) => {
+            let names: Vec<_> = sight
+                .members
+                .iter()
+                .map(|seen| seen.name.as_str())
+                .collect();
+            let text = format!("ERR there is no such node; there are {}", names.join(", "));
+            call.reply().error(text.as_bytes());
+            None
+        }
     }
 }
 

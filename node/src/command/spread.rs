@@ -4,7 +4,7 @@
 
 use std::ops::Bound;
 
-use ashlar_consensus::{Clock, Index, Timestamp};
+use ashlar_consensus::{Clock, Index, NodeId, Timestamp};
 use ashlar_partition::{Order, Part, Partition, Refusal, Scan as Walk, Scanned, Want};
 
 /// What a partition is asked.
@@ -35,6 +35,11 @@ pub enum Question {
         database: u8,
         /// Picks it.
         seed: u64,
+    },
+    /// Hand leadership over to a node.
+    HandOver {
+        /// The node.
+        to: NodeId,
     },
 }
 
@@ -108,6 +113,13 @@ pub enum Plan {
         /// The database.
         database: u8,
     },
+    /// Have a partition led by another node.
+    HandOver {
+        /// The partition.
+        partition: usize,
+        /// The node.
+        to: NodeId,
+    },
     /// All keys of a database that match a pattern.
     Keys {
         /// The database.
@@ -172,6 +184,16 @@ pub fn answer(
                 return step;
             }
             scan(partition, walk, answer, now_ms)
+        }
+        Question::HandOver { to } => {
+            *answer = match partition.hand_over(Some(*to)) {
+                true => Answer::Done,
+                false => Answer::Failed(format!(
+                    "ERR partition {} has no replica on that node that could lead it",
+                    partition.id()
+                )),
+            };
+            Step::Done(None)
         }
         Question::Random { database, seed } => random(partition, *database, *seed, answer, now_ms),
     }

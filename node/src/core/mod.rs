@@ -291,7 +291,9 @@ impl Core {
     }
 
     fn stop(&self) {
-        self.stopping.set(true);
+        if !self.stopping.replace(true) {
+            self.hand_over();
+        }
         self.hurry.set(true);
     }
 

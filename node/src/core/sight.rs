@@ -57,6 +57,19 @@ impl Core {
         });
     }
 
+    /// Hands over what this shard leads: the node stops.
+    pub(super) fn hand_over(&self) {
+        for partition in self.data.borrow_mut().partitions() {
+            partition.hand_over(None);
+        }
+    }
+
+    /// Says whether others would wait for this shard if it stopped now.
+    pub(crate) fn leads_others(&self) -> bool {
+        let mut data = self.data.borrow_mut();
+        data.partitions().any(|partition| partition.leads_others())
+    }
+
     /// Tells a peer where clients reach this node.
     pub(super) fn tell_address(&self, to: NodeId) {
         let Some(cluster) = &self.cluster else { return };
