@@ -97,6 +97,7 @@ pub(crate) struct Replica {
     chain_is_known: bool,
     /// The same of the last one applied.
     applied_chain: u64,
+    applied_term: Term,
     /// Above the timestamps of all that is applied.
     applied_timestamp: Timestamp,
     open: Option<Entry>,
@@ -122,6 +123,7 @@ impl Replica {
             chain: 0,
             chain_is_known: true,
             applied_chain: 0,
+            applied_term: Term(0),
             applied_timestamp: Timestamp(0),
             open: None,
             pending: VecDeque::new(),
@@ -314,7 +316,7 @@ impl Replica {
     /// Takes an applied entry back.
     pub(crate) fn applied_entry(&mut self, mut entry: Entry) {
         self.applied = entry.index;
-        self.applied_chain = entry.chain;
+        (self.applied_term, self.applied_chain) = (entry.term, entry.chain);
         self.applied_timestamp = entry.timestamp.plus(u64::from(entry.commands));
         self.pending_bytes -= entry.bytes.len();
         if entry.kind == EntryKind::Membership {
@@ -352,7 +354,8 @@ impl Replica {
             ));
         }
         self.truncate(Index(index.0 - 1));
-        if header.term < self.term {
+        // Not the term of what was taken back: the leader's entries may be older than that.
+        if header.term < self.term_of_last() {
             return Err(format!(
                 "entry {index} of partition {partition} goes back in term"
             ));
@@ -392,6 +395,7 @@ impl Replica {
         self.pending_bytes = 0;
         (self.last, self.committed, self.applied) = (index, index, index);
         (self.chain, self.applied_chain) = (flushed.chain, flushed.chain);
+        self.applied_term = Term(flushed.term);
         self.chain_is_known = true;
         self.applied_timestamp = Timestamp(flushed.timestamp);
         self.term = Term(flushed.term);
@@ -414,7 +418,8 @@ impl Replica {
 
     /// Returns the term of the last entry, or of what is in tables.
     pub(crate) fn term_of_last(&self) -> Term {
-        self.pending.back().map_or(self.term, |entry| entry.term)
+        let last = self.pending.back();
+        last.map_or(self.applied_term, |entry| entry.term)
     }
 
     /// Notes at start that entries up to `index` are committed, as far as they are there.
@@ -446,6 +451,7 @@ impl Replica {
         }
         self.term = header.term;
         (self.chain, self.applied_chain) = (header.chain, header.chain);
+        self.applied_term = header.term;
         self.applied_timestamp = header.timestamp.plus(u64::from(header.commands));
         Ok(())
     }
@@ -473,7 +479,7 @@ impl Replica {
         }
         (self.committed, self.applied) = (index, index);
         self.applied_timestamp = Timestamp(flushed.timestamp);
-        self.applied_chain = flushed.chain;
+        (self.applied_term, self.applied_chain) = (Term(flushed.term), flushed.chain);
         self.members = members.to_vec();
         if index >= self.last {
             (self.last, self.term, self.chain) = (index, Term(flushed.term), flushed.chain);
@@ -484,7 +490,7 @@ impl Replica {
     pub(crate) fn state(&self) -> Flushed {
         Flushed {
             index: self.applied.0,
-            term: self.term.0,
+            term: self.applied_term.0,
             timestamp: self.applied_timestamp.0,
             chain: self.applied_chain,
         }
