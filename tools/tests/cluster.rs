@@ -74,29 +74,23 @@ impl Cluster {
         ]
     }
 
-    fn start_one(&self, node: usize) -> Node {
-        let flags = self.flags(node);
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        Node::start(&self.data(node), &flags)
-    }
-
     /// Starts all nodes that do not run: the first time they wait for each other.
     fn start(&mut self) {
         let missing: Vec<usize> = (0..NODES)
             .filter(|node| self.nodes[*node].is_none())
             .collect();
-        let this = &*self;
-        let started: Vec<(usize, Node)> = std::thread::scope(|scope| {
-            let starting: Vec<_> = missing
-                .into_iter()
-                .map(|node| scope.spawn(move || (node, this.start_one(node))))
-                .collect();
-            starting
-                .into_iter()
-                .map(|started| started.join().unwrap())
-                .collect()
-        });
-        for (number, node) in started {
+        let starting: Vec<_> = missing
+            .into_iter()
+            .map(|node| {
+                let (data, flags) = (self.data(node), self.flags(node));
+                std::thread::spawn(move || {
+                    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+                    (node, Node::start(&data, &flags))
+                })
+            })
+            .collect();
+        for started in starting {
+            let (number, node) = started.join().unwrap();
             self.nodes[number] = Some(node);
         }
     }
