@@ -134,7 +134,8 @@ pub struct Rewrite {
 #[must_use]
 pub fn pick<T: TableHandle>(version: &Version<T>, policy: &Policy, low_water: u64) -> Option<Job> {
     let rewrite = || {
-        let rewrite = rewrite_stale(version, low_water).or_else(|| rewrite_for_values(version));
+        let stale = rewrite_stale(version, low_water);
+        let rewrite = stale.or_else(|| rewrite_for_values(version, policy));
         let reclaim = || match policy {
             Policy::Reclaim => rewrite_deleted(version, low_water),
             Policy::LazyLeveled { .. } | Policy::Leveled { .. } => None,

@@ -3,19 +3,46 @@
 
 use ashlar_consensus::Timestamp;
 
-use super::{Reason, Rewrite};
+use super::{Policy, Reason, Rewrite};
 use crate::lsm::table::TableMeta;
 use crate::lsm::version::{Run, TableHandle, Version};
 
 /// A table of the last run is written anew when this share of its versions is of no use, in percent.
 const STALE_PERCENT: u64 = 25;
-/// Values are moved out of a value file when this share of it is not referred to, in percent.
-const VALUE_GARBAGE_PERCENT: u64 = 30;
-/// Bytes of values that are moved by one job, but for one file.
-const VALUES_MOVED_MAX: u64 = 256 << 20;
-/// Bytes of tables that are written anew by one job, but for one table: until it ends, both are
-/// there.
-const REWRITTEN_BYTES_MAX: u64 = 256 << 20;
+/// How much is done at once for values, and how little gain is worth it.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Values are moved out of a value file when this share of it is not referred to, in percent.
+    garbage_percent: u64,
+    /// Bytes of values that are moved by one job, but for one file.
+    moved_bytes_max: u64,
+    /// Bytes of tables that are written anew by one job, but for one table: until it ends, both are
+    /// there.
+    rewritten_bytes_max: u64,
+}
+
+const USUAL: Effort = Effort {
+    garbage_percent: 30,
+    moved_bytes_max: 256 << 20,
+    rewritten_bytes_max: 256 << 20,
+};
+/// On a full disk little gain is worth much work, and a job must do with the room that is left: one
+/// table at a time, and of it the values of one file.
+const RECLAIM: Effort = Effort {
+    garbage_percent: 5,
+    moved_bytes_max: 0,
+    rewritten_bytes_max: 0,
+};
+
+impl Effort {
+    fn of(policy: &Policy) -> Self {
+        match policy {
+            Policy::Reclaim => RECLAIM,
+            Policy::LazyLeveled { .. } | Policy::Leveled { .. } => USUAL,
+        }
+    }
+}
+
 /// How long an expired key may stay in the last run before its table is written anew, in
 /// milliseconds. A table is so written at most once in that time.
 pub(super) const EXPIRED_LINGER_MS: u64 = 3_600_000;
@@ -79,8 +106,12 @@ pub(super) fn rewrite_deleted<T: TableHandle>(
 
 /// Moves values out of files that hold much garbage: from tables of one run that refer to them,
 /// oldest run first. The others follow when this is done, and then the files are dropped.
-pub(super) fn rewrite_for_values<T: TableHandle>(version: &Version<T>) -> Option<Rewrite> {
-    let values = garbage_files(version);
+pub(super) fn rewrite_for_values<T: TableHandle>(
+    version: &Version<T>,
+    policy: &Policy,
+) -> Option<Rewrite> {
+    let effort = Effort::of(policy);
+    let values = garbage_files(version, &effort);
     if values.is_empty() {
         return None;
     }
@@ -95,7 +126,7 @@ pub(super) fn rewrite_for_values<T: TableHandle>(version: &Version<T>) -> Option
     let fit = run.tables[first..].iter().take_while(|table| {
         let alone = file_bytes == 0;
         file_bytes += table.meta().file_bytes;
-        refers(table) && (alone || file_bytes <= REWRITTEN_BYTES_MAX)
+        refers(table) && (alone || file_bytes <= effort.rewritten_bytes_max)
     });
     let tables = &run.tables[first..first + fit.count()];
     Some(Rewrite {
@@ -106,21 +137,21 @@ pub(super) fn rewrite_for_values<T: TableHandle>(version: &Version<T>) -> Option
 
 /// Returns the value files that are worth emptying, with most garbage first, and no more than one
 /// job should move.
-fn garbage_files<T: TableHandle>(version: &Version<T>) -> Vec<u64> {
+fn garbage_files<T: TableHandle>(version: &Version<T>, effort: &Effort) -> Vec<u64> {
     let uses = version.value_uses().into_iter();
     let share = |(_, values): &(u64, _)| {
         let values: &crate::lsm::version::ValueUse = values;
         values.garbage_bytes() * 100 / values.value_bytes.max(1)
     };
     let mut files: Vec<_> = uses
-        .filter(|file| share(file) >= VALUE_GARBAGE_PERCENT)
+        .filter(|file| share(file) >= effort.garbage_percent)
         .collect();
     files.sort_by_key(|file| (std::cmp::Reverse(share(file)), file.0));
     let mut moved = 0;
     let fit = files.into_iter().take_while(|(_, values)| {
         let first = moved == 0;
         moved += values.referenced_bytes;
-        first || moved <= VALUES_MOVED_MAX
+        first || moved <= effort.moved_bytes_max
     });
     fit.map(|(number, _)| number).collect()
 }

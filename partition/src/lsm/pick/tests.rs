@@ -208,42 +208,69 @@ fn a_table_of_the_bottom_is_written_anew_when_keys_have_long_expired() {
     assert_eq!(late, Some((vec![101], Reason::Expired)));
 }
 
-#[test]
-fn values_are_moved_out_of_files_with_garbage_by_neighbouring_tables() {
-    let referring = |number, first, last, refers: &[(u64, u64)]| TableMeta {
+fn referring(number: u64, first: &str, last: &str, refers: &[(u64, u64)]) -> TableMeta {
+    TableMeta {
         values: refers.to_vec(),
         ..sized(number, first, last, 10)
-    };
-    let version = made(|edit| {
-        let tables = vec![
-            referring(100, "a", "b", &[(50, 900)]),
-            referring(101, "c", "d", &[(51, 300)]),
-            referring(102, "e", "f", &[(50, 90), (51, 300)]),
-            referring(103, "g", "h", &[]),
-            referring(104, "i", "j", &[(51, 100)]),
-        ];
+    }
+}
+
+/// Makes a version with one run and two value files, 50 and 51, of 1,000 bytes of values each.
+fn with_values(tables: Vec<TableMeta>) -> Plain {
+    made(|edit| {
         run(edit, 1, BOTTOM_LEVEL, tables);
-        for number in [50, 51] {
-            let (file_bytes, file_hash, value_bytes) = (4096, 0, 1000);
-            edit.add_values.push(ValueFileMeta {
-                number,
-                file_bytes,
-                file_hash,
-                value_bytes,
-            });
-        }
-    });
-    let expected = Rewrite {
+        edit.add_values = [50, 51].map(value_file).to_vec();
+    })
+}
+
+fn value_file(number: u64) -> ValueFileMeta {
+    ValueFileMeta {
+        number,
+        file_bytes: 4096,
+        file_hash: 0,
+        value_bytes: 1000,
+    }
+}
+
+fn moves(tables: &[u64], values: &[u64]) -> Job {
+    Job::Rewrite(Rewrite {
         run: 1,
-        tables: vec![101, 102],
-        values: vec![51],
+        tables: tables.to_vec(),
+        values: values.to_vec(),
         bottom: true,
         reason: Reason::Values,
+    })
+}
+
+#[test]
+fn values_are_moved_out_of_files_with_garbage_by_neighbouring_tables() {
+    let version = with_values(vec![
+        referring(100, "a", "b", &[(50, 900)]),
+        referring(101, "c", "d", &[(51, 300)]),
+        referring(102, "e", "f", &[(50, 90), (51, 300)]),
+        referring(103, "g", "h", &[]),
+        referring(104, "i", "j", &[(51, 100)]),
+    ]);
+    let picked = pick(&version, &Policy::default(), LATER);
+    assert_eq!(picked, Some(moves(&[101, 102], &[51])));
+}
+
+/// A disk was full, a quarter of its keys was deleted, and nothing came back: a quarter of a value
+/// file was not worth moving the rest, and nothing else could free any space.
+#[test]
+fn on_a_full_disk_a_little_garbage_is_worth_moving_table_by_table() {
+    let referred = |in_50, in_51| {
+        with_values(vec![
+            referring(100, "a", "b", &[(50, 500), (51, in_51)]),
+            referring(101, "c", "d", &[(50, in_50)]),
+        ])
     };
-    assert_eq!(
-        pick(&version, &Policy::default(), LATER),
-        Some(Job::Rewrite(expected))
-    );
+    let quarter = referred(250, 800);
+    assert_eq!(pick(&quarter, &Policy::default(), LATER), None);
+    let picked = pick(&quarter, &Policy::Reclaim, LATER);
+    assert_eq!(picked, Some(moves(&[100], &[50])), "most garbage first");
+    let hardly_any = referred(460, 960);
+    assert_eq!(pick(&hardly_any, &Policy::Reclaim, LATER), None);
 }
 
 #[test]
@@ -303,13 +330,7 @@ fn what_a_range_tombstone_deletes_goes_without_being_read() {
             end,
             timestamp: 30,
         });
-        let (file_bytes, file_hash, value_bytes) = (4096, 0, 1000);
-        edit.add_values.push(ValueFileMeta {
-            number: 60,
-            file_bytes,
-            file_hash,
-            value_bytes,
-        });
+        edit.add_values.push(value_file(60));
     });
     let dropped = |version: &Plain, low_water| match pick(version, &Policy::default(), low_water) {
         Some(Job::Drop(edit)) => *edit,
