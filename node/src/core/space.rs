@@ -5,10 +5,13 @@
 //! told to all. What a full disk means for a command is said in [`super::admission`].
 //!
 //! ```text
-//! free    100 % ........ low_percent ........ stop_percent ............ 0
+//! spare   100 % ........ low_percent ........ stop_percent ............ 0
 //! level   plenty         low: a warning       full: what makes the data
 //!                                             larger is refused
 //! ```
+//! What memtables hold is on its way to tables, so it counts as taken: else a node with much memory
+//! would find out that a small disk is full when it is too late to write to it what frees space.
+//!
 //! A disk is full as well when a flush, a merge or the log finds no room, whatever is said to be free.
 //! Then merges are looked for that would not be worth their work otherwise, and deletions are flushed
 //! early, so that merges meet them.
@@ -33,8 +36,10 @@ use ashlar_io::{File, Monotonic, OpenOptions, Space, file};
 use super::Core;
 use crate::config::Disk;
 
-/// Time between two looks while there is plenty of space.
+/// Most time between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// No disk is filled faster than this, in bytes of a microsecond: so long nobody needs to look.
+const FILL_RATE_MAX: u64 = 4 << 10;
 /// Time between two freezes of memtables on a full disk.
 const FREEZE_INTERVAL: Duration = Duration::from_secs(5);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -152,6 +157,12 @@ fn judge(spare: u64, total: u64, knobs: &Disk, before: Level) -> Level {
     }
 }
 
+/// Returns how long a disk with `spare` bytes to give cannot come below `disk.low_percent`.
+fn pause(spare: u64, total: u64, knobs: &Disk) -> Duration {
+    let limit = percent(total, knobs.low_percent.max(knobs.stop_percent));
+    Duration::from_micros(spare.saturating_sub(limit) / FILL_RATE_MAX).min(INTERVAL)
+}
+
 impl Core {
     /// Looks at the disk if it is time to; called with each tick.
     pub(crate) fn watch_space(self: &Rc<Self>) {
@@ -162,16 +173,14 @@ impl Core {
         if self.shard != 0 || watch.is_looking.get() || !is_due {
             return;
         }
-        // Near the end a second is long.
-        if self.shared.space.level() == Level::Plenty {
-            watch.next.set(now + INTERVAL);
-        }
         watch.is_looking.set(true);
         let core = Rc::clone(self);
         self.reactor.spawn(async move {
-            if let Err(error) = core.look_at_space().await {
+            let pause = core.look_at_space().await.unwrap_or_else(|error| {
                 tracing::warn!("the space of the disk cannot be told: {error}");
-            }
+                INTERVAL
+            });
+            core.space.next.set(core.reactor.now() + pause);
             core.space.is_looking.set(false);
         });
     }
@@ -202,10 +211,11 @@ impl Core {
             return;
         }
         self.space.next_freeze.set(now + FREEZE_INTERVAL);
-        let mut room = gauge.space().free_bytes / 2;
+        let (mut room, mut is_first) = (gauge.space().free_bytes / 2, true);
         let (_, now_us) = self.now();
         let mut data = self.data.borrow_mut();
-        let has_room = data.room_bytes > 0;
+        // An entry more waits for nothing but room, and one that waits is enough.
+        let has_room = data.room_bytes > 0 || data.wal.is_idle();
         let (clock, _, partitions) = data.parts();
         for partition in partitions {
             if has_room {
@@ -213,13 +223,16 @@ impl Core {
             }
             partition.look_again();
             let bytes = partition.active_bytes();
-            if bytes <= room && partition.frozen_bytes() == 0 && partition.freeze() {
-                room -= bytes;
+            // One of them in any case: when the disk has no room for it, the reserve has.
+            let fits = bytes <= room || is_first;
+            if fits && partition.frozen_bytes() == 0 && partition.freeze() {
+                (room, is_first) = (room.saturating_sub(bytes), false);
             }
         }
     }
 
-    async fn look_at_space(&self) -> io::Result<()> {
+    /// Looks; returns the time until there may be something else to be seen.
+    async fn look_at_space(&self) -> io::Result<Duration> {
         let config = self.config();
         let (knobs, gauge) = (&config.disk, &self.shared.space);
         let space = file::space(&self.reactor, &config.data).await?;
@@ -228,8 +241,10 @@ impl Core {
             None => self.find_reserve().await,
         };
         let wanted = wanted_reserve(space, knobs);
+        let unflushed = self.shared.stats.sum(|shard| &shard.used_bytes);
         // What the reserve will take again is not there to be given away.
-        let spare = space.free_bytes.saturating_sub(wanted.saturating_sub(held));
+        let taken = unflushed + wanted.saturating_sub(held);
+        let spare = space.free_bytes.saturating_sub(taken);
         let before = gauge.level();
         let is_starved = gauge.is_starved.swap(false, Ordering::Relaxed);
         let level = match is_starved {
@@ -241,7 +256,7 @@ impl Core {
             .total_bytes
             .store(space.total_bytes, Ordering::Relaxed);
         gauge.level.store(level as u8, Ordering::Relaxed);
-        self.tell_level(before, level, space);
+        self.tell_level(before, level, (space, unflushed));
         let held = if held > 0 && is_starved {
             tracing::warn!("the disk is full: the reserve of {held} bytes is let go");
             self.remove_reserve(held).await
@@ -254,10 +269,10 @@ impl Core {
         };
         self.space.held.set(Some(held));
         gauge.reserve_bytes.store(held, Ordering::Relaxed);
-        Ok(())
+        Ok(pause(spare, space.total_bytes, knobs))
     }
 
-    fn tell_level(&self, before: Level, level: Level, space: Space) {
+    fn tell_level(&self, before: Level, level: Level, (space, unflushed): (Space, u64)) {
         if before == level {
             return;
         }
@@ -266,7 +281,10 @@ impl Core {
             free_bytes,
             total_bytes,
         } = space;
-        let free = format!("{free_bytes} of {total_bytes} bytes are free on the disk of {dir}");
+        let free = format!(
+            "{free_bytes} of {total_bytes} bytes are free on the disk of {dir}, and {unflushed} in memory are yet to \
+             be written"
+        );
         match level {
             Level::Plenty => tracing::info!("{free}: enough again"),
             Level::Low => tracing::warn!("{free}: less than disk.low_percent"),
@@ -353,6 +371,20 @@ mod tests {
             level = judge(spare, total, &KNOBS, level);
             assert_eq!(level, expected, "{spare} bytes are left");
         }
+    }
+
+    /// A disk of 40 MiB was filled from a quarter to the last byte between two looks a second apart: then
+    /// nothing was left for the flush that would have let go of the log.
+    #[test]
+    fn no_disk_is_filled_between_two_looks() {
+        let (small, large) = (40 << 20, 1 << 40);
+        assert_eq!(pause(small, small, &KNOBS), Duration::from_micros(9216));
+        assert_eq!(pause(small / 10, small, &KNOBS), Duration::ZERO);
+        assert_eq!(pause(0, small, &KNOBS), Duration::ZERO);
+        assert_eq!(pause(large, large, &KNOBS), INTERVAL);
+        let limit = percent(large, KNOBS.low_percent);
+        let near = pause(limit + (1 << 30), large, &KNOBS);
+        assert_eq!(near, Duration::from_micros((1 << 30) / FILL_RATE_MAX));
     }
 
     #[test]
