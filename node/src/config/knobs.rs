@@ -153,7 +153,7 @@ pub const KNOBS: &[Knob] = &[
         .about("How far back KV.GET and KV.SCAN may look; all versions of this long are kept."),
     compaction("partition.compaction", "lazy", |c| &mut c.partition.compaction)
         .about("How tables are merged: lazy writes least, leveled scans fastest."),
-    ratio("partition.space_ratio", "1.5", |c| &mut c.partition.space_ratio)
+    ratio("partition.space_ratio", "1.35", |c| &mut c.partition.space_ratio)
         .between(110, 1_000)
         .running()
         .about("Lazy compaction merges everything when tables take this times the data."),

@@ -24,7 +24,7 @@ fn empty_text_is_the_defaults() {
     assert_eq!(config.client.value_bytes_max, 64 << 20);
     assert_eq!(config.client.chunk_bytes, 16_384);
     assert_eq!(config.wal.batch_bytes, 262_144);
-    assert_eq!(config.partition.space_ratio, 1.5);
+    assert_eq!(config.partition.space_ratio, 1.35);
     assert_eq!(config.partition.inflight_bytes_max, 64 << 20);
 }
 

@@ -95,9 +95,9 @@ fn a_full_level_becomes_a_run_of_the_next() {
 }
 
 #[test]
-fn all_becomes_the_bottom_when_there_is_half_of_it_above() {
+fn all_becomes_the_bottom_when_a_third_of_it_is_above() {
     let version = after(&layered(1), |edit| {
-        run(edit, 9, 0, vec![sized(200, "a", "z", 49)]);
+        run(edit, 9, 0, vec![sized(200, "a", "z", 34)]);
     });
     let merge = merge(&version.unwrap()).unwrap();
     assert_eq!(merge.inputs, [9, 2, 1]);
@@ -118,8 +118,8 @@ fn tombstones_weigh_what_they_delete() {
         merge(&version.unwrap()).map(|merge| merge.reason)
     };
     // The bottom has 2000 keys.
-    assert_eq!(deletes(900), None);
-    assert_eq!(deletes(1000), Some(Reason::Space));
+    assert_eq!(deletes(600), None);
+    assert_eq!(deletes(700), Some(Reason::Space));
 }
 
 #[test]
