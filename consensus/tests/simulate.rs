@@ -1,10 +1,19 @@
-//! Histories of a group under faults, one per seed. `SIM_SEEDS=n` runs that many, `SIM_SEED=s` one of
-//! them, `SIM_TRACE=1` tells what happens.
+//! Histories of a group under faults, one per seed; and mistakes that others have made, made on purpose:
+//! each must show within so many histories, or the simulation proves nothing about it.
+//!
+//! `SIM_SEEDS=n` runs that many, `SIM_FIRST=f` from there on, `SIM_SEED=s` one of them, `SIM_TRACE=1`
+//! tells what happens, `PLANTED=name` looks for one mistake only.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "which seeds to run is asked for from outside"
+)]
 
 mod sim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ashlar_consensus::raft::Planted;
 use sim::World;
 
 /// Returns a number from the environment.
@@ -13,9 +22,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs one seed; returns what was seen.
-fn run(seed: u64) -> Result<World, String> {
+fn run(seed: u64, mistake: Option<Planted>) -> Result<World, String> {
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, None);
+        let mut world = World::new(seed, mistake);
         world.live();
         world
     }));
@@ -38,7 +47,7 @@ fn no_fault_breaks_a_promise() {
     let (mut steps, mut answers, mut lease_reads, mut quorum_reads) = (0, 0, 0, 0);
     let mut failures = Vec::new();
     for seed in first..first + count {
-        match run(seed) {
+        match run(seed, None) {
             Ok(world) => {
                 steps += world.steps;
                 answers += world.checks.answers;
@@ -57,4 +66,57 @@ fn no_fault_breaks_a_promise() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+/// Mistakes that others have made, and a seed that showed each once: it is tried first.
+const PLANTED: [(Planted, u64); 20] = [
+    (Planted::CommitsOldTerms, 0),
+    (Planted::AcksBeforeDurable, 0),
+    (Planted::VotesBeforeDurable, 0),
+    (Planted::DurableIgnoresTruncation, 8),
+    (Planted::CommitsUnverified, 158),
+    (Planted::CountsOwnUndurable, 1),
+    (Planted::QuorumUnsorted, 0),
+    (Planted::JointNeedsNewOnly, 256),
+    (Planted::VotesTwice, 0),
+    (Planted::IgnoresCandidateLog, 0),
+    (Planted::NoQuarantine, 2307),
+    (Planted::ReadsBeforeTermCommits, 0),
+    (Planted::ReadsCountOldReplies, 1292),
+    (Planted::LeaseIgnoresEpoch, 2387),
+    (Planted::TransferKeepsLease, 117),
+    (Planted::TruncatesMatching, 0),
+    (Planted::RemovedLeaderCounts, 118),
+    (Planted::BoundVotes, 0),
+    (Planted::ChangesAtOnce, 573),
+    (Planted::DamagedCampaigns, 1),
+];
+
+/// The seeds within which every planted mistake must show.
+const PLANTED_SEEDS: u64 = 4_000;
+
+/// Returns a seed whose history shows the mistake, and what it shows.
+fn find(mistake: Planted, hint: u64) -> Option<(u64, String)> {
+    let mut seeds = std::iter::once(hint).chain(0..PLANTED_SEEDS);
+    seeds.find_map(|seed| Some((seed, run(seed, Some(mistake)).err()?)))
+}
+
+#[test]
+fn every_planted_mistake_is_found() {
+    let only = std::env::var("PLANTED").ok();
+    let mut missed = Vec::new();
+    for (mistake, hint) in PLANTED {
+        let name = format!("{mistake:?}");
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        match find(mistake, hint) {
+            Some((seed, what)) => {
+                let what = what.lines().next().unwrap_or_default();
+                println!("{name}: seed {seed}: {what}");
+            }
+            None => missed.push(name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
 }

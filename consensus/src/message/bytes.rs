@@ -1,20 +1,22 @@
 //! The bytes of messages.
 //!
-//! Bytes, little-endian. A position is term u64, index u64. An optional number is a flag u8 and the
-//! number, zero when it is absent.
+//! Little-endian; numbers are u64 where nothing else is said. A position is a term and an index. What
+//! has a `?` is a flag u8 and the number, zero when it is absent. A kind u8 comes first.
 //!
-//! | message | bytes behind the kind u8 |
-//! |---|---|
-//! | 1 append | term u64, prev position, prev chain optional u64, commit u64, probe u64, count u32; then metas, then payloads |
-//! | 2 append reply | term, probe, commit, epoch u64, outcome u8: 0 matched (index u64), 1 rejected (prev index u64, hint position) |
-//! | 3 vote | round u8 (0 pre, 1 real), term u64, last position, transfer u8 |
-//! | 4 vote reply | round u8, asked term u64, term u64, granted u8, fortified to optional u64 |
-//! | 5 timeout now, 6 resigned, 7 leading query | term u64 |
-//! | 8 snapshot | term u64, position, chain u64, membership length u16, membership |
-//! | 9 snapshot reply | term u64, index u64, accepted u8 |
+//! ```text
+//! 1 append          term, prev position, prev chain?, commit, probe, count u32; metas; payloads
+//! 2 append reply    term, probe, commit, epoch, then u8 0: matched index
+//!                                               or u8 1: prev index, hint position
+//! 3 vote            round u8 (0 pre, 1 real), term, last position, transfer u8
+//! 4 vote reply      round u8, asked term, term, granted u8, fortified to?
+//! 5 timeout now, 6 resigned, 7 leading query: term
+//! 8 snapshot        term, position, chain, membership
+//! 9 snapshot reply  term, index, accepted u8
 //!
-//! | meta | term u64, chain u64, payload bytes u32, kind u8 (0 commands, 1 empty, 2 membership); a membership is followed by its length u16 and bytes |
-//! |---|---|
+//! meta              term, chain, payload bytes u32, kind u8: 0 commands, 1 empty, 2 membership
+//!                   (then the membership)
+//! membership        length u16, bytes (membership.rs)
+//! ```
 //!
 //! No bytes make the decoder panic or allocate more than one membership.
 

@@ -17,43 +17,45 @@ use super::{NODES, Packet, World};
 
 /// What was seen so far.
 #[derive(Default)]
-pub struct Checks {
+pub(crate) struct Checks {
     leaders: BTreeMap<Term, ReplicaId>,
     votes: BTreeMap<(ReplicaId, Term), NodeId>,
     chains: BTreeMap<LogPosition, Chain>,
     /// What is committed, from index 1 on, and by the leader of which term.
-    pub committed: Vec<(Term, Chain, Term)>,
+    pub(crate) committed: Vec<(Term, Chain, Term)>,
     /// The logs of replicas that have lost everything, as they were: they did have it.
-    pub dead: BTreeMap<ReplicaId, Log>,
+    pub(crate) dead: BTreeMap<ReplicaId, Log>,
     /// The greatest index that a client was told of.
-    pub floor: Index,
-    pub answers: u64,
-    pub lease_reads: u64,
-    pub quorum_reads: u64,
+    pub(crate) floor: Index,
+    pub(crate) answers: u64,
+    pub(crate) lease_reads: u64,
+    pub(crate) quorum_reads: u64,
 }
 
 impl Checks {
     /// An entry was put into some log.
-    pub fn entry(&mut self, index: Index, entry: &Entry) {
+    pub(crate) fn entry(&mut self, index: Index, entry: &Entry) {
         let term = entry.meta.term;
         let position = LogPosition { term, index };
         let chain = *self.chains.entry(position).or_insert(entry.meta.chain);
         assert_eq!(chain, entry.meta.chain, "two entries at {position:?}");
     }
 
-    /// A packet leaves for a node.
-    pub fn vote(&mut self, node: &Node, to: usize, packet: &Packet) {
+    /// A packet leaves for a node: what it says is durable.
+    pub(crate) fn vote(&mut self, node: &Node, to: usize, packet: &Packet) {
         if let Some(reply) = voted(packet) {
             let candidate = NodeId(to as u64 + 1);
             let voter = node.replica.expect("it hosts a replica");
             let key = (voter, reply.asked);
             let vote = *self.votes.entry(key).or_insert(candidate);
             assert_eq!(vote, candidate, "{voter} voted twice in {:?}", reply.asked);
+            let kept = node.disk.ballot.term >= reply.asked;
+            assert!(kept, "{voter} voted in {:?} and may forget it", reply.asked);
         }
     }
 
     /// A client that came when `floor` was known was told of `index`.
-    pub fn answered(&mut self, floor: Index, index: Index, what: &str) {
+    pub(crate) fn answered(&mut self, floor: Index, index: Index, what: &str) {
         assert!(
             index >= floor,
             "{what}: {index} is older than {floor}, which was known before"
@@ -65,11 +67,15 @@ impl Checks {
 
 impl World {
     /// A replica became leader.
-    pub fn check_leader(&mut self, at: usize, term: Term) {
+    pub(crate) fn check_leader(&mut self, at: usize, term: Term) {
         let node = &self.nodes[at];
         let replica = node.replica.expect("it hosts a replica");
         let leader = *self.checks.leaders.entry(term).or_insert(replica);
         assert_eq!(leader, replica, "two leaders in {term:?}");
+        assert!(
+            node.damaged.is_empty(),
+            "{replica} leads with a damaged log"
+        );
         let base = node.log.base.applied.index.0;
         for (place, (of, chain, by)) in self.checks.committed.iter().enumerate() {
             let index = Index(place as u64 + 1);
@@ -102,7 +108,7 @@ impl World {
     }
 
     /// A replica may have learned that more is committed.
-    pub fn check_committed(&mut self, at: usize) {
+    pub(crate) fn check_committed(&mut self, at: usize) {
         let node = &self.nodes[at];
         let raft = node.raft();
         let (seen, committed) = (node.committed_seen, raft.committed());
@@ -129,6 +135,45 @@ impl World {
             }
         }
         self.nodes[at].committed_seen = committed;
+        if committed > seen && self.nodes[at].leads() {
+            let raft = self.nodes[at].raft();
+            let of = raft.term_of(committed);
+            assert_eq!(
+                of,
+                Some(raft.term()),
+                "{committed} is committed by counting"
+            );
+        }
+        self.check_durable(at);
+    }
+
+    /// What a replica believes to be durable is.
+    fn check_durable(&self, at: usize) {
+        let node = &self.nodes[at];
+        let index = node.raft().durable_index();
+        let (kept, held) = (node.disk.log.entry(index), node.log.entry(index));
+        if let Some(held) = held {
+            let is_kept = kept.is_some_and(|kept| kept.meta.chain == held.meta.chain);
+            assert!(is_kept, "{index} of node {} is not durable", at + 1);
+        }
+    }
+
+    /// A leader whose lease holds is the latest.
+    pub(crate) fn check_lease(&self, at: usize) {
+        let node = &self.nodes[at];
+        let supports = node.supports.as_ref().expect("it was started");
+        if node.leads() && node.raft().serves_reads(node.clock(self.now), supports) {
+            let (latest, _) = self
+                .checks
+                .leaders
+                .last_key_value()
+                .expect("it leads itself");
+            let term = node.raft().term();
+            assert!(
+                *latest <= term,
+                "a lease in {term:?} while there is a leader of {latest:?}"
+            );
+        }
     }
 
     /// An entry is committed: a quorum has it durably.

@@ -11,15 +11,15 @@ use ashlar_consensus::types::{Chain, Index, LogPosition, Term};
 
 /// An entry.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub meta: EntryMeta,
-    pub value: u64,
-    pub membership: Option<Membership>,
+pub(crate) struct Entry {
+    pub(crate) meta: EntryMeta,
+    pub(crate) value: u64,
+    pub(crate) membership: Option<Membership>,
 }
 
 impl Entry {
     /// Returns an entry behind one with the chain `before`.
-    pub fn new(
+    pub(crate) fn new(
         before: Chain,
         term: Term,
         kind: EntryKind,
@@ -53,16 +53,16 @@ impl Entry {
 
 /// What applying entries leads to.
 #[derive(Clone, Debug, Default)]
-pub struct State {
-    pub applied: LogPosition,
-    pub chain: Chain,
-    pub value: u64,
-    pub membership: Membership,
+pub(crate) struct State {
+    pub(crate) applied: LogPosition,
+    pub(crate) chain: Chain,
+    pub(crate) value: u64,
+    pub(crate) membership: Membership,
 }
 
 impl State {
     /// Applies an entry.
-    pub fn apply(&mut self, index: Index, entry: &Entry) {
+    pub(crate) fn apply(&mut self, index: Index, entry: &Entry) {
         assert_eq!(index, self.applied.index.next());
         self.applied = LogPosition {
             term: entry.meta.term,
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Returns what a snapshot of this state stands for.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             at: self.applied,
             chain: self.chain,
@@ -89,37 +89,37 @@ impl State {
 
 /// A log behind a state.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
-    pub base: State,
-    pub entries: Vec<Rc<Entry>>,
+pub(crate) struct Log {
+    pub(crate) base: State,
+    pub(crate) entries: Vec<Rc<Entry>>,
 }
 
 impl Log {
     /// Returns the index of the last entry.
-    pub fn last(&self) -> Index {
+    pub(crate) fn last(&self) -> Index {
         Index(self.base.applied.index.0 + self.entries.len() as u64)
     }
 
     /// Returns an entry.
-    pub fn entry(&self, index: Index) -> Option<&Rc<Entry>> {
+    pub(crate) fn entry(&self, index: Index) -> Option<&Rc<Entry>> {
         let place = index.0.checked_sub(self.base.applied.index.0 + 1)?;
         self.entries.get(place as usize)
     }
 
     /// Returns the entries from `first` on, `count` of them.
-    pub fn range(&self, first: Index, count: usize) -> Vec<Rc<Entry>> {
+    pub(crate) fn range(&self, first: Index, count: usize) -> Vec<Rc<Entry>> {
         let from = (first.0 - self.base.applied.index.0 - 1) as usize;
         self.entries[from..from + count].to_vec()
     }
 
     /// Drops what is above `index`.
-    pub fn truncate_after(&mut self, index: Index) {
+    pub(crate) fn truncate_after(&mut self, index: Index) {
         let stay = index.0 - self.base.applied.index.0;
         self.entries.truncate(stay as usize);
     }
 
     /// Drops what is below `state`, and the rest too if the log does not go on from there.
-    pub fn behind(&mut self, state: &State) {
+    pub(crate) fn behind(&mut self, state: &State) {
         let Some(gone) = state.applied.index.0.checked_sub(self.base.applied.index.0) else {
             return;
         };
@@ -134,31 +134,31 @@ impl Log {
 
 /// Something to be written.
 #[derive(Clone, Debug)]
-pub struct Write {
-    pub ballot: Option<Ballot>,
-    pub behind: Option<State>,
-    pub truncate_after: Option<Index>,
-    pub entries: Vec<Rc<Entry>>,
-    pub mark: LogMark,
-    pub number: u64,
+pub(crate) struct Write {
+    pub(crate) ballot: Option<Ballot>,
+    pub(crate) behind: Option<State>,
+    pub(crate) truncate_after: Option<Index>,
+    pub(crate) entries: Vec<Rc<Entry>>,
+    pub(crate) mark: LogMark,
+    pub(crate) number: u64,
 }
 
 /// A disk.
 #[derive(Clone, Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// What is durable.
-    pub ballot: Ballot,
-    pub log: Log,
+    pub(crate) ballot: Ballot,
+    pub(crate) log: Log,
     /// What is not, in order; the first `under_way` are being synced.
-    pub queue: VecDeque<Write>,
-    pub under_way: usize,
-    pub since: u64,
-    pub stalled_until: u64,
+    pub(crate) queue: VecDeque<Write>,
+    pub(crate) under_way: usize,
+    pub(crate) since: u64,
+    pub(crate) stalled_until: u64,
 }
 
 impl Disk {
     /// Makes a write durable.
-    pub fn commit(&mut self, write: &Write) {
+    pub(crate) fn commit(&mut self, write: &Write) {
         if let Some(ballot) = write.ballot {
             self.ballot = ballot;
         }
@@ -172,7 +172,7 @@ impl Disk {
     }
 
     /// Loses power: of what was not synced a beginning stays, and of the write where it ends a part.
-    pub fn crash(&mut self, kept: usize, part: usize) {
+    pub(crate) fn crash(&mut self, kept: usize, part: usize) {
         let queue: Vec<Write> = self.queue.drain(..).collect();
         for write in queue.iter().take(kept) {
             self.commit(write);

@@ -10,7 +10,7 @@ use super::{Event, MS, NODES, World};
 
 impl World {
     /// Something goes wrong, or somebody does something unusual.
-    pub fn fault(&mut self) {
+    pub(crate) fn fault(&mut self) {
         if self.is_healed || self.plan.fault_every_ms == 0 {
             return;
         }
@@ -54,7 +54,8 @@ impl World {
     fn crash_for_a_while(&mut self, at: usize) {
         if self.nodes[at].is_up {
             self.crash(at);
-            let pause = self.random.below(1_000 * MS);
+            let most = if self.random.chance(0.5) { 50 } else { 1_000 };
+            let pause = self.random.below(most * MS);
             self.after(pause, Event::Restart { node: at });
         }
     }
@@ -103,7 +104,7 @@ impl World {
     fn campaign(&mut self, at: usize) {
         // Refused more often than not.
         self.call(at, |raft, now, supports, out| {
-            drop(raft.campaign(now, supports, out))
+            let _ = raft.campaign(now, supports, out);
         });
     }
 
@@ -111,7 +112,7 @@ impl World {
     fn transfer(&mut self, to: usize) {
         if let (Some(leader), Some(to)) = (self.leader(), self.nodes[to].replica) {
             self.call(leader, |raft, now, _, out| {
-                drop(raft.transfer(now, to, out))
+                let _ = raft.transfer(now, to, out);
             });
         }
     }
@@ -178,7 +179,7 @@ impl World {
     }
 
     /// The bytes of an entry are there again.
-    pub fn repair(&mut self, at: usize, index: Index) {
+    pub(crate) fn repair(&mut self, at: usize, index: Index) {
         let node = &mut self.nodes[at];
         node.damaged.remove(&index);
         let term = node.log.entry(index).map(|entry| entry.meta.term);
@@ -224,7 +225,9 @@ impl World {
 
     /// Asks a leader for a change; it may refuse.
     fn change(&mut self, leader: usize, change: &Change) {
-        self.call(leader, |raft, _, _, _| drop(raft.change_membership(change)));
+        self.call(leader, |raft, _, _, _| {
+            let _ = raft.change_membership(change);
+        });
     }
 
     /// Puts a fresh replica on a node that hosts none that belongs to any membership.
@@ -299,7 +302,7 @@ impl World {
     }
 
     /// Nothing goes wrong any more.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.is_healed = true;
         self.mend();
         (self.loss, self.repeats) = (0.0, 0.0);
@@ -322,7 +325,7 @@ impl World {
     }
 
     /// Runs a whole history: faults, healing, and what must follow.
-    pub fn live(&mut self) {
+    pub(crate) fn live(&mut self) {
         self.run(self.plan.fault_ms * MS);
         self.heal();
         let mut until = self.now + 8_000 * MS;

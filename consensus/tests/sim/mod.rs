@@ -3,13 +3,19 @@
 //! one history. What must never happen is checked as it happens (`check.rs`).
 //!
 //! Time is in nanoseconds of true time; each node has its own clock.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "few nodes, short logs and 64-bit hosts"
+)]
 
-pub mod check;
-pub mod disk;
-pub mod faults;
-pub mod host;
-pub mod node;
-pub mod random;
+pub(crate) mod arrive;
+pub(crate) mod check;
+pub(crate) mod clients;
+pub(crate) mod disk;
+pub(crate) mod faults;
+pub(crate) mod host;
+pub(crate) mod node;
+pub(crate) mod random;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,11 +31,11 @@ use node::Node;
 use random::Random;
 
 /// A millisecond.
-pub const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 
 /// What travels.
 #[derive(Clone, Debug)]
-pub enum Packet {
+pub(crate) enum Packet {
     /// Between replicas: the bytes of head and metas, and the entries.
     Raft {
         from: Member,
@@ -43,7 +49,7 @@ pub enum Packet {
 
 /// What happens at some time.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Deliver {
         from: usize,
         to: usize,
@@ -95,24 +101,24 @@ pub enum Event {
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub voters: usize,
-    pub fault_ms: u64,
-    pub loss: f64,
-    pub repeats: f64,
-    pub delay_max_ms: u64,
+pub(crate) struct Plan {
+    pub(crate) voters: usize,
+    pub(crate) fault_ms: u64,
+    pub(crate) loss: f64,
+    pub(crate) repeats: f64,
+    pub(crate) delay_max_ms: u64,
     /// Mean time between faults; none when zero.
-    pub fault_every_ms: u64,
-    pub client_every_ms: u64,
-    pub churn: bool,
-    pub told_of_connections: bool,
+    pub(crate) fault_every_ms: u64,
+    pub(crate) client_every_ms: u64,
+    pub(crate) churn: bool,
+    pub(crate) told_of_connections: bool,
     /// Longest time of one write of a disk.
-    pub disk_max_ms: u64,
+    pub(crate) disk_max_ms: u64,
 }
 
 impl Plan {
     /// Draws a plan.
-    pub fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(random: &mut Random) -> Self {
         Self {
             voters: [1, 2, 3, 3, 3, 3, 5, 5, 4][random.below(9) as usize],
             fault_ms: 3_000 + random.below(6_000),
@@ -129,41 +135,41 @@ impl Plan {
 }
 
 /// The world.
-pub struct World {
-    pub now: u64,
-    pub random: Random,
-    pub plan: Plan,
-    pub nodes: Vec<Node>,
-    pub checks: Checks,
-    pub planted: Option<Planted>,
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) random: Random,
+    pub(crate) plan: Plan,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) checks: Checks,
+    pub(crate) planted: Option<Planted>,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     /// Which links are cut, by from and to.
-    pub cuts: Vec<Vec<bool>>,
-    pub loss: f64,
-    pub repeats: f64,
-    pub is_healed: bool,
-    pub next_replica: u64,
-    pub next_value: u64,
-    pub steps: u64,
+    pub(crate) cuts: Vec<Vec<bool>>,
+    pub(crate) loss: f64,
+    pub(crate) repeats: f64,
+    pub(crate) is_healed: bool,
+    pub(crate) next_replica: u64,
+    pub(crate) next_value: u64,
+    pub(crate) steps: u64,
     /// A wiped replica that must be replaced before anything else changes, and the new one.
-    pub wiped: Option<(ReplicaId, Member)>,
-    pub trace: bool,
+    pub(crate) wiped: Option<(ReplicaId, Member)>,
+    pub(crate) trace: bool,
 }
 
 /// Nodes of every world.
-pub const NODES: usize = 8;
+pub(crate) const NODES: usize = 8;
 
 impl World {
     /// Returns the world of a seed, with a mistake or none.
-    pub fn new(seed: u64, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(seed: u64, planted: Option<Planted>) -> Self {
         let mut random = Random(seed);
         let plan = Plan::draw(&mut random);
         Self::with_plan(random, plan, planted)
     }
 
     /// Returns a world.
-    pub fn with_plan(mut random: Random, plan: Plan, planted: Option<Planted>) -> Self {
+    pub(crate) fn with_plan(mut random: Random, plan: Plan, planted: Option<Planted>) -> Self {
         let members: Vec<Member> = (1..=plan.voters as u64).map(member).collect();
         let initial = Membership::of(&members);
         let mut nodes: Vec<Node> = (0..NODES).map(|at| Node::new(at, &mut random)).collect();
@@ -200,7 +206,7 @@ impl World {
     }
 
     /// Returns the settings of replicas.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options {
             append_entries_max: 8,
             append_bytes_max: 4_000,
@@ -212,18 +218,18 @@ impl World {
     }
 
     /// Returns the settings of promises.
-    pub fn support_options(&self) -> SupportOptions {
+    pub(crate) fn support_options(&self) -> SupportOptions {
         SupportOptions::default()
     }
 
     /// Adds an event in `ns` from now.
-    pub fn after(&mut self, ns: u64, event: Event) {
+    pub(crate) fn after(&mut self, ns: u64, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now + ns, self.sequence), event);
     }
 
     /// Runs until `until`.
-    pub fn run(&mut self, until: u64) {
+    pub(crate) fn run(&mut self, until: u64) {
         while let Some((&(at, sequence), _)) = self.events.first_key_value() {
             if at > until {
                 break;
@@ -261,12 +267,10 @@ impl World {
                 node,
                 incarnation,
                 at,
-            } if self.is_alive(node, incarnation) => {
-                // An earlier time may have been set since.
-                if self.nodes[node].wake_at == Some(at) {
-                    self.nodes[node].wake_at = None;
-                    self.wake(node);
-                }
+            } if self.is_alive(node, incarnation) && self.nodes[node].wake_at == Some(at) => {
+                // Else an earlier time has been set since.
+                self.nodes[node].wake_at = None;
+                self.wake(node);
             }
             Event::Fetched {
                 node,
@@ -302,12 +306,12 @@ impl World {
     }
 
     /// Tells whether a node is in this life.
-    pub fn is_alive(&self, node: usize, incarnation: u32) -> bool {
+    pub(crate) fn is_alive(&self, node: usize, incarnation: u32) -> bool {
         self.nodes[node].is_up && self.nodes[node].incarnation == incarnation
     }
 
     /// Sends a packet through the network.
-    pub fn post(&mut self, from: usize, to: usize, packet: Packet) {
+    pub(crate) fn post(&mut self, from: usize, to: usize, packet: Packet) {
         let copies = 1 + u64::from(self.random.chance(self.repeats));
         self.checks.vote(&self.nodes[from], to, &packet);
         for _ in 0..copies {
@@ -331,20 +335,20 @@ impl World {
     }
 
     /// No client comes any more.
-    pub fn remove_clients(&mut self) {
+    pub(crate) fn remove_clients(&mut self) {
         self.events
             .retain(|_, event| !matches!(event, Event::Client));
     }
 
     /// Returns the place of the node that leads the latest term, if one leads.
-    pub fn leader(&self) -> Option<usize> {
+    pub(crate) fn leader(&self) -> Option<usize> {
         let leads = (0..NODES).filter(|&at| self.nodes[at].leads());
         leads.max_by_key(|&at| self.nodes[at].raft().term())
     }
 }
 
 /// Returns the first replica of a node.
-pub fn member(id: u64) -> Member {
+pub(crate) fn member(id: u64) -> Member {
     Member {
         replica: ReplicaId(id),
         node: NodeId(id),
@@ -366,7 +370,7 @@ fn target(event: &Event) -> Option<usize> {
 }
 
 /// Returns a node's clock at a true time.
-pub fn local(offset: u64, ppm: i64, now: u64) -> Mono {
+pub(crate) fn local(offset: u64, ppm: i64, now: u64) -> Mono {
     let drift = i128::from(now) * i128::from(ppm) / 1_000_000;
     Mono((i128::from(offset) + i128::from(now) + drift) as u64)
 }

@@ -13,42 +13,42 @@ use super::random::Random;
 use super::{Packet, local};
 
 /// A node.
-pub struct Node {
-    pub id: NodeId,
-    pub is_up: bool,
-    pub incarnation: u32,
-    pub paused_until: u64,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) is_up: bool,
+    pub(crate) incarnation: u32,
+    pub(crate) paused_until: u64,
     offset: u64,
     ppm: i64,
     /// The replica that it hosts, if any, over restarts.
-    pub replica: Option<ReplicaId>,
-    pub disk: Disk,
+    pub(crate) replica: Option<ReplicaId>,
+    pub(crate) disk: Disk,
 
-    pub raft: Option<Raft>,
-    pub supports: Option<Supports>,
-    pub log: Log,
-    pub state: State,
+    pub(crate) raft: Option<Raft>,
+    pub(crate) supports: Option<Supports>,
+    pub(crate) log: Log,
+    pub(crate) state: State,
     /// Messages that wait for a write to be durable.
-    pub gated: VecDeque<(u64, usize, Packet)>,
-    pub written: u64,
-    pub durable: u64,
-    pub wake_at: Option<u64>,
+    pub(crate) gated: VecDeque<(u64, usize, Packet)>,
+    pub(crate) written: u64,
+    pub(crate) durable: u64,
+    pub(crate) wake_at: Option<u64>,
     /// Entries before this one are not in memory.
-    pub first_kept: Index,
-    pub damaged: BTreeSet<Index>,
+    pub(crate) first_kept: Index,
+    pub(crate) damaged: BTreeSet<Index>,
     /// Lives of other nodes, as far as known.
-    pub lives: BTreeMap<usize, u32>,
+    pub(crate) lives: BTreeMap<usize, u32>,
     /// Writes that wait: what was the floor when they began.
-    pub writes: VecDeque<(Index, Term, Index)>,
+    pub(crate) writes: VecDeque<(Index, Term, Index)>,
     /// Reads that wait for their index to be applied, and those that wait for a quorum.
-    pub reads: Vec<(Index, Index)>,
-    pub tickets: BTreeMap<u64, Index>,
-    pub committed_seen: Index,
+    pub(crate) reads: Vec<(Index, Index)>,
+    pub(crate) tickets: BTreeMap<u64, Index>,
+    pub(crate) committed_seen: Index,
 }
 
 impl Node {
     /// Returns a node that hosts nothing.
-    pub fn new(at: usize, random: &mut Random) -> Self {
+    pub(crate) fn new(at: usize, random: &mut Random) -> Self {
         Self {
             id: NodeId(at as u64 + 1),
             is_up: false,
@@ -78,7 +78,7 @@ impl Node {
 
     /// Hosts a replica that holds nothing yet but the membership that the group begins with, if it is
     /// among the first.
-    pub fn host(&mut self, replica: ReplicaId, initial: Option<Membership>) {
+    pub(crate) fn host(&mut self, replica: ReplicaId, initial: Option<Membership>) {
         self.replica = Some(replica);
         self.disk = Disk::default();
         if initial.is_some() {
@@ -89,36 +89,36 @@ impl Node {
     }
 
     /// Returns the node's clock.
-    pub fn clock(&self, now: u64) -> Mono {
+    pub(crate) fn clock(&self, now: u64) -> Mono {
         local(self.offset, self.ppm, now)
     }
 
     /// Returns the true time at which the node's clock will show `at`, or a little later.
-    pub fn when(&self, now: u64, at: Mono) -> u64 {
+    pub(crate) fn when(&self, now: u64, at: Mono) -> u64 {
         let left = at.0.saturating_sub(self.clock(now).0);
         now + left + left / 1_000 + 1_000
     }
 
     /// Returns the replica.
-    pub fn raft(&self) -> &Raft {
+    pub(crate) fn raft(&self) -> &Raft {
         self.raft.as_ref().expect("the node hosts a replica")
     }
 
     /// Returns the replica's name.
-    pub fn member(&self) -> Option<Member> {
+    pub(crate) fn member(&self) -> Option<Member> {
         let replica = self.replica?;
         let node = self.id;
         Some(Member { replica, node })
     }
 
     /// Tells whether the replica leads.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         let raft = self.raft.as_ref().filter(|_| self.is_up);
         raft.is_some_and(|raft| raft.role() == Role::Leader)
     }
 
     /// Starts the replica from what is durable.
-    pub fn recover(&mut self, now: u64, options: ashlar_consensus::Options) {
+    pub(crate) fn recover(&mut self, now: u64, options: ashlar_consensus::Options) {
         self.log = self.disk.log.clone();
         self.state = self.log.base.clone();
         self.gated.clear();
@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Returns the entries that a message takes from the log.
-    pub fn entries(&self, first: Index, count: u32) -> Vec<Rc<Entry>> {
+    pub(crate) fn entries(&self, first: Index, count: u32) -> Vec<Rc<Entry>> {
         self.log.range(first, count as usize)
     }
 }
