@@ -161,10 +161,11 @@ impl Journal {
             };
             self.before = held;
         }
-        // A burst's memory is not kept by a replica that has gone quiet.
-        if self.held.is_empty() && self.held.capacity() > 64 {
-            self.held = VecDeque::new();
-        }
+    }
+
+    /// Gives memory back that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.held.shrink_to_fit();
     }
 
     /// Makes an entry the base: the log does not hold it, nor those before it, any more.

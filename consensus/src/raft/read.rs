@@ -38,6 +38,11 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Gives memory back that is not in use.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+
     /// Says to all who wait that the replica does not lead.
     pub(super) fn fail(&mut self, out: &mut Output) {
         for read in self.waiting.drain(..) {
