@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use ashlar_consensus::message::{self, Append, EntryKind, EntryMeta, Message, Metas, Outgoing};
-use ashlar_consensus::raft::{self, Accepted, Ballot, Gate, Output, OwnEntry, Raft, Role};
+use ashlar_consensus::raft::{self, Accepted, Ballot, Gate, LogMark, Output, OwnEntry, Raft, Role};
 use ashlar_consensus::{Clock, Index, Member, Mono, NodeId, ReplicaId, Supports};
 use ashlar_io::wal::{Mark, Wal};
 
@@ -56,8 +56,8 @@ pub(crate) struct Group {
     kept_bytes: usize,
     /// Most bytes of them.
     pub(crate) keep_bytes: usize,
-    /// The last entry that the core was told to be durable here.
-    durable: Index,
+    /// What the core is to be told when the log has made so much durable.
+    marks: VecDeque<(Mark, LogMark)>,
     /// What the log was given last.
     written: Mark,
     /// Entries from this one on are all kept: a snapshot ends before it.
@@ -77,13 +77,13 @@ impl Group {
     pub(crate) fn new(me: Member, raft: Raft, ballot: Option<BallotRecord>) -> Self {
         Self {
             me,
-            durable: raft.last().index,
             raft,
             out: Output::default(),
             kept: VecDeque::new(),
             kept_bytes: 0,
             keep_bytes: KEEP_BYTES,
             written: Mark(0),
+            marks: VecDeque::new(),
             keep_from: None,
             successor: None,
             installing: None,
@@ -117,17 +117,27 @@ impl Group {
         }
     }
 
-    /// Forgets all entries: the log begins behind `index`.
-    pub(crate) fn reset(&mut self, index: Index) {
+    /// Forgets all entries: the log begins behind a snapshot.
+    pub(crate) fn reset(&mut self) {
         self.kept.clear();
         self.kept_bytes = 0;
-        self.durable = index;
+        self.marks.clear();
         self.is_installed = self.installing.is_some();
     }
 
     /// Returns the bytes of the entries that are kept.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// Notes that the log has been given all that the core knows, up to `written`.
+    fn note_written(&mut self, written: Mark) {
+        self.written = written;
+        let mark = self.raft.mark();
+        match self.marks.back_mut() {
+            Some(last) if last.0 == written => last.1 = mark,
+            _ => self.marks.push_back((written, mark)),
+        }
     }
 
     /// Notes a ballot in the log.
@@ -179,7 +189,8 @@ impl Replica {
             return;
         };
         let mut out = std::mem::take(&mut group.out);
-        if let Some(ballot) = &out.ballot {
+        let ballot = out.ballot.take();
+        if let Some(ballot) = &ballot {
             group.vote(self, ballot, turn.wal);
         }
         for send in &out.sends {
@@ -209,6 +220,9 @@ impl Replica {
             .extend(offers.map(|offer| (self.partition, offer.to)));
         let fetches = std::mem::take(&mut out.fetches);
         out.clear();
+        if ballot.is_some() {
+            group.note_written(group.written);
+        }
         group.out = out;
         for fetch in fetches {
             // What is not in memory any more is in tables: the whole state is sent instead.
@@ -306,14 +320,13 @@ impl Replica {
         let Some(group) = &mut self.group else {
             return;
         };
-        let written = self.pending.iter().take_while(|entry| entry.mark < durable);
-        let marked = written.filter(|entry| entry.core_mark.is_some()).last();
-        let Some(last) = marked.filter(|last| last.index > group.durable) else {
-            return;
-        };
-        group.durable = last.index;
-        let mark = last.core_mark.expect("looked for above");
-        self.step(turn, |raft, turn, out| raft.durable(turn.now, mark, out));
+        let mut last = None;
+        while let Some((_, mark)) = group.marks.pop_front_if(|(written, _)| *written < durable) {
+            last = Some(mark);
+        }
+        if let Some(mark) = last {
+            self.step(turn, |raft, turn, out| raft.durable(turn.now, mark, out));
+        }
     }
 
     /// Tells the core of the entries that were sealed in this turn, and makes those that it wants.
@@ -331,8 +344,7 @@ impl Replica {
                 .raft
                 .propose(turn.now, &entry.meta(), None, &mut group.out);
             assert_eq!(index, entry.index, "log and core count alike");
-            group.written = entry.mark;
-            entry.core_mark = Some(group.raft.mark());
+            group.note_written(entry.mark);
         }
         self.begin_hand_over(turn);
         while let Some(own) = self
@@ -363,12 +375,11 @@ impl Replica {
             return;
         };
         let entry = self.pending.back_mut().expect("just sealed");
-        group.written = entry.mark;
         let index = group
             .raft
             .propose(turn.now, &entry.meta(), members, &mut group.out);
         assert_eq!(index, entry.index, "log and core count alike");
-        entry.core_mark = Some(group.raft.mark());
+        group.note_written(entry.mark);
     }
 
     /// Takes a message of another replica in. One that is for a replica which was here before this
@@ -399,13 +410,17 @@ impl Replica {
         let accepted = group
             .raft
             .receive(turn.now, from, &message, turn.supports, &mut group.out);
-        if let Some(ballot) = group.out.ballot.take() {
+        let ballot = group.out.ballot.take();
+        if let Some(ballot) = &ballot {
             let mut group = self.group.take().expect("looked at above");
-            group.vote(self, &ballot, turn.wal);
+            group.vote(self, ballot, turn.wal);
             self.group = Some(group);
         }
         if let Message::Append(_, metas) = &message {
             self.accept(&accepted, metas, payload, turn);
+        }
+        if let (Some(_), Some(group)) = (ballot, &mut self.group) {
+            group.note_written(group.written);
         }
         self.carry_out(turn);
         Ok(())
@@ -421,9 +436,6 @@ impl Replica {
     ) {
         if let Some(last) = accepted.truncate_after {
             self.truncate(last);
-            if let Some(group) = &mut self.group {
-                group.durable = group.durable.min(last);
-            }
         }
         let entries = entries_of(metas, payload).skip(accepted.skip);
         for (_, bytes) in entries.take(accepted.take) {
@@ -436,8 +448,7 @@ impl Replica {
         if accepted.take > 0
             && let (Some(group), Some(entry)) = (&mut self.group, self.pending.back_mut())
         {
-            group.written = entry.mark;
-            entry.core_mark = Some(group.raft.mark());
+            group.note_written(entry.mark);
         }
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use ashlar_consensus::message::EntryMeta;
-use ashlar_consensus::raft::{LogMark, Role};
+use ashlar_consensus::raft::Role;
 use ashlar_consensus::{Chain, Index, LogPosition, PartitionId, Term, Timestamp};
 use ashlar_io::wal::{Mark, Position, Wal};
 
@@ -38,8 +38,6 @@ pub(crate) struct Entry {
     pub(crate) bytes: Vec<u8>,
     overlay: Overlay,
     pub(crate) mark: Mark,
-    /// What the core is told when it is durable; the last of several that came together has it.
-    pub(crate) core_mark: Option<LogMark>,
     chain: u64,
     pub(crate) position: Position,
 }
@@ -55,7 +53,6 @@ impl Default for Entry {
             bytes: Vec::new(),
             overlay: Overlay::default(),
             mark: Mark(0),
-            core_mark: None,
             chain: 0,
             position: Position(0),
         }
@@ -203,7 +200,6 @@ impl Replica {
 
     fn push_sealed(&mut self, mut entry: Entry) -> (&[u8], Timestamp) {
         entry.term = self.term;
-        entry.core_mark = None;
         let header = EntryHeader {
             partition: self.partition,
             term: self.term,
@@ -231,7 +227,6 @@ impl Replica {
         let mut entry = self.spares.pop().unwrap_or_default();
         (entry.index, entry.term) = (header.index, header.term);
         (entry.kind, entry.chain) = (header.kind, header.chain);
-        entry.core_mark = None;
         (entry.timestamp, entry.commands) = (header.timestamp, header.commands);
         entry.bytes.clear();
         entry.bytes.extend_from_slice(bytes);
@@ -401,7 +396,7 @@ impl Replica {
         self.term = Term(flushed.term);
         self.members = members.to_vec();
         if let Some(group) = &mut self.group {
-            group.reset(index);
+            group.reset();
         }
     }
 
