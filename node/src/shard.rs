@@ -6,6 +6,7 @@
 //! call. Batching comes from the turn, not from timers: what arrives during a write of the log is
 //! the next batch.
 
+mod membership;
 mod view;
 
 use std::cell::RefCell;
@@ -16,10 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_consensus::support::{EarlierPromises, SupportOptions};
-use ashlar_consensus::{
-    Clock, Incarnation, Member, Mono, NodeId, PartitionId, ReplicaId, Supports, raft,
-};
+use ashlar_consensus::{Clock, PartitionId};
 use ashlar_io::queue::{Inbox, Sender};
 use ashlar_io::wal::{self, Failed, RecoverError, Wal};
 use ashlar_io::{Listener, Monotonic, Reactor};
@@ -28,16 +26,18 @@ use ashlar_partition::command::record_partition;
 use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::lsm::manifest::Manifest;
 use ashlar_partition::lsm::{Ground, GroundOptions, Layout};
-use ashlar_partition::{Others, Partition, Recovering};
+use ashlar_partition::{Partition, Recovering};
 
-use crate::core::{Cluster, Core, Data, Parts};
+pub use self::membership::Membership;
+use self::membership::{join, others};
+use crate::client;
+use crate::core::{Core, Data, Parts};
 use crate::format::Format;
 use crate::message::Message;
-use crate::peer::{self, Identity, Peers};
+use crate::peer;
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
-use crate::{client, cluster};
 
 pub use self::view::{Digest, Load};
 
@@ -71,25 +71,6 @@ pub struct Setup {
     pub peers: Vec<Sender<Message>>,
     /// The cluster that the node is a member of; `None` for one that is alone.
     pub cluster: Option<Membership>,
-}
-
-/// What a node is a member of, and as whom.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    /// Who this node is; the number of the shard is that of shard 0.
-    pub identity: Identity,
-    /// What the first members have decided, for those that come late.
-    pub decree: Option<cluster::Decree>,
-    /// All members, this node included.
-    pub members: Vec<cluster::Member>,
-    /// How shards talk to their peers.
-    pub peer: peer::Options,
-    /// How long a promise of support lasts, in milliseconds.
-    pub lease_ms: u32,
-    /// The random delay before an election is at most this, in milliseconds.
-    pub election_jitter_ms: u32,
-    /// Whether an earlier life of this node may have promised something to others.
-    pub earlier: EarlierPromises,
 }
 
 /// Why a shard cannot go on. The node stops with it.
@@ -446,50 +427,6 @@ async fn recover(
     let wal = Wal::open(reactor, options, recovered);
     let data = Data::new(partitions, clock, wal);
     Ok(((data, ground, manifest), recovery))
-}
-
-/// Returns what the replicas of this node are started with.
-fn others(reactor: &Reactor, cluster: &Membership, ballot: Option<BallotRecord>) -> Others {
-    let replica = |node: NodeId| Member {
-        replica: ReplicaId(node.0),
-        node,
-    };
-    let voters = cluster.members.iter().map(|member| replica(member.node));
-    let voters: Vec<Member> = voters.collect();
-    Others {
-        me: replica(cluster.identity.node),
-        membership: ashlar_consensus::Membership::of(&voters),
-        options: raft::Options {
-            lease_ms: cluster.lease_ms,
-            election_jitter_ms: cluster.election_jitter_ms,
-            ..raft::Options::default()
-        },
-        seed: reactor.random(),
-        now: Mono(reactor.now().0),
-        ballot,
-    }
-}
-
-/// Makes the shard's part of a cluster.
-fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Cluster {
-    let identity = Identity {
-        shard,
-        ..cluster.identity
-    };
-    let peers = Peers::new(reactor, identity, &cluster.members, cluster.peer.clone());
-    if let (0, Some(decree)) = (shard, &cluster.decree) {
-        peers.set_decree(decree.clone());
-    }
-    let options = SupportOptions {
-        lease_ms: cluster.lease_ms,
-        promise_max_ms: cluster.lease_ms,
-    };
-    let life = Incarnation(identity.incarnation);
-    let now = Mono(reactor.now().0);
-    let supports = Supports::new(life, cluster.earlier, options, now);
-    let nodes = cluster.members.iter().map(|member| member.node);
-    let others: Vec<NodeId> = nodes.filter(|node| *node != identity.node).collect();
-    Cluster::new(identity.node, peers, supports, &others, cluster.lease_ms)
 }
 
 /// Returns how the ground of a shard's tables is laid: it has its share of the memory.

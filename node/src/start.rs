@@ -4,24 +4,24 @@
 //! pinned thread per shard, recovery on each, then listening. Order of shutdown: no new commands,
 //! all that was taken in durable, replies sent.
 
+mod place;
+
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
-use ashlar_io::{DirLock, Reactor, Settings, StartError, StopSignals, topology};
+use ashlar_io::{DirLock, Reactor, Settings, StartError, topology};
 
-use ashlar_consensus::support::EarlierPromises;
-
-use crate::cluster::{ClusterError, Formed, Place, form};
+pub use self::place::Stopper;
+use self::place::{find_place, membership};
+use crate::cluster::{ClusterError, Formed};
 use crate::config::{self, Config, Cpus};
 use crate::format::{self, Choice, Format, FormatError};
 use crate::message::Message;
-use crate::peer;
 use crate::route::Routes;
 use crate::shard::{Fatal, Membership, Recovery, Setup, Shard, Turn};
 use crate::shared::{Facts, Shared};
@@ -201,32 +201,6 @@ fn cpus(config: &Config) -> Result<Vec<usize>, NodeError> {
     }
 }
 
-/// What asks the node to stop, from before its start on: a thread that waits for signals.
-#[derive(Debug)]
-pub struct Stopper {
-    asked: Arc<AtomicBool>,
-    names: mpsc::Receiver<&'static str>,
-}
-
-impl Stopper {
-    /// Begins to wait for signals.
-    ///
-    /// # Errors
-    /// No thread can be made.
-    pub fn new(signals: StopSignals) -> Result<Self, NodeError> {
-        let asked = Arc::new(AtomicBool::new(false));
-        let (give, names) = mpsc::channel();
-        let flag = Arc::clone(&asked);
-        let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
-            let name = signals.wait();
-            flag.store(true, Ordering::Release);
-            let _ = give.send(name);
-        });
-        waiter.map_err(NodeError::Thread)?;
-        Ok(Self { asked, names })
-    }
-}
-
 /// Starts a node and waits until it serves. Formats its data directory when that is empty. The first
 /// start of a cluster waits until every member is there, or `stopper` stops it.
 ///
@@ -267,41 +241,6 @@ pub fn start(config: Config, stopper: &Stopper) -> Result<(Node, Ready), NodeErr
             recovery,
         },
     ))
-}
-
-/// Finds the node's place in its cluster, if the configuration names one.
-fn find_place(config: &Config, format: Format, stopper: &Stopper) -> Result<Formed, NodeError> {
-    let reactor = small_reactor()?;
-    let (machine, config, stop) = (reactor.clone(), config.clone(), Arc::clone(&stopper.asked));
-    let formed = reactor.block_on(async move { form(&machine, &config, &format, &stop).await });
-    Ok(formed?)
-}
-
-/// Returns what shards are told of the cluster.
-fn membership(config: &Config, format: &Format, place: Place) -> Membership {
-    let partitions = Routes::new(&format.boundaries(), format.shards).partitions();
-    let partitions = u32::try_from(partitions).expect("partitions are counted in u32");
-    let listen = config.cluster.peer_listen;
-    let ms = |ms: u32| Duration::from_millis(u64::from(ms));
-    Membership {
-        identity: place.identity(0, format.shards, partitions),
-        peer: peer::Options {
-            listen: listen.expect("a member has an address for peers"),
-            frame_bytes_max: config.peer.frame_bytes_max,
-            queue_bytes_max: config.peer.queue_bytes_max,
-            handshake: ms(config.peer.handshake_ms),
-            silence: ms(config.peer.silence_ms),
-        },
-        lease_ms: config.cluster.lease_ms,
-        election_jitter_ms: config.cluster.election_jitter_ms,
-        // The first life has promised nothing to anybody.
-        earlier: match place.incarnation {
-            ..=1 => EarlierPromises::None,
-            _ => EarlierPromises::Possible,
-        },
-        decree: Some(place.membership.decree),
-        members: place.members,
-    }
 }
 
 fn run_shards(

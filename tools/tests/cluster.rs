@@ -106,7 +106,9 @@ impl Cluster {
             return None;
         };
         let line = String::from_utf8(line).unwrap();
-        let name = line.split(' ').find_map(|word| word.strip_prefix("leader=n"))?;
+        let name = line
+            .split(' ')
+            .find_map(|word| word.strip_prefix("leader=n"))?;
         Some(name.parse::<usize>().unwrap() - 1)
     }
 }
@@ -120,14 +122,21 @@ fn every_node_serves_every_key_and_tells_how_the_cluster_looks() {
     let mut cluster = Cluster::new(&["m"]);
     cluster.start();
     for (node, key) in [(0, "a"), (1, "q"), (2, "z")] {
-        let set = ask(&mut cluster.connect(node), &["SET", key, &format!("of {node}")]);
+        let set = ask(
+            &mut cluster.connect(node),
+            &["SET", key, &format!("of {node}")],
+        );
         assert_eq!(set, Reply::ok());
     }
     for node in 0..NODES {
         let mut client = cluster.connect(node);
         for (of, key) in [(0, "a"), (1, "q"), (2, "z")] {
             let value = Reply::bulk(format!("of {of}"));
-            assert_eq!(ask(&mut client, &["GET", key]), value, "{key} from node {node}");
+            assert_eq!(
+                ask(&mut client, &["GET", key]),
+                value,
+                "{key} from node {node}"
+            );
         }
         assert_eq!(ask(&mut client, &["DBSIZE"]), Reply::Integer(3));
         assert_eq!(ask(&mut client, &["WAIT", "1", "100"]), Reply::Integer(1));
@@ -140,7 +149,11 @@ fn every_node_serves_every_key_and_tells_how_the_cluster_looks() {
     let addr = cluster.nodes[0].as_ref().unwrap().addr.to_string();
     let status = run(&["status", "--addr", &addr]);
     assert_eq!(status.code, Some(0), "{status:?}");
-    assert!(status.out.contains("partition 1 leader n"), "{}", status.out);
+    assert!(
+        status.out.contains("partition 1 leader n"),
+        "{}",
+        status.out
+    );
 }
 
 #[test]
@@ -152,7 +165,9 @@ fn a_leader_that_is_killed_loses_nothing_that_was_acknowledged() {
     let mut pauses = Vec::new();
     for kill in 0..kills {
         let other = write_some(&cluster, &mut sent, &mut acknowledged);
-        let leader = cluster.leader(other).expect("there is one that took the writes");
+        let leader = cluster
+            .leader(other)
+            .expect("there is one that took the writes");
         cluster.nodes[leader].take().unwrap().kill();
         let from = Instant::now();
         let survivor = (0..NODES).find(|node| *node != leader).unwrap();
@@ -224,7 +239,10 @@ fn check(client: &mut Client, sent: u64, acknowledged: u64, kill: u64) {
 fn a_node_whose_disk_was_replaced_is_not_taken_for_the_one_before() {
     let mut cluster = Cluster::new(&[]);
     cluster.start();
-    assert_eq!(ask(&mut cluster.connect(0), &["SET", "a", "1"]), Reply::ok());
+    assert_eq!(
+        ask(&mut cluster.connect(0), &["SET", "a", "1"]),
+        Reply::ok()
+    );
     cluster.nodes[2].take().unwrap().kill();
     std::fs::remove_dir_all(cluster.data(2)).unwrap();
     cluster.format(2, &[]);
@@ -233,7 +251,10 @@ fn a_node_whose_disk_was_replaced_is_not_taken_for_the_one_before() {
     let refused = Node::try_start(&cluster.data(2), &flags).unwrap_err();
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("this node cannot join"), "{refused:?}");
-    assert_eq!(ask(&mut cluster.connect(1), &["GET", "a"]), Reply::bulk("1"));
+    assert_eq!(
+        ask(&mut cluster.connect(1), &["GET", "a"]),
+        Reply::bulk("1")
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_consensus::raft::Event as RaftEvent;
-use ashlar_consensus::support::{Disk, RequestSupport, Support, SupportOutput};
+use ashlar_consensus::support::{Disk, SupportOutput};
 use ashlar_consensus::{Mono, NodeId, PartitionId, Supports};
 use ashlar_io::Monotonic;
 use ashlar_io::wal::Mark;
@@ -25,14 +25,10 @@ use ashlar_partition::{Outbox, Turn, Urgency};
 use super::relay::{RETRY, Relay, UNKNOWN};
 use super::snapshots::Snapshots;
 use super::{Core, Data, Owned, Waiter};
-use crate::distant::{self, kind};
-use crate::message::Origin;
-use crate::peer::frame::{Frame, Interval};
+use crate::distant::kind;
+use crate::peer::frame::Interval;
 use crate::peer::{Event, Lane, Peers};
 use crate::resp::encode::Encoder;
-
-/// How far another node's clock may be ahead before its timestamps are not taken over.
-const CLOCK_AHEAD: Duration = Duration::from_secs(1);
 
 /// A message that leaves once this node's log has made true what it says.
 #[derive(Debug)]
@@ -53,7 +49,7 @@ pub(crate) struct Cluster {
     pub(super) relay: RefCell<Relay>,
     pub(super) snapshots: RefCell<Snapshots>,
     asked: RefCell<SupportOutput>,
-    outbox: RefCell<Outbox>,
+    pub(super) outbox: RefCell<Outbox>,
     pub(super) gated: RefCell<VecDeque<Gated>>,
     lease_ms: u32,
     /// The durable mark when it last moved, and when that was.
@@ -61,7 +57,7 @@ pub(crate) struct Cluster {
     /// When something is due by itself.
     deadline: Cell<Option<Mono>>,
     /// A clock that is too far ahead was told of.
-    warned: Cell<bool>,
+    pub(super) warned: Cell<bool>,
 }
 
 impl fmt::Debug for Cluster {
@@ -156,7 +152,7 @@ impl Cluster {
         }
     }
 
-    fn queue_urgent(&self, to: NodeId, kind: u8, bytes: &[u8]) {
+    pub(super) fn queue_urgent(&self, to: NodeId, kind: u8, bytes: &[u8]) {
         let _ = self
             .peers
             .queue(to, Lane::Urgent, kind, PartitionId(0), &[bytes]);
@@ -268,108 +264,6 @@ impl Core {
         data.with_turn(cluster, self.mono(), |owned, turn| {
             owned.partition.decide(turn, &tell);
         });
-    }
-
-    fn take_frame(self: &Rc<Self>, cluster: &Cluster, from: NodeId, frame: &Frame) {
-        self.take_clock(cluster, from, frame);
-        for section in frame.sections() {
-            let (partition, bytes) = (section.partition, section.bytes);
-            let taken = match section.kind {
-                kind::REPLICA => self.take_message(cluster, from, partition, bytes),
-                kind::SUPPORT_REQUEST => self.take_request(cluster, from, bytes),
-                kind::SUPPORT => self.take_support(cluster, from, bytes),
-                kind::FORWARD => self.take_forward(from, partition, bytes),
-                kind::REPLIED => self.take_replied(bytes),
-                kind::ASK => self.take_ask(from, partition, bytes),
-                kind::ANSWERED => self.take_answered(bytes),
-                kind::FETCH => self.take_fetch(from, partition, bytes),
-                kind::FETCHED => self.take_fetched(bytes),
-                kind::CLIENTS => self.take_address(from, bytes),
-                _ => None,
-            };
-            if taken.is_none() {
-                tracing::warn!(
-                    "node {} sent a section of kind {} for partition {partition} that cannot be read; it is dropped",
-                    from.0,
-                    section.kind
-                );
-            }
-        }
-    }
-
-    /// Moves the hybrid clock above that of another node, unless that one is wrong.
-    fn take_clock(&self, cluster: &Cluster, from: NodeId, frame: &Frame) {
-        let (_, now_us) = self.now();
-        let ahead_us = u64::try_from(CLOCK_AHEAD.as_micros()).unwrap_or(u64::MAX);
-        if frame.clock.micros() <= now_us.saturating_add(ahead_us) {
-            self.data.borrow_mut().clock.observe(frame.clock);
-        } else if !cluster.warned.replace(true) {
-            tracing::error!(
-                "the clock of node {} is {} ms ahead of this one's; its timestamps are not taken over",
-                from.0,
-                (frame.clock.micros() - now_us) / 1000
-            );
-        }
-    }
-
-    fn take_message(
-        &self,
-        cluster: &Cluster,
-        from: NodeId,
-        partition: PartitionId,
-        bytes: &[u8],
-    ) -> Option<()> {
-        let mut data = self.data.borrow_mut();
-        let Data {
-            owned, clock, wal, ..
-        } = &mut *data;
-        let owned = owned.get_mut(partition.0 as usize)?.as_mut()?;
-        let mut turn = Turn {
-            now: self.mono(),
-            supports: &cluster.supports.borrow(),
-            wal,
-            clock,
-            outbox: &mut cluster.outbox.borrow_mut(),
-        };
-        owned.partition.receive(from, bytes, &mut turn).ok()
-    }
-
-    fn take_request(&self, cluster: &Cluster, from: NodeId, bytes: &[u8]) -> Option<()> {
-        let request = RequestSupport::decode(bytes).ok()?;
-        let mut supports = cluster.supports.borrow_mut();
-        if let Some(support) = supports.requested(self.mono(), from, &request) {
-            let mut bytes = Vec::new();
-            support.encode(&mut bytes);
-            cluster.queue_urgent(from, kind::SUPPORT, &bytes);
-        }
-        Some(())
-    }
-
-    fn take_support(&self, cluster: &Cluster, from: NodeId, bytes: &[u8]) -> Option<()> {
-        let support = Support::decode(bytes).ok()?;
-        let now = self.mono();
-        cluster.supports.borrow_mut().supported(now, from, &support);
-        Some(())
-    }
-
-    fn take_forward(
-        self: &Rc<Self>,
-        from: NodeId,
-        partition: PartitionId,
-        bytes: &[u8],
-    ) -> Option<()> {
-        let number = partition.0 as usize;
-        self.data.borrow().owned.get(number)?.as_ref()?;
-        let forward = distant::decode_forward(Origin::Node(from), number, bytes)?;
-        self.deferred.borrow_mut().push_back(Box::new(forward));
-        self.run_deferred();
-        Some(())
-    }
-
-    fn take_replied(self: &Rc<Self>, bytes: &[u8]) -> Option<()> {
-        let (ticket, outcome, reply) = distant::decode_replied(bytes)?;
-        self.relayed(ticket, outcome, reply);
-        Some(())
     }
 
     /// Asks for support where that is due, and tells the groups of promises that began or ended.

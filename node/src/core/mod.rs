@@ -10,6 +10,7 @@ mod admission;
 pub(crate) mod cluster;
 mod counting;
 mod fetch;
+mod heard;
 mod lanes;
 mod messages;
 mod questions;

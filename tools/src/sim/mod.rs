@@ -1,8 +1,8 @@
 //! `ashlar sim`: a whole node, or a cluster of them, with its clients in the deterministic simulator,
 //! under crashes and faults, one seed after another. Checks that nothing acknowledged is lost, that
 //! nothing refused appears, that the past stays as it was, that a damaged table is refused and not
-//! believed, that replicas agree and one at a time serves, and that a seed's run repeats. Memory is small, so that tables are written, merged and read all the
-//! time.
+//! believed, that replicas agree and one at a time serves, and that a seed's run repeats. Memory is small, so that
+//! tables are written, merged and read all the time.
 
 mod ask;
 mod client;

@@ -1,0 +1,79 @@
+//! The cluster that a shard is started into: who the node is in it, and what its replicas and its part of
+//! the connections are made of.
+
+use ashlar_consensus::support::{EarlierPromises, SupportOptions};
+use ashlar_consensus::{Incarnation, Member, Mono, NodeId, ReplicaId, Supports, raft};
+use ashlar_io::Reactor;
+use ashlar_partition::Others;
+use ashlar_partition::ballot::BallotRecord;
+
+use crate::cluster;
+use crate::core::Cluster;
+use crate::peer::{self, Identity, Peers};
+
+/// What a node is a member of, and as whom.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Who this node is; the number of the shard is that of shard 0.
+    pub identity: Identity,
+    /// What the first members have decided, for those that come late.
+    pub decree: Option<cluster::Decree>,
+    /// All members, this node included.
+    pub members: Vec<cluster::Member>,
+    /// How shards talk to their peers.
+    pub peer: peer::Options,
+    /// How long a promise of support lasts, in milliseconds.
+    pub lease_ms: u32,
+    /// The random delay before an election is at most this, in milliseconds.
+    pub election_jitter_ms: u32,
+    /// Whether an earlier life of this node may have promised something to others.
+    pub earlier: EarlierPromises,
+}
+
+/// Returns what the replicas of this node are started with.
+pub(super) fn others(
+    reactor: &Reactor,
+    cluster: &Membership,
+    ballot: Option<BallotRecord>,
+) -> Others {
+    let replica = |node: NodeId| Member {
+        replica: ReplicaId(node.0),
+        node,
+    };
+    let voters = cluster.members.iter().map(|member| replica(member.node));
+    let voters: Vec<Member> = voters.collect();
+    Others {
+        me: replica(cluster.identity.node),
+        membership: ashlar_consensus::Membership::of(&voters),
+        options: raft::Options {
+            lease_ms: cluster.lease_ms,
+            election_jitter_ms: cluster.election_jitter_ms,
+            ..raft::Options::default()
+        },
+        seed: reactor.random(),
+        now: Mono(reactor.now().0),
+        ballot,
+    }
+}
+
+/// Makes the shard's part of a cluster.
+pub(super) fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Cluster {
+    let identity = Identity {
+        shard,
+        ..cluster.identity
+    };
+    let peers = Peers::new(reactor, identity, &cluster.members, cluster.peer.clone());
+    if let (0, Some(decree)) = (shard, &cluster.decree) {
+        peers.set_decree(decree.clone());
+    }
+    let options = SupportOptions {
+        lease_ms: cluster.lease_ms,
+        promise_max_ms: cluster.lease_ms,
+    };
+    let life = Incarnation(identity.incarnation);
+    let now = Mono(reactor.now().0);
+    let supports = Supports::new(life, cluster.earlier, options, now);
+    let nodes = cluster.members.iter().map(|member| member.node);
+    let others: Vec<NodeId> = nodes.filter(|node| *node != identity.node).collect();
+    Cluster::new(identity.node, peers, supports, &others, cluster.lease_ms)
+}
