@@ -139,9 +139,10 @@ impl Replica {
     /// begins at or before it.
     pub(crate) fn flushed(&mut self, flushed: &Flushed, members: &[u8]) {
         let index = Index(flushed.index);
-        if index <= self.applied {
+        if index < self.applied {
             return;
         }
+        // The log may begin right behind it: then no entry has told its chain.
         while let Some(entry) = self.pending.front().filter(|entry| entry.index <= index) {
             self.pending_bytes -= entry.bytes.len();
             self.pending.pop_front();
