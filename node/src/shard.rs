@@ -173,6 +173,7 @@ impl Shard {
                 if shard == 0 {
                     core.note_members(&members.unwrap_or_default());
                 }
+                core.bound_kept();
                 (Rc::new(core), recovery)
             }));
         });

@@ -34,6 +34,11 @@ const ACTIVE_PERCENT: u64 = 40;
 const CHECKPOINT_BYTES: u64 = 32 << 20;
 /// Edits since the last checkpoint at which a new one is saved.
 const CHECKPOINT_EDITS: u64 = 64;
+/// Part of the memtables' memory that entries kept for other replicas may take: one in this many, and
+/// sixteen times that while a snapshot is being given.
+const KEPT_PART: u64 = 32;
+/// Most bytes of entries that a replica keeps for others.
+const KEPT_BYTES_MAX: u64 = 1 << 20;
 /// Least rate of flushes that admission counts on, in bytes of a millisecond.
 const FLUSH_RATE_MIN: u64 = 16 << 10;
 
@@ -86,6 +91,17 @@ impl Upkeep {
 }
 
 impl Core {
+    /// Bounds what replicas keep of applied entries for others: it counts as memory of memtables, which
+    /// must not be full of it.
+    pub(crate) fn bound_kept(&self) {
+        let mut data = self.data.borrow_mut();
+        let partitions = data.partitions().count() as u64;
+        let share = self.shared.memtable_bytes() / KEPT_PART / partitions.max(1);
+        let bytes = usize::try_from(share.min(KEPT_BYTES_MAX)).unwrap_or(0);
+        data.partitions()
+            .for_each(|partition| partition.keep_entries(bytes));
+    }
+
     /// Does the upkeep of a turn. `busy` tells whether clients had commands in it.
     pub(crate) fn work(self: &Rc<Self>, busy: bool) {
         let config = self.config();

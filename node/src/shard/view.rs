@@ -4,6 +4,7 @@
 //! Invariant: looking changes nothing.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -11,10 +12,12 @@ use ashlar_consensus::{Mono, Supports};
 use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
 
 use super::Shard;
-use crate::core::Core;
+use crate::core::{Core, Fetched};
 
 /// Keys of one step of a digest.
 const DIGEST_KEYS: usize = 1000;
+/// Steps of a digest whose blocks are kept in memory.
+const PINNED_STEPS: usize = 4;
 /// FNV-1a, 64 bits: the offset and the prime.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
 
@@ -84,6 +87,7 @@ async fn digest_of(core: &Core, partition: usize) -> Option<u64> {
         bytes_max: usize::MAX,
     };
     let mut hash = FNV.0;
+    let mut fetched: VecDeque<Fetched> = VecDeque::new();
     loop {
         let scanned = core.scan_here(partition, &mut walk, |key, value| {
             for part in [key, value] {
@@ -96,7 +100,11 @@ async fn digest_of(core: &Core, partition: usize) -> Option<u64> {
         match scanned? {
             Scanned::End => return Some(hash),
             Scanned::Limit => core.next_turn(true).await,
-            Scanned::Want(wants) => drop(core.fetch(partition, &wants, &[]).await.ok()?),
+            Scanned::Want(wants) => {
+                // An index is needed until the block is there that it leads to.
+                fetched.truncate(PINNED_STEPS - 1);
+                fetched.push_front(core.fetch(partition, &wants, &[]).await.ok()?);
+            }
         }
     }
 }
