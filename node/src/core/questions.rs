@@ -152,8 +152,8 @@ impl Core {
         step
     }
 
-    /// Walks over what this replica of a partition holds, whoever leads and whatever has expired;
-    /// nothing when it is damaged.
+    /// Walks over what this replica of a partition holds, whoever leads; nothing when it is damaged. Keys
+    /// that expired above the low-water mark are there: what is beneath it a merge may have dropped.
     pub(crate) fn scan_here(
         &self,
         partition: usize,
@@ -163,7 +163,8 @@ impl Core {
         let mut data = self.data.borrow_mut();
         let partition = &mut data.owned_mut(partition).partition;
         let is_whole = partition.damage().is_none();
-        is_whole.then(|| partition.scan(walk, 0, take))
+        let now_ms = partition.low_water().micros() / 1000;
+        is_whole.then(|| partition.scan(walk, now_ms, take))
     }
 
     /// Waits until `index` is applied, or this replica does not lead any more.

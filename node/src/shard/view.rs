@@ -63,8 +63,8 @@ impl Shard {
             .map_or(Load::default(), |core| core.load())
     }
 
-    /// Begins to hash what this replica of a partition holds, whoever leads: keys and values, expired
-    /// ones too, as of what is applied. It is done some turns later.
+    /// Begins to hash what this replica of a partition holds, whoever leads: keys and values, as of
+    /// what is applied. It is done some turns later.
     #[must_use]
     pub fn digest(&self, partition: usize) -> Option<Digest> {
         let core = Rc::clone(self.core.as_ref()?);
