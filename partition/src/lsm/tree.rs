@@ -78,6 +78,8 @@ pub(crate) struct Tree {
     held_back: Vec<FileName>,
     is_flushing: bool,
     is_merging: bool,
+    /// A version of another replica is on its way into the log: no task is started.
+    is_installing: bool,
     /// There may be something to merge: the version has changed, or time has passed.
     may_merge: bool,
     /// Set while the merge that runs should let another go first.
@@ -116,6 +118,7 @@ impl Tree {
             held_back: Vec::new(),
             is_flushing: false,
             is_merging: false,
+            is_installing: false,
             may_merge: true,
             should_yield: Rc::default(),
             debt_bytes: 0,
@@ -243,6 +246,7 @@ impl Tree {
     pub(crate) fn start_flush(&mut self, low_water: u64, ranges: &Ranges) {
         if self.is_open()
             && !self.is_flushing
+            && !self.is_installing
             && let Some(frozen) = self.frozen.front()
         {
             self.is_flushing = true;
@@ -261,7 +265,8 @@ impl Tree {
     /// Starts a merge if there is something to merge, for readers at `low_water` or later. It is
     /// looked for only when the version has changed, or [`Tree::look_again`] was called.
     pub(crate) fn start_merge(&mut self, policy: &Policy, low_water: u64, ranges: &Ranges) {
-        if !self.is_open() || self.is_merging || !std::mem::take(&mut self.may_merge) {
+        let is_busy = !self.is_open() || self.is_merging || self.is_installing;
+        if is_busy || !std::mem::take(&mut self.may_merge) {
             return;
         }
         self.debt_bytes = pick::debt_bytes(&self.version, policy);
@@ -357,6 +362,7 @@ impl Tree {
     /// meanwhile is forgotten; files that they leave are removed at the next start.
     pub(crate) fn install(&mut self, edit: Edit, opened: Vec<Rc<Table>>) {
         self.should_yield.set(true);
+        self.is_installing = true;
         self.done = Rc::default();
         self.numbers.skip_to(edit.next_number);
         self.done.borrow_mut().push_back(Done::edit(edit, opened));
@@ -395,6 +401,7 @@ impl Tree {
             gone.retain(|name| !stays.contains(&name.file.number));
             self.frozen.clear();
             (self.is_flushing, self.is_merging) = (false, false);
+            self.is_installing = false;
             published.installed = true;
         }
         self.should_yield.set(pick::should_yield(&version));
