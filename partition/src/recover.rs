@@ -52,6 +52,9 @@ pub struct Recovering {
     metas: VecDeque<EntryMeta>,
     /// The memberships among them.
     memberships: Vec<(Index, Membership)>,
+    /// Why entries do not fit what is in tables: they may be of a log that a snapshot has replaced
+    /// further on.
+    misfit: Option<String>,
 }
 
 /// What a replica with others is started with.
@@ -89,6 +92,7 @@ impl Recovering {
             ballot: None,
             metas: VecDeque::new(),
             memberships: Vec::new(),
+            misfit: None,
         };
         recovering.version.partition = recovering.partition.id.0;
         if let Some(edit) = checkpoint {
@@ -165,8 +169,14 @@ impl Recovering {
         record: &[u8],
         position: Position,
     ) -> Result<(), String> {
+        if self.misfit.is_some() {
+            return Ok(());
+        }
         let replica = &mut self.partition.replica;
-        replica.recovered_pending(header, record, position)?;
+        if let Err(what) = replica.recovered_pending(header, record, position) {
+            self.misfit = Some(what);
+            return Ok(());
+        }
         let place = |index: Index| index.0 - self.first.map_or(0, |first| first.0);
         self.metas
             .truncate(usize::try_from(place(header.index)).unwrap_or(usize::MAX));
@@ -252,6 +262,9 @@ impl Recovering {
     }
 
     fn edit(&mut self, edit: Edit, clock: &mut Clock) -> Result<(), String> {
+        if edit.effect == Effect::Install {
+            self.forget_log();
+        }
         if self.version.contains(&edit) {
             return Ok(());
         }
@@ -261,14 +274,22 @@ impl Recovering {
         if edit.effect == Effect::Install
             && let Some(flushed) = &version.flushed
         {
-            self.metas.clear();
-            self.memberships.clear();
-            self.first = None;
             self.partition.ranges = Ranges::default();
             self.partition.replica.reset(flushed, &version.members);
         }
         self.take_over(version, clock);
         Ok(())
+    }
+
+    /// Forgets the entries so far that no table holds: a snapshot took their place, which the checkpoint
+    /// may know of already.
+    fn forget_log(&mut self) {
+        self.metas.clear();
+        self.memberships.clear();
+        self.first = None;
+        self.misfit = None;
+        let replica = &mut self.partition.replica;
+        replica.truncate(replica.applied());
     }
 
     fn take_over(&mut self, version: Version<TableMeta>, clock: &mut Clock) {
@@ -319,6 +340,9 @@ impl Recovering {
     pub async fn finish(mut self) -> Result<Partition, Unreadable> {
         if self.partition.tree.is_some() {
             self.check_beginning()?;
+        }
+        if let Some(what) = self.misfit.take() {
+            return Err(Unreadable::new(what));
         }
         if let Some(others) = self.group.take() {
             self.found_group(others)?;

@@ -42,13 +42,21 @@ impl Partition {
         }
     }
 
-    /// Says whether what is proposed here becomes part of the log: not by a follower, and not before
-    /// a new leader's first entry.
+    /// Says whether what is proposed here becomes part of the log: not by a follower, and not before a
+    /// new leader's first entry is applied. What entries of earlier leaders say that are in flight is
+    /// not known here, so nothing is decided before they are applied.
     #[must_use]
     pub fn may_propose(&self) -> bool {
         self.raft().is_none_or(|raft| {
-            raft.role() == Role::Leader && raft.next_own_entry().is_none() && raft.may_propose()
+            let knows_all = raft.term_of(self.applied()) == Some(raft.term());
+            raft.role() == Role::Leader && knows_all && raft.may_propose()
         })
+    }
+
+    /// Says whether this replica leads, ready to serve or not.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.raft().is_none_or(|raft| raft.role() == Role::Leader)
     }
 
     /// Returns the hash of the last entry applied and all before it.

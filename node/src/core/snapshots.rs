@@ -112,7 +112,8 @@ impl Core {
         let now = self.reactor.now();
         let mut data = self.data.borrow_mut();
         let owned = data.owned_mut(partition.0 as usize);
-        if !owned.partition.may_propose() {
+        // A leader may need it to commit its first entry: the others may all lag behind.
+        if !owned.partition.leads() {
             return true;
         }
         let Some(snapshot) = owned.partition.snapshot() else {
