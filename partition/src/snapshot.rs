@@ -117,11 +117,12 @@ impl Ground {
         Ok(out)
     }
 
-    /// Returns where a file is written to that is received.
-    #[must_use]
-    pub fn write_file(&self, partition: u32, file: SnapshotFile) -> Sink {
-        let FileName { file, kind } = file.name(partition);
-        Sink(self.store.create(kind, file))
+    /// Returns where a file is written to that is received. What an earlier attempt has left of it is
+    /// removed.
+    pub async fn write_file(&self, partition: u32, file: SnapshotFile) -> Sink {
+        let name = file.name(partition);
+        self.store.run_removal(name).await;
+        Sink(self.store.create(name.kind, name.file))
     }
 
     /// Opens the tables of a snapshot whose files have all been received.

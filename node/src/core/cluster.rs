@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ashlar_consensus::raft::Event as RaftEvent;
 use ashlar_consensus::support::{Disk, SupportOutput};
-use ashlar_consensus::{Mono, NodeId, PartitionId, Supports};
+use ashlar_consensus::{Incarnation, Mono, NodeId, PartitionId, Supports};
 use ashlar_io::Monotonic;
 use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
@@ -29,6 +29,9 @@ use crate::distant::kind;
 use crate::peer::frame::Interval;
 use crate::peer::{Event, Lane, Peers};
 use crate::resp::encode::Encoder;
+
+/// Tickets that one life of a node may give, as a power of two.
+const LIFE_SHIFT: u32 = 40;
 
 /// A message that leaves once this node's log has made true what it says.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Gated {
 pub(crate) struct Cluster {
     /// The number of this node.
     pub(crate) node: NodeId,
+    /// Tickets of this life are above it: an answer to an earlier life of this node finds nobody.
+    pub(super) first_ticket: u64,
     pub(crate) peers: Rc<Peers>,
     pub(crate) supports: RefCell<Supports>,
     pub(super) relay: RefCell<Relay>,
@@ -71,7 +76,7 @@ impl fmt::Debug for Cluster {
 impl Cluster {
     /// Makes the shard's part of a cluster, with the nodes that it shares partitions with.
     pub(crate) fn new(
-        node: NodeId,
+        (node, life): (NodeId, Incarnation),
         peers: Rc<Peers>,
         mut supports: Supports,
         others: &[NodeId],
@@ -82,8 +87,9 @@ impl Cluster {
             node,
             peers,
             supports: RefCell::new(supports),
-            relay: RefCell::default(),
-            snapshots: RefCell::default(),
+            first_ticket: u64::from(life.0) << LIFE_SHIFT,
+            relay: RefCell::new(Relay::new(u64::from(life.0) << LIFE_SHIFT)),
+            snapshots: RefCell::new(Snapshots::new(u64::from(life.0) << LIFE_SHIFT)),
             asked: RefCell::default(),
             outbox: RefCell::default(),
             gated: RefCell::default(),

@@ -53,6 +53,14 @@ pub(super) struct Relay {
 }
 
 impl Relay {
+    /// Makes one whose tickets are above `first`.
+    pub(super) fn new(first: u64) -> Self {
+        Self {
+            last: first,
+            ..Self::default()
+        }
+    }
+
     /// Has those that wait looked at in the next turn.
     pub(super) fn wake(&mut self) {
         self.again = true;

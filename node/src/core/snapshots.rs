@@ -67,6 +67,16 @@ pub(super) struct Snapshots {
     pieces: BTreeMap<u64, Piece>,
 }
 
+impl Snapshots {
+    /// Makes one whose tickets are above `first`.
+    pub(super) fn new(first: u64) -> Self {
+        Self {
+            last_ticket: first,
+            ..Self::default()
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
@@ -319,7 +329,7 @@ impl Core {
         request: (PartitionId, Index),
         (file, file_bytes): (SnapshotFile, u64),
     ) -> Result<(), String> {
-        let mut sink = self.ground.write_file(request.0.0, file);
+        let mut sink = self.ground.write_file(request.0.0, file).await;
         let mut coming = std::collections::VecDeque::new();
         let mut offsets = (0..file_bytes).step_by(PIECE_BYTES as usize);
         loop {

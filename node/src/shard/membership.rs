@@ -75,5 +75,11 @@ pub(super) fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Clust
     let supports = Supports::new(life, cluster.earlier, options, now);
     let nodes = cluster.members.iter().map(|member| member.node);
     let others: Vec<NodeId> = nodes.filter(|node| *node != identity.node).collect();
-    Cluster::new(identity.node, peers, supports, &others, cluster.lease_ms)
+    Cluster::new(
+        (identity.node, life),
+        peers,
+        supports,
+        &others,
+        cluster.lease_ms,
+    )
 }

@@ -70,7 +70,8 @@ impl Store {
         next
     }
 
-    async fn run_removal(&self, name: FileName) {
+    /// Removes a file, if it is there, and all that is known of it.
+    pub(crate) async fn run_removal(&self, name: FileName) {
         let bytes = match self.open(name).await {
             Ok(file) => file.bytes().await.unwrap_or(0),
             Err(_) => 0,
