@@ -189,7 +189,7 @@ pub const KNOBS: &[Knob] = &[
     name("cluster.name", "", |c| &mut c.cluster.name)
         .about("Name of this node among cluster.peers."),
     listen("cluster.peer_listen", "", |c| &mut c.cluster.peer_listen).about(
-        "Address and port that shard 0 listens on for the other members; each further shard listens \
+        "Address and port of shard 0 for the other members; each further shard listens \
          one port above the one before.",
     ),
     peers("cluster.peers", "", |c| &mut c.cluster.peers).about(
