@@ -52,8 +52,8 @@ pub struct Recovering {
     metas: VecDeque<EntryMeta>,
     /// The memberships among them.
     memberships: Vec<(Index, Membership)>,
-    /// Why entries do not fit what is in tables: they may be of a log that a snapshot has replaced
-    /// further on.
+    /// Why an entry does not fit those before it, and none has come since that does: a leader or a
+    /// snapshot may have taken their place further on.
     misfit: Option<String>,
 }
 
@@ -139,18 +139,19 @@ impl Recovering {
                 header.index, header.partition, partition.id
             ));
         }
-        let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
-        if header.index.0 <= flushed {
+        if self.group.is_some() {
+            clock.observe(header.timestamp.plus(u64::from(header.commands)));
+            return self.pending(&header, record, position);
+        }
+        if header.index <= self.flushed() {
             return Ok(());
         }
+        let partition = &mut self.partition;
         if self.first.is_none() {
             self.first = Some(header.index);
             partition.replica.begins_with(header.index);
         }
         clock.observe(header.timestamp.plus(u64::from(header.commands)));
-        if self.group.is_some() {
-            return self.pending(&header, record, position);
-        }
         partition.replica.recovered(&header, record)?;
         let beneath = match &partition.tree {
             // Tables of edits that are still to come may hold what is deleted here.
@@ -162,20 +163,34 @@ impl Recovering {
             .map_err(|malformed| malformed.to_string())
     }
 
-    /// Takes in an entry that may yet be taken back, and applies what it says is committed.
+    /// Returns the last entry that tables hold.
+    fn flushed(&self) -> Index {
+        Index(self.version.flushed.map_or(0, |flushed| flushed.index))
+    }
+
+    /// Takes in an entry that may yet be taken back, and applies what it says is committed. One that
+    /// does not fit those before it is passed over: a leader has taken it back since, and the log, which
+    /// begins somewhere, or the tables have only what came of that. Then one comes that does fit.
     fn pending(
         &mut self,
         header: &EntryHeader,
         record: &[u8],
         position: Position,
     ) -> Result<(), String> {
-        if self.misfit.is_some() {
+        if header.index <= self.flushed() {
+            self.void();
             return Ok(());
         }
+        if self.first.is_none_or(|first| header.index < first) {
+            self.begin_at(header.index);
+        }
         let replica = &mut self.partition.replica;
-        if let Err(what) = replica.recovered_pending(header, record, position) {
-            self.misfit = Some(what);
-            return Ok(());
+        match replica.recovered_pending(header, record, position) {
+            Ok(()) => self.misfit = None,
+            Err(what) => {
+                self.misfit.get_or_insert(what);
+                return Ok(());
+            }
         }
         let place = |index: Index| index.0 - self.first.map_or(0, |first| first.0);
         self.metas
@@ -190,6 +205,51 @@ impl Recovering {
         }
         replica.recovered_commit(header.committed);
         self.partition.apply_committed(Beneath::Tables)
+    }
+
+    /// Says whether nothing of the log is applied.
+    fn is_unapplied(&self) -> bool {
+        let applied = self.partition.replica.applied();
+        let first = self.first.unwrap_or(applied.next());
+        applied.next() == first || applied <= self.flushed()
+    }
+
+    /// Forgets the entries behind the tables: a leader has taken them back, and what took their place is
+    /// in tables, or comes.
+    fn void(&mut self) {
+        let Some(flushed) = self.version.flushed.filter(|_| self.first.is_some()) else {
+            return;
+        };
+        if !self.is_unapplied() {
+            let what = "an entry takes back what is committed".to_owned();
+            self.misfit.get_or_insert(what);
+            return;
+        }
+        self.forget_entries();
+        let members = &self.version.members;
+        self.partition.replica.reset(&flushed, members);
+    }
+
+    fn forget_entries(&mut self) {
+        self.metas.clear();
+        self.memberships.clear();
+        (self.first, self.misfit) = (None, None);
+    }
+
+    /// Begins with an entry, of which nothing earlier has come.
+    fn begin_at(&mut self, index: Index) {
+        if !self.is_unapplied() {
+            return;
+        }
+        self.forget_entries();
+        self.first = Some(index);
+        let replica = &mut self.partition.replica;
+        match &self.version.flushed {
+            Some(flushed) if flushed.index + 1 == index.0 => {
+                replica.reset(flushed, &self.version.members);
+            }
+            Some(_) | None => replica.begins_anew(index),
+        }
     }
 
     fn vote(&mut self, ballot: BallotRecord) {
@@ -262,10 +322,11 @@ impl Recovering {
     }
 
     fn edit(&mut self, edit: Edit, clock: &mut Clock) -> Result<(), String> {
-        if edit.effect == Effect::Install {
-            self.forget_log();
-        }
         if self.version.contains(&edit) {
+            if edit.effect == Effect::Install {
+                // A snapshot took the place of the entries so far, which the checkpoint knows of.
+                self.void();
+            }
             return Ok(());
         }
         let opened = edit.add_tables.iter().map(|add| add.meta.clone()).collect();
@@ -274,22 +335,12 @@ impl Recovering {
         if edit.effect == Effect::Install
             && let Some(flushed) = &version.flushed
         {
+            self.forget_entries();
             self.partition.ranges = Ranges::default();
             self.partition.replica.reset(flushed, &version.members);
         }
         self.take_over(version, clock);
         Ok(())
-    }
-
-    /// Forgets the entries so far that no table holds: a snapshot took their place, which the checkpoint
-    /// may know of already.
-    fn forget_log(&mut self) {
-        self.metas.clear();
-        self.memberships.clear();
-        self.first = None;
-        self.misfit = None;
-        let replica = &mut self.partition.replica;
-        replica.truncate(replica.applied());
     }
 
     fn take_over(&mut self, version: Version<TableMeta>, clock: &mut Clock) {
@@ -319,9 +370,9 @@ impl Recovering {
 
     /// Says whether every entry is in the log or in tables.
     fn check_beginning(&self) -> Result<(), Unreadable> {
-        let flushed = self.version.flushed.map_or(0, |flushed| flushed.index);
+        let flushed = self.flushed();
         match self.first {
-            Some(first) if first.0 > flushed + 1 => Err(Unreadable::new(format!(
+            Some(first) if first > flushed.next() => Err(Unreadable::new(format!(
                 "the log of partition {} begins with entry {first}, and tables hold entries up to {flushed}",
                 self.partition.id
             ))),

@@ -135,6 +135,16 @@ impl Replica {
         }
     }
 
+    /// Begins with `first`, at start, and forgets what else the log has told: what is before it is in the
+    /// tables of a later edit.
+    pub(crate) fn begins_anew(&mut self, first: Index) {
+        self.truncate(self.applied);
+        self.last = Index(first.0 - 1);
+        (self.committed, self.applied) = (self.last, self.last);
+        (self.chain, self.applied_chain, self.applied_term) = (0, 0, Term(0));
+        self.chain_is_known = first == Index(1);
+    }
+
     /// Notes that tables hold everything up to `flushed`: what the log holds goes on behind it, or
     /// begins at or before it.
     pub(crate) fn flushed(&mut self, flushed: &Flushed, members: &[u8]) {
