@@ -14,7 +14,7 @@
 //!    write them, behind everything that is urgent.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -327,10 +327,28 @@ impl Core {
         self: &Rc<Self>,
         from: NodeId,
         request: (PartitionId, Index),
+        file: (SnapshotFile, u64),
+    ) -> Result<(), String> {
+        let mut coming = VecDeque::new();
+        let received = self.receive_pieces(from, request, file, &mut coming).await;
+        if let Some(snapshots) = self.snapshots() {
+            let pieces = &mut snapshots.borrow_mut().pieces;
+            for (ticket, _) in coming {
+                pieces.remove(&ticket);
+            }
+        }
+        received
+    }
+
+    /// Receives the pieces of a file; those that are on their way when one fails stay in `coming`.
+    async fn receive_pieces(
+        self: &Rc<Self>,
+        from: NodeId,
+        request: (PartitionId, Index),
         (file, file_bytes): (SnapshotFile, u64),
+        coming: &mut VecDeque<(u64, (u64, u32))>,
     ) -> Result<(), String> {
         let mut sink = self.ground.write_file(request.0.0, file).await;
-        let mut coming = std::collections::VecDeque::new();
         let mut offsets = (0..file_bytes).step_by(PIECE_BYTES as usize);
         loop {
             while coming.len() < PIECES_INFLIGHT
