@@ -28,6 +28,9 @@ pub struct Membership {
     pub election_jitter_ms: u32,
     /// Whether an earlier life of this node may have promised something to others.
     pub earlier: EarlierPromises,
+    /// A mistake that the replicas make, for a simulation to find.
+    #[cfg(feature = "planted")]
+    pub planted: Option<raft::Planted>,
 }
 
 /// Returns what the replicas of this node are started with.
@@ -48,6 +51,8 @@ pub(super) fn others(
         options: raft::Options {
             lease_ms: cluster.lease_ms,
             election_jitter_ms: cluster.election_jitter_ms,
+            #[cfg(feature = "planted")]
+            planted: cluster.planted,
             ..raft::Options::default()
         },
         seed: reactor.random(),

@@ -79,5 +79,7 @@ pub(super) fn membership(config: &Config, format: &Format, place: Place) -> Memb
         },
         decree: Some(place.membership.decree),
         members: place.members,
+        #[cfg(feature = "planted")]
+        planted: None,
     }
 }

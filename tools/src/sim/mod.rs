@@ -10,6 +10,7 @@ mod cluster;
 mod judge;
 mod model;
 mod moment;
+mod plant;
 mod run;
 mod server;
 mod tables;
@@ -56,6 +57,10 @@ pub(crate) struct Args {
     /// Run every n-th seed twice and compare the hashes of both runs; 0 never
     #[arg(long, default_value_t = 20)]
     repeat: u64,
+    /// A mistake that the replicas make, to see it found
+    #[cfg(feature = "planted")]
+    #[arg(long, hide = true, default_value = "none", value_parser = plant::parse)]
+    plant: plant::Plant,
 }
 
 /// Which faults are on.
@@ -145,7 +150,22 @@ impl Args {
                 Mix::Calm => Deaths::None,
                 Mix::All | Mix::Swarm | Mix::None => Deaths::Random,
             },
+            plant: self.planted(),
         }
+    }
+
+    #[cfg(feature = "planted")]
+    fn planted(&self) -> plant::Plant {
+        self.plant
+    }
+
+    #[cfg(not(feature = "planted"))]
+    #[expect(
+        clippy::unused_self,
+        reason = "there is something in a build with planted mistakes"
+    )]
+    fn planted(&self) -> plant::Plant {
+        plant::Plant::default()
     }
 
     fn failed(&self, seed: u64, what: &str) -> String {

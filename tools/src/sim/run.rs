@@ -13,6 +13,7 @@ use ashlar_io::{Monotonic, Reactor};
 use super::client::{self, Crowd};
 use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
+use super::plant::Plant;
 use super::server::{self, Life, Server};
 use super::tables::{self, Watch};
 use super::trouble::Troubles;
@@ -22,9 +23,11 @@ const HEALED: Duration = Duration::from_secs(60);
 /// Mean virtual times between deaths of a node, one of which a run has.
 const LIFE_MEANS_NS: [u64; 3] = [500_000_000, 4_000_000_000, 4_000_000_000];
 /// Mean virtual times that a node of a cluster stays dead, one of which a run has.
-const DEAD_MEANS_NS: [u64; 3] = [100_000_000, 700_000_000, 3_000_000_000];
-/// Probability that all nodes of a cluster die when one does.
+const DEAD_MEANS_NS: [u64; 4] = [100_000_000, 5_000_000, 700_000_000, 3_000_000_000];
+/// Probability that all nodes of a cluster die when one does, and that all others die in its place, while
+/// it is cut off from them: who comes back must not do at once what was promised to it not to do.
 const ALL_DIE: f64 = 0.1;
+const OTHERS_DIE: f64 = 0.15;
 /// Turns between two looks at the files of tables.
 const TURNS_PER_LOOK: u64 = 256;
 /// Turns between two comparisons of replicas, in a healed run.
@@ -53,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) damages: u32,
     /// Whether nodes die, and ways between them are cut.
     pub(crate) deaths: Deaths,
+    /// A mistake that the run is to find.
+    pub(crate) plant: Plant,
 }
 
 /// What a run came to, when nothing was violated.
@@ -168,6 +173,7 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
             config: config.clone(),
             format,
             listen: (World::ip(machine), 6379).into(),
+            planted: plan.plant,
         };
         nodes.push(Node {
             server,
@@ -224,7 +230,7 @@ impl Run {
         };
         let dead_mean_ns = match plan.nodes {
             1 => DEAD_MEANS_NS[0],
-            _ => DEAD_MEANS_NS[rng.index(3)],
+            _ => DEAD_MEANS_NS[rng.index(4)],
         };
         Ok(Self {
             world,
@@ -375,12 +381,26 @@ impl Run {
                 self.world.now() + Duration::from_nanos(self.rng.exponential(self.life_mean_ns));
         } else if self.deaths == Deaths::Random {
             let power_cut = self.rng.chance(0.7);
+            if !alone && self.rng.chance(OTHERS_DIE) {
+                return self.all_others_die(machine, power_cut);
+            }
             self.die(machine, power_cut);
             if !alone && self.rng.chance(ALL_DIE) {
                 self.watch.mark("all nodes died");
                 (0..self.clients_machine()).for_each(|machine| self.die(machine, power_cut));
             }
         }
+    }
+
+    /// A node is cut off from the others, which die.
+    fn all_others_die(&mut self, survivor: u32, power_cut: bool) {
+        self.watch.mark("all other nodes died");
+        self.troubles.cut_off(&self.world, survivor);
+        for machine in (0..self.clients_machine()).filter(|machine| *machine != survivor) {
+            self.die(machine, power_cut);
+        }
+        let life = Duration::from_nanos(self.rng.exponential(self.life_mean_ns));
+        self.nodes[survivor as usize].next_fate = self.world.now() + life;
     }
 
     fn die(&mut self, machine: u32, power_cut: bool) {

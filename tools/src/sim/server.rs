@@ -22,6 +22,8 @@ use ashlar_node::route::Routes;
 use ashlar_node::shard::{Fatal, Membership, Setup, Shard, Turn};
 use ashlar_node::shared::{Facts, Shared};
 
+use super::plant::Plant;
+
 /// Where shard 0 of each node listens for peers.
 const PEER_PORT: u16 = 7000;
 
@@ -41,6 +43,7 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) format: Format,
     pub(super) listen: SocketAddr,
+    pub(super) planted: Plant,
 }
 
 /// Draws a configuration: small segments and batches, so that rolls, recycling, flushes and merges happen
@@ -173,6 +176,8 @@ impl Server {
                 1 => EarlierPromises::None,
                 _ => EarlierPromises::Possible,
             },
+            #[cfg(feature = "planted")]
+            planted: self.planted.0,
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ashlar_io::sim::Faults;
 
+use super::plant::Plant;
 use super::run::{self, Deaths, Plan};
 
 fn calm(seed: u64) -> Plan {
@@ -17,6 +18,7 @@ fn calm(seed: u64) -> Plan {
         rate: 500,
         damages: 0,
         deaths: Deaths::None,
+        plant: Plant::default(),
     }
 }
 

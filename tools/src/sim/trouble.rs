@@ -110,6 +110,15 @@ impl Troubles {
         }
     }
 
+    /// Cuts a node off from the others for a while, but not from the clients.
+    pub(super) fn cut_off(&mut self, world: &World, machine: u32) {
+        let length = Duration::from_nanos(1 + self.rng.exponential(self.length_ns));
+        for other in (0..self.nodes).filter(|other| *other != machine) {
+            self.cut_way(world, (machine, other), world.now() + length);
+            self.cut_way(world, (other, machine), world.now() + length);
+        }
+    }
+
     fn cut_way(&mut self, world: &World, (from, to): (u32, u32), until: Monotonic) {
         let mut cut = self.cut.iter_mut();
         if let Some(known) = cut.find(|(_, f, t)| (*f, *t) == (from, to)) {
