@@ -29,7 +29,16 @@ pub(super) struct Replicas {
     chains: BTreeMap<(u32, u64), u64>,
     /// Who was last seen to serve a partition.
     serving: BTreeMap<u32, u32>,
+    /// What each replica was after its last turn, by machine and partition.
+    before: BTreeMap<(u32, u32), Before>,
     marks: BTreeMap<&'static str, u64>,
+}
+
+/// What a replica was, in one life of its node.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    life: u64,
+    seen: Seen,
 }
 
 /// One replica at one moment.
@@ -41,6 +50,8 @@ struct Seen {
     serves: bool,
     applied: u64,
     chain: u64,
+    base: u64,
+    last: u64,
 }
 
 impl Seen {
@@ -56,6 +67,8 @@ impl Seen {
             serves,
             applied: partition.applied().0,
             chain: partition.applied_chain(),
+            base: raft.base().index.0,
+            last: raft.last().index.0,
         })
     }
 }
@@ -81,7 +94,9 @@ impl Replicas {
 
     /// Checks what a node's shard has become in the turn that it just made.
     pub(super) fn look(&mut self, nodes: &[Node], machine: u32, shard: u32) -> Result<(), String> {
-        for seen_now in seen(&nodes[machine as usize], shard) {
+        let node = &nodes[machine as usize];
+        for seen_now in seen(node, shard) {
+            self.note_change(machine, node.lives, &seen_now);
             self.check_term(machine, &seen_now)?;
             self.check_chain(machine, &seen_now)?;
             if seen_now.serves {
@@ -89,6 +104,26 @@ impl Replicas {
             }
         }
         Ok(())
+    }
+
+    /// Marks what has become of a replica since its last turn.
+    fn note_change(&mut self, machine: u32, life: u64, now: &Seen) {
+        let key = (machine, now.partition);
+        let before = self.before.insert(key, Before { life, seen: *now });
+        let Some(Before { seen: before, .. }) = before.filter(|before| before.life == life) else {
+            return;
+        };
+        if before.leads && !now.leads {
+            self.mark("leader stepped down");
+        }
+        if before.serves && now.leads && !now.serves {
+            self.mark("lease lost");
+        }
+        if before.base < now.base {
+            self.mark("snapshot installed");
+        } else if before.last > now.last {
+            self.mark("entries taken back");
+        }
     }
 
     fn check_term(&mut self, machine: u32, seen: &Seen) -> Result<(), String> {
@@ -176,10 +211,13 @@ impl Replicas {
     }
 
     /// Checks that what waits is bounded.
-    pub(super) fn check_load(nodes: &[Node]) -> Result<(), String> {
+    pub(super) fn check_load(&mut self, nodes: &[Node]) -> Result<(), String> {
         for (machine, node) in (0..).zip(nodes) {
             let shards = node.life.iter().flat_map(|life| &life.shards);
             for load in shards.map(ashlar_node::shard::Shard::load) {
+                if load.relayed > 0 {
+                    self.mark("commands wait for other nodes");
+                }
                 if load.relayed.max(load.deferred).max(load.gated) > WAITING_MAX {
                     return Err(format!("machine {machine:?} holds too much: {load:?}"));
                 }

@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         }
         total.add(&outcome);
     }
-    total.print(args.seeds, from.elapsed());
+    total.print(&args, from.elapsed());
     Ok(())
 }
 
@@ -235,6 +235,33 @@ const SOMETIMES: [&str; 22] = [
     "walks with SCAN",
     "write error",
 ];
+/// The same, of clusters.
+const SOMETIMES_CLUSTER: [&str; 24] = [
+    "all nodes died",
+    "all other nodes died",
+    "commands wait for other nodes",
+    "entries taken back",
+    "leader elected",
+    "leader stepped down",
+    "lease lost",
+    "lists with KEYS",
+    "node died",
+    "node paused",
+    "outcome not known",
+    "power lost",
+    "reads of the past",
+    "refused: no leader",
+    "refused: several partitions",
+    "refused: too old",
+    "served by another node",
+    "snapshot installed",
+    "table merged away",
+    "table read",
+    "table written",
+    "trouble: node deaf",
+    "trouble: node mute",
+    "trouble: some ways cut",
+];
 /// Seeds in which each of them must have happened, with swarms of faults.
 const SOMETIMES_SEEDS: u64 = 50;
 
@@ -260,7 +287,8 @@ impl Totals {
         }
     }
 
-    fn print(&self, seeds: u64, took: Duration) {
+    fn print(&self, args: &Args, took: Duration) {
+        let seeds = args.seeds;
         let speed = self.virtual_s / took.as_secs_f64();
         println!(
             "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged, {} of unknown outcome, {} lives of nodes, {} turns",
@@ -271,7 +299,11 @@ impl Totals {
             self.lives,
             self.events
         );
-        let never: Vec<_> = SOMETIMES
+        let expected: &[&str] = match args.nodes {
+            1 => &SOMETIMES,
+            _ => &SOMETIMES_CLUSTER,
+        };
+        let never: Vec<_> = expected
             .iter()
             .filter(|mark| !self.marks.contains_key(*mark))
             .copied()

@@ -92,7 +92,7 @@ impl fmt::Display for Outcome {
 pub(super) struct Node {
     server: Server,
     pub(super) life: Option<Life>,
-    lives: u64,
+    pub(super) lives: u64,
     /// When it dies next, or comes back when it is dead.
     next_fate: Monotonic,
     /// It never comes back.
@@ -358,7 +358,7 @@ impl Run {
         }
         self.replicas.look(&self.nodes, machine, shard)?;
         if self.turns.is_multiple_of(TURNS_PER_LOOK) {
-            Replicas::check_load(&self.nodes)?;
+            self.replicas.check_load(&self.nodes)?;
         }
         let compares = self.crowd.healed.get() && !self.is_compared;
         if compares && self.turns.is_multiple_of(TURNS_PER_COMPARISON) {
