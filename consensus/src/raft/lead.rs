@@ -307,8 +307,11 @@ impl Raft {
         !gave_up && self.lease_until(supports) > now
     }
 
-    /// Tells whether this replica may answer reads from what it has applied: it leads, has applied an
-    /// entry of its term, and a quorum is bound to it.
+    /// Tells whether this replica may answer reads by itself: it leads, has applied an entry of its term,
+    /// and a quorum is bound to it.
+    ///
+    /// What it answers must show all that is committed by now ([`Self::committed`]), which may be more
+    /// than is applied: the leader's own disk may be the last to have it, and others may have shown it.
     #[must_use]
     pub fn serves_reads(&self, now: Mono, supports: &Supports) -> bool {
         let lead = self.lead.as_ref();
