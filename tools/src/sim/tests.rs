@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ashlar_io::rng::Rng;
 use ashlar_io::sim::Faults;
 
 use super::plant::Plant;
@@ -27,4 +28,30 @@ fn a_cluster_without_faults_elects_leaders_and_serves_from_every_node() {
     let outcome = run::run(&calm(1)).unwrap();
     assert!(outcome.acknowledged > 1000, "{outcome}");
     assert_eq!(outcome.unknown, 0, "{outcome}");
+}
+
+/// A short run with some of all faults, of a cluster whose nodes die, stand still and are cut off.
+fn stormy(seed: u64) -> Plan {
+    let mut faults = Faults::swarm(&mut Rng::new(seed));
+    faults.disk.rot = 0.0;
+    Plan {
+        faults,
+        rate: 200,
+        deaths: Deaths::Random,
+        ..calm(seed)
+    }
+}
+
+#[test]
+fn a_cluster_keeps_its_promises_whatever_fails() {
+    for seed in 1..=12 {
+        let outcome = run::run(&stormy(seed));
+        assert!(outcome.is_ok(), "seed {seed}: {}", outcome.unwrap_err());
+    }
+}
+
+#[test]
+fn a_run_of_a_cluster_repeats() {
+    let hashes = [(); 2].map(|()| run::run(&stormy(100)).unwrap().hash);
+    assert_eq!(hashes[0], hashes[1]);
 }
