@@ -21,11 +21,6 @@
 //! install N M          N installs M's state
 //! state [N]            lease N
 //! ```
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests read their scripts from files"
-)]
-
 mod table;
 
 use std::fmt::Write;

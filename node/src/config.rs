@@ -26,7 +26,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use cluster::{Cluster, Listed, MEMBERS_MAX, NAME_BYTES_MAX};
+pub use cluster::{Cluster, Listed, MEMBERS_MAX, NAME_BYTES_MAX, is_name};
 pub use error::{ConfigError, Place};
 pub use knob::{Change, Knob};
 pub use knobs::KNOBS;

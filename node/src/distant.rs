@@ -46,6 +46,8 @@ pub mod kind {
     pub const FETCHED: u8 = 9;
     /// Where clients reach the sender: address and port as text.
     pub const CLIENTS: u8 = 10;
+    /// Who the members of the cluster are.
+    pub const ROSTER: u8 = 11;
 }
 
 /// What became of what was asked of another node.
@@ -191,6 +193,12 @@ pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
             out.push(6);
             put_u64s(out, &[to.0]);
         }
+        Question::Swap { key, from, to } => {
+            out.push(7);
+            [key, from, to]
+                .iter()
+                .for_each(|part| put_counted(out, part));
+        }
         Question::Random { database, seed } => {
             out.extend_from_slice(&[5, *database]);
             put_u64s(out, &[*seed]);
@@ -222,6 +230,11 @@ pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
         },
         6 => Question::HandOver {
             to: NodeId(bytes.u64()?),
+        },
+        7 => Question::Swap {
+            key: bytes.counted()?.to_vec(),
+            from: bytes.counted()?.to_vec(),
+            to: bytes.counted()?.to_vec(),
         },
         _ => return None,
     };
@@ -312,6 +325,10 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
             out.push(7);
             put_counted(out, key);
         }
+        Answer::Value(value) => {
+            out.push(8);
+            put_counted(out, value);
+        }
     }
 }
 
@@ -328,6 +345,7 @@ pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
         5 => decode_entries(&mut bytes)?,
         6 => Answer::Key(None),
         7 => Answer::Key(Some(bytes.counted()?.to_vec())),
+        8 => Answer::Value(bytes.counted()?.to_vec()),
         _ => return None,
     };
     bytes.0.is_empty().then_some(answer)
@@ -415,6 +433,11 @@ mod tests {
                 seed: 9,
             },
             Question::HandOver { to: NodeId(3) },
+            Question::Swap {
+                key: b"k".to_vec(),
+                from: Vec::new(),
+                to: b"v".to_vec(),
+            },
         ];
         for question in questions {
             let mut bytes = Vec::new();
@@ -435,6 +458,7 @@ mod tests {
             Answer::Entries(Vec::new(), None),
             Answer::Key(None),
             Answer::Key(Some(b"k".to_vec())),
+            Answer::Value(b"v".to_vec()),
         ];
         answers.extend(REFUSALS.map(Answer::Refused));
         for answer in answers {

@@ -6,6 +6,7 @@
 //!                         node joins a cluster
 //! DIR/INCARNATION         how often the node was started: a number in decimal digits
 //! DIR/PAXOS               what the node has promised while its cluster came to be
+//! DIR/ROSTER              who the members of the cluster are, once they are others than the first
 //! DIR/wal/000/*.wal       segments of the log of shard 0, and so on
 //! DIR/tables/00000/       tables and value files of partition 0, and so on
 //! DIR/manifest/000.0, .1  checkpoints of shard 0: which of those files are in use
@@ -29,7 +30,7 @@ pub use self::files::begin_life;
 pub(crate) use self::files::{load, replace};
 use self::joined::Joined;
 pub use self::joined::Membership;
-use crate::cluster::{Decree, StoreId};
+use crate::cluster::{Decree, Member, StoreId};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "ASHLAR";
@@ -216,7 +217,7 @@ impl Format {
         }
         let membership = self.membership();
         let membership = membership.ok_or_else(|| "its cluster is no cluster".to_owned())?;
-        match self.store() == Some(membership.own().store) {
+        match self.store() == Some(membership.own.store) {
             true => Ok(()),
             false => Err("its store is not the one that its cluster knows".to_owned()),
         }
@@ -444,23 +445,22 @@ pub async fn name_store(
     Ok(named)
 }
 
-/// Makes the node a member of a cluster, as its member `name`.
+/// Makes the node a member of a cluster, as `own`.
 ///
 /// # Errors
 /// The file cannot be written.
 ///
 /// # Panics
-/// When it is a member of another cluster, or the decree has no such member with this disk.
+/// When it is a member of another cluster, or `own` has another disk.
 pub async fn join(
     reactor: &Reactor,
     data: &Path,
     format: &Format,
-    (decree, name): (&Decree, &str),
+    (decree, own): (&Decree, &Member),
 ) -> Result<Format, FormatError> {
-    let member = decree.member(name).expect("a node joins as a member");
-    assert!(Some(member.store) == format.store(), "with its own disk");
+    assert!(Some(own.store) == format.store(), "with its own disk");
     let mut joined = format.clone();
-    joined.cluster = Some(Joined::new(decree, member.node));
+    joined.cluster = Some(Joined::new(decree, own));
     if let Some(before) = format.membership() {
         assert!(before.decree.cluster == decree.cluster, "once and for all");
     }

@@ -89,6 +89,11 @@ pub enum Fatal {
     /// A write or sync of the log failed.
     #[error(transparent)]
     Log(#[from] Failed),
+    /// The node is a member of its cluster no more.
+    #[error(
+        "this node was removed from its cluster: its data directory is no part of it any more; to have the node join again as a new member, remove that directory"
+    )]
+    Removed,
     /// The port for peers cannot be listened on.
     #[error(transparent)]
     Peers(#[from] peer::ListenError),
@@ -167,11 +172,12 @@ impl Shard {
             let recovered =
                 recover(&machine, shard, &data, (&shared, &routes), cluster.as_ref()).await;
             *slot.borrow_mut() = Some(recovered.map(|(parts, recovery)| {
-                let members = cluster.as_ref().map(|cluster| cluster.members.clone());
+                let roster = cluster.as_ref().map(|cluster| cluster.roster.clone());
                 let cluster = cluster.map(|cluster| join(&machine, shard, &cluster));
                 let core = Core::new(shard, &machine, shared, routes, peers, (parts, cluster));
-                if shard == 0 {
-                    core.note_members(&members.unwrap_or_default());
+                if let (0, Some(roster)) = (shard, roster) {
+                    core.shared.roster.learn(&roster);
+                    core.note_members(&roster);
                 }
                 core.bound_kept();
                 (Rc::new(core), recovery)
@@ -212,6 +218,9 @@ impl Shard {
         if self.reactor.now() >= self.next_tick || self.expiring {
             self.next_tick = self.reactor.now() + TICK;
             self.tick(&core);
+            if core.was_removed() {
+                return Err(Fatal::Removed);
+            }
         }
         core.work(core.has_run_commands());
         core.drain();
@@ -282,6 +291,7 @@ impl Shard {
         core.watch_space();
         core.scrub();
         core.tick_snapshots();
+        core.tick_members();
         core.publish_cluster();
         client::end_idle(core);
         let (now_ms, now_us) = core.now();

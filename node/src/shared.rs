@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clients::Clients;
+use crate::cluster::roster::Latest;
 use crate::cluster::view::View;
 use crate::config::Config;
 use crate::core::space::Gauge;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub process_id: u32,
     /// How the cluster looks from here, if the node is in one.
     pub cluster: View,
+    /// Who the members of the cluster are, as far as this node knows.
+    pub roster: Latest,
     /// What is known of the data directory's disk.
     pub space: Gauge,
     config: Mutex<Config>,
@@ -103,6 +106,7 @@ impl Shared {
             stats: Stats::new(format.shards),
             clients: Clients::default(),
             cluster: View::default(),
+            roster: Latest::default(),
             format,
             started_ms,
             run_id,

@@ -4,6 +4,7 @@
 use ashlar_consensus::Timestamp;
 
 use crate::command::{Command, Commands, EntryHeader, Malformed};
+use crate::key::DATABASES;
 use crate::lsm::ranges::Ranges;
 use crate::memtable::{Beneath, Memtable, Version};
 
@@ -90,14 +91,14 @@ impl Applied<'_> {
     fn clear(&mut self, database: Option<u8>, timestamp: Timestamp) {
         *self.low_water = (*self.low_water).max(timestamp.0);
         match database {
-            None => self.memtable.clear(),
+            None => self.memtable.clear_databases(),
             Some(database) => self.memtable.clear_prefix(database),
         }
         if self.beneath == Beneath::Nothing {
             return;
         }
         match database {
-            None => self.ranges.add(&[0], &[u8::MAX], timestamp.0),
+            None => self.ranges.add(&[0], &[DATABASES], timestamp.0),
             Some(database) => self.ranges.add(&[database], &[database + 1], timestamp.0),
         }
     }

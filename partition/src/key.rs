@@ -1,5 +1,6 @@
 //! Keys and ranges of keys. An internal key is one byte for the database (0 to 15) and then the
-//! user's key, so that the databases lie one after another in the order of all keys.
+//! user's key, so that the databases lie one after another in the order of all keys. Behind them, from
+//! the byte 16 on, are keys of the system, which no command on databases reads or clears.
 
 /// Databases of a node; their numbers are the first bytes of internal keys.
 pub const DATABASES: u8 = 16;

@@ -7,6 +7,7 @@
 //! Invariant: for each key, the table holds the last command of the entry that changed it.
 
 use crate::command::{Command, command_at};
+use crate::key::DATABASES;
 
 /// What an entry in flight says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +151,8 @@ fn key_at(entry: &[u8], offset: u32) -> &[u8] {
 fn clears(entry: &[u8], offset: u32, key: &[u8]) -> bool {
     match command_at(entry, offset as usize - 1) {
         Command::Clear { database } => {
-            database.is_none_or(|database| key.first() == Some(&database))
+            let of = key.first();
+            database.map_or(of < Some(&DATABASES), |database| of == Some(&database))
         }
         Command::DeleteRange { start, end } => start <= key && key < end,
         Command::Put { .. } | Command::Delete { .. } => false,

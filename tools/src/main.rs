@@ -3,12 +3,14 @@
 //! Parses words and calls what does the work; decides nothing itself.
 #![forbid(unsafe_code)]
 
+mod asked;
 mod backup;
 mod bench;
 mod bench_wal;
 mod demo;
 mod disk;
 mod inspect;
+mod member;
 mod node;
 mod restore;
 mod sim;
@@ -55,6 +57,11 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running node how its cluster looks.
     Status(status::Args),
+    /// List the members of a cluster, or change them; it goes on serving meanwhile.
+    #[command(subcommand)]
+    Member(member::Member),
+    /// Have a partition led by another node.
+    Transfer(member::TransferArgs),
     /// Run nodes in the deterministic simulator under faults, and check what they promise.
     Sim(sim::Args),
 }
@@ -114,6 +121,8 @@ fn run(command: Command) -> Result<(), String> {
         Command::BenchWal(args) => bench_wal::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Member(what) => member::run(&what),
+        Command::Transfer(args) => member::transfer(&args),
         Command::Sim(args) => sim::run(args),
     }
 }

@@ -61,7 +61,7 @@ impl Cluster {
 
     fn flags(&self, node: usize) -> Vec<String> {
         let peer = |node: usize| format!("n{}=127.0.0.1:{}", node + 1, self.ports[node]);
-        let peers: Vec<_> = (0..NODES).map(peer).collect();
+        let peers: Vec<_> = (0..self.ports.len()).map(peer).collect();
         vec![
             "--name".to_owned(),
             format!("n{}", node + 1),
@@ -236,25 +236,97 @@ fn check(client: &mut Client, sent: u64, acknowledged: u64, kill: u64) {
 }
 
 #[test]
-fn a_node_whose_disk_was_replaced_is_not_taken_for_the_one_before() {
-    let mut cluster = Cluster::new(&[]);
+fn a_node_that_lost_its_disk_waits_and_comes_back_as_a_new_member() {
+    let mut cluster = Cluster::new(&["m"]);
     cluster.start();
-    assert_eq!(
-        ask(&mut cluster.connect(0), &["SET", "a", "1"]),
-        Reply::ok()
-    );
+    for key in ["a", "z"] {
+        let set = ask(&mut cluster.connect(0), &["SET", key, "1"]);
+        assert_eq!(set, Reply::ok());
+    }
     cluster.nodes[2].take().unwrap().kill();
     std::fs::remove_dir_all(cluster.data(2)).unwrap();
-    cluster.format(2, &[]);
-    let flags = cluster.flags(2);
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let refused = Node::try_start(&cluster.data(2), &flags).unwrap_err();
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains("this node cannot join"), "{refused:?}");
-    assert_eq!(
-        ask(&mut cluster.connect(1), &["GET", "a"]),
-        Reply::bulk("1")
-    );
+    cluster.format(2, &["m"]);
+    let starting = start_later(&cluster, 2);
+    let at = cluster.nodes[0].as_ref().unwrap().addr.to_string();
+    let mut replaced = run(&["member", "replace", "n3", "--addr", &at]);
+    wait_until("the new node waits to be a member", || {
+        if replaced.code != Some(0) {
+            assert!(replaced.err.contains("nobody waits"), "{replaced:?}");
+            replaced = run(&["member", "replace", "n3", "--addr", &at]);
+        }
+        replaced.code == Some(0)
+    });
+    assert!(replaced.out.contains("roster 2: n1, n2, n3"), "{replaced:?}");
+    assert!(replaced.out.contains("n3 votes in 2 of 2"), "{replaced:?}");
+    cluster.nodes[2] = Some(starting.join().unwrap());
+    // What it votes for counts: with it, one of the others can be lost.
+    cluster.nodes[1].take().unwrap().kill();
+    let mut client = cluster.connect(2);
+    wait_until("a leader is there", || {
+        ask(&mut client, &["SET", "a", "2"]) == Reply::ok()
+    });
+    wait_until("the other partition has one, too", || {
+        ask(&mut client, &["GET", "z"]) == Reply::bulk("1")
+    });
+}
+
+/// Starts a node that has to wait for others.
+fn start_later(cluster: &Cluster, node: usize) -> std::thread::JoinHandle<Node> {
+    let (data, flags) = (cluster.data(node), cluster.flags(node));
+    std::thread::spawn(move || {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Node::start(&data, &flags)
+    })
+}
+
+#[test]
+fn members_come_and_go_while_the_cluster_serves() {
+    let mut cluster = Cluster::new(&[]);
+    cluster.start();
+    cluster.ports.push(free_ports()[0]);
+    cluster.nodes.push(None);
+    cluster.format(3, &[]);
+    let (mut sent, mut acknowledged) = (0, 0);
+    write(&mut cluster.connect(0), &mut sent, &mut acknowledged);
+    assert_eq!(acknowledged, 1);
+    let at = cluster.nodes[1].as_ref().unwrap().addr.to_string();
+    let addr = format!("n4=127.0.0.1:{}", cluster.ports[3]);
+    let nobody = run(&["member", "add", &addr, "--addr", &at]);
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.err.contains("start the new node first"), "{nobody:?}");
+    let starting = start_later(&cluster, 3);
+    wait_until("it is a member", || {
+        run(&["member", "add", &addr, "--addr", &at]).code == Some(0)
+    });
+    cluster.nodes[3] = Some(starting.join().unwrap());
+    check(&mut cluster.connect(3), sent, acknowledged, 0);
+    let again = run(&["member", "add", &addr, "--addr", &at]);
+    assert_eq!(again.code, Some(1), "{again:?}");
+    let stranger = run(&["member", "remove", "n9", "--addr", &at]);
+    assert!(stranger.err.contains("n9 is no member; there are n1, n2, n3, n4"));
+    // The first two go, whoever leads, while somebody writes.
+    let at = cluster.nodes[3].as_ref().unwrap().addr.to_string();
+    for name in ["n1", "n2"] {
+        let removed = run(&["member", "remove", name, "--addr", &at]);
+        assert_eq!(removed.code, Some(0), "{removed:?}");
+        write(&mut cluster.connect(2), &mut sent, &mut acknowledged);
+    }
+    let list = run(&["member", "list", "--addr", &at]);
+    assert_eq!(list.out.lines().count(), 2, "{list:?}");
+    for gone in [0, 1] {
+        let ended = cluster.nodes[gone].take().unwrap().wait();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("was removed from its cluster"), "{ended:?}");
+    }
+    let last = run(&["member", "remove", "n3", "--addr", &at]);
+    assert_eq!(last.code, Some(0), "{last:?}");
+    let last = run(&["member", "remove", "n4", "--addr", &at]);
+    assert!(last.err.contains("the last member cannot be removed"), "{last:?}");
+    wait_until("the last one serves alone", || {
+        write(&mut cluster.connect(3), &mut sent, &mut acknowledged);
+        acknowledged == sent
+    });
+    check(&mut cluster.connect(3), sent, acknowledged, 0);
 }
 
 #[test]

@@ -7,6 +7,9 @@ use std::ops::Bound;
 use ashlar_partition::{Order, Part, Scan as Walk};
 
 use super::Client;
+use crate::cluster::Roster;
+use crate::cluster::roster::Change;
+use crate::command::member::Wish;
 use crate::command::spread::{Answer, Plan, Question, Range, Scan};
 use crate::glob;
 use crate::resp::encode::Encoder;
@@ -47,6 +50,7 @@ impl Client {
                 encoder.ok();
                 Ok(())
             }
+            Plan::Member(wish) => self.change_members(wish, encoder).await,
             Plan::Keys { database, pattern } => self.keys(database, &pattern, encoder).await,
         }
     }
@@ -62,6 +66,31 @@ impl Client {
             answer => return Ok(answer),
         }
         Err(NoAnswer(error))
+    }
+
+    /// Changes the members of the cluster; answers who they are then.
+    async fn change_members(&self, wish: Wish, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
+        match self.try_change_members(wish).await {
+            Ok(roster) => {
+                let text = format!("roster {}: {}", roster.version, roster.names());
+                encoder.simple(text.as_bytes());
+                Ok(())
+            }
+            Err(text) => {
+                let mut error = Vec::new();
+                Encoder::new(&mut error, self.session.version).error(text.as_bytes());
+                Err(NoAnswer(error))
+            }
+        }
+    }
+
+    async fn try_change_members(&self, wish: Wish) -> Result<Roster, String> {
+        let change = match wish {
+            Wish::Add(invited) => Change::Add(self.core.invite(invited).await?),
+            Wish::Remove(name) => Change::Remove(name),
+            Wish::Replace(name, invited) => Change::Replace(name, self.core.invite(invited).await?),
+        };
+        self.core.change_members(&change).await
     }
 
     async fn count(&self, database: u8, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {

@@ -1,5 +1,6 @@
 //! The first members of a cluster agree on it, over sockets: each asks all others until the cluster
-//! is decided, and answers what it is asked. Not the rules of agreement, which are in `paxos`.
+//! is decided, and answers what it is asked. Who comes to a cluster that is there waits in the same way
+//! until it was made a member. Not the rules of agreement, which are in `paxos`.
 //!
 //! Each question is a connection of its own; an answer belongs to the question that it follows, so
 //! none is taken for another's. That costs a few connections in the life of a cluster.
@@ -27,8 +28,8 @@ use ashlar_io::{Listener, Monotonic, Reactor, Socket};
 use super::form::ClusterError;
 use super::founder::Founder;
 use super::paxos::{Acceptor, Proposer, Vote};
-use super::question::{Answer, Ask, Asker, Question};
-use super::{ClusterId, Decree, Member, StoreId, record};
+use super::question::{Answer, Ask, Asker, Introduced, Question};
+use super::{ClusterId, Decree, Member, Roster, StoreId, record};
 use crate::config::Listed;
 use crate::format::FormatError;
 use crate::peer::connection::{Failed, Talk};
@@ -72,15 +73,28 @@ struct Bootstrap {
     /// Somebody changes the acceptor, and these wait until it is done.
     changing: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
-    decided: RefCell<Option<Decree>>,
+    decided: RefCell<Option<Found>>,
     fatal: RefCell<Option<ClusterError>>,
     callers: Cell<u32>,
+    /// The cluster is there, and this node is no member yet.
+    is_late: Cell<bool>,
     /// What was last logged of each member.
     said: RefCell<BTreeMap<String, String>>,
 }
 
-/// Finds the cluster of this node, or founds it with the others; returns what was decided, which the
-/// caller has to keep before it uses it.
+/// A cluster, and this node's place in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How the cluster began.
+    pub decree: Decree,
+    /// Who its members are now, as far as is known.
+    pub roster: Roster,
+    /// This node.
+    pub own: Member,
+}
+
+/// Finds the cluster of this node, or founds it with the others, or waits until it is made a member; returns
+/// what was found, which the caller has to keep before it uses it.
 ///
 /// # Errors
 /// The address cannot be listened on, a promise cannot be read or kept, the node was replaced, or it
@@ -88,7 +102,7 @@ struct Bootstrap {
 ///
 /// # Panics
 /// When the node is not in its own list.
-pub async fn found(reactor: &Reactor, setup: Setup) -> Result<Decree, ClusterError> {
+pub async fn found(reactor: &Reactor, setup: Setup) -> Result<Found, ClusterError> {
     let acceptor = record::load(reactor, &setup.data).await?;
     let addr = setup.listen;
     let listener =
@@ -106,6 +120,7 @@ pub async fn found(reactor: &Reactor, setup: Setup) -> Result<Decree, ClusterErr
         decided: RefCell::default(),
         fatal: RefCell::default(),
         callers: Cell::default(),
+        is_late: Cell::default(),
         said: RefCell::default(),
     });
     let mut answering = pin!(listen(Rc::clone(&bootstrap), listener));
@@ -162,6 +177,49 @@ enum Asked {
     Lost(String),
 }
 
+/// Asks whoever listens at an address.
+async fn ask_at(reactor: &Reactor, addr: SocketAddr, question: &Question) -> Asked {
+    let deadline = reactor.now() + QUESTION_LIMIT;
+    let connecting = Socket::connect(reactor, addr);
+    let socket = match until(reactor, deadline, connecting).await {
+        Some(Ok(socket)) => socket,
+        Some(Err(error)) => return Asked::Lost(error.to_string()),
+        None => return Asked::Lost("it does not answer in time".to_owned()),
+    };
+    let mut talk = Talk::new(socket, deadline);
+    talk.say(&Greeting::Question(question.encode()));
+    match talk.hear(reactor).await {
+        Ok(Greeting::Answer(bytes)) => match Answer::decode(&bytes) {
+            Some(answer) => Asked::Answered(answer),
+            None => Asked::Lost("its answer cannot be understood".to_owned()),
+        },
+        Ok(Greeting::Refused(refusal)) => Asked::Refused(refusal),
+        Ok(_) => Asked::Lost("it does not answer questions".to_owned()),
+        Err(Failed::Lost(text) | Failed::Refused(text)) => Asked::Lost(text),
+    }
+}
+
+/// Asks who waits at an address to be made a member.
+///
+/// # Errors
+/// Nobody does; one line says what was found instead.
+pub async fn introduce(
+    reactor: &Reactor,
+    addr: SocketAddr,
+    asker: Asker,
+) -> Result<Introduced, String> {
+    let ask = Ask::Introduce;
+    let question = Question { asker, ask };
+    match ask_at(reactor, addr, &question).await {
+        Asked::Answered(Answer::Introduced(introduced)) => Ok(introduced),
+        Asked::Answered(_) => Err(format!("what listens at {addr} does not introduce itself")),
+        Asked::Refused(refusal) => Err(format!("refused at {addr}: {}", refusal.text)),
+        Asked::Lost(text) => Err(format!(
+            "nobody waits at {addr} to be a member: {text}; start the new node first, with --peers that list it"
+        )),
+    }
+}
+
 impl Bootstrap {
     fn own_name(&self) -> &str {
         &self.setup.asker.name
@@ -215,7 +273,11 @@ impl Bootstrap {
     }
 
     async fn answer(&self, question: &[u8]) -> Option<Greeting> {
-        let decided = self.decided.borrow().clone();
+        let decided = self
+            .decided
+            .borrow()
+            .as_ref()
+            .map(|found| found.decree.clone());
         let act =
             |acceptor: &mut Acceptor| self.founder.answer(acceptor, decided.as_ref(), question);
         let (answer, learned) = self.change(act).await?;
@@ -230,42 +292,40 @@ impl Bootstrap {
 
     /// Takes in what is decided.
     fn learn(&self, decree: Decree) {
-        if self.founder.fits(&decree) {
-            *self.decided.borrow_mut() = Some(decree);
-        } else {
-            let text = format!(
-                "cluster {} was founded without this node and its disk: {} was replaced, or is no member",
-                decree.cluster,
-                self.own_name()
-            );
-            *self.fatal.borrow_mut() = Some(ClusterError::Replaced(text));
+        let roster = Roster::founded(&decree);
+        self.learn_members(decree, roster);
+    }
+
+    /// Takes in who the members are.
+    fn learn_members(&self, decree: Decree, roster: Roster) {
+        let own = roster.member(self.own_name());
+        match own.filter(|own| own.store == self.setup.asker.store) {
+            Some(own) => {
+                let own = own.clone();
+                *self.decided.borrow_mut() = Some(Found {
+                    decree,
+                    roster,
+                    own,
+                });
+            }
+            None => {
+                let text = format!(
+                    "cluster {} was founded without this node and its disk: {} was replaced, or is no member",
+                    decree.cluster,
+                    self.own_name()
+                );
+                *self.fatal.borrow_mut() = Some(ClusterError::Replaced(text));
+            }
         }
     }
 
     /// Asks one member.
     async fn ask(&self, peer: &Listed, ask: &Ask) -> Asked {
-        let deadline = self.reactor.now() + QUESTION_LIMIT;
-        let connecting = Socket::connect(&self.reactor, peer.addr);
-        let socket = match until(&self.reactor, deadline, connecting).await {
-            Some(Ok(socket)) => socket,
-            Some(Err(error)) => return Asked::Lost(error.to_string()),
-            None => return Asked::Lost("it does not answer in time".to_owned()),
-        };
-        let mut talk = Talk::new(socket, deadline);
         let question = Question {
             asker: self.setup.asker.clone(),
             ask: ask.clone(),
         };
-        talk.say(&Greeting::Question(question.encode()));
-        match talk.hear(&self.reactor).await {
-            Ok(Greeting::Answer(bytes)) => match Answer::decode(&bytes) {
-                Some(answer) => Asked::Answered(answer),
-                None => Asked::Lost("its answer cannot be understood".to_owned()),
-            },
-            Ok(Greeting::Refused(refusal)) => Asked::Refused(refusal),
-            Ok(_) => Asked::Lost("it does not answer questions".to_owned()),
-            Err(Failed::Lost(text) | Failed::Refused(text)) => Asked::Lost(text),
-        }
+        ask_at(&self.reactor, peer.addr, &question).await
     }
 
     /// Asks all other members at once; takes in what they know and why they refuse, and returns the
@@ -277,9 +337,16 @@ impl Bootstrap {
         for ((node, peer), asked) in others.iter().zip(all(asking).await) {
             match asked {
                 Asked::Answered(Answer::Decided(decree)) => self.learn(decree),
+                Asked::Answered(Answer::Joined(decree, roster)) => {
+                    self.learn_members(decree, roster);
+                }
                 Asked::Answered(answer) => answers.push((*node, answer)),
-                Asked::Refused(refusal) if refusal.reason == Reason::Store => {
-                    *self.fatal.borrow_mut() = Some(ClusterError::Replaced(refusal.text));
+                Asked::Refused(refusal)
+                    if matches!(refusal.reason, Reason::Stranger | Reason::Store) =>
+                {
+                    self.is_late.set(true);
+                    self.say("the cluster", refusal.text);
+                    absent.push(format!("{} (it refuses)", peer.name));
                 }
                 Asked::Refused(refusal) => {
                     let text =
@@ -294,15 +361,15 @@ impl Bootstrap {
     }
 
     /// Asks the others until the cluster is decided.
-    async fn decide(&self) -> Result<Decree, ClusterError> {
+    async fn decide(&self) -> Result<Found, ClusterError> {
         let start = self.reactor.now();
         let mut tell_at = start + TELL_FIRST;
         let mut proposer: Option<Proposer> = None;
         let mut attempts = 0;
         loop {
             let (answers, absent) = self.ask_all(&Ask::Meet).await;
-            if let Some(decree) = self.outcome()? {
-                return Ok(decree);
+            if let Some(found) = self.outcome()? {
+                return Ok(found);
             }
             let Some(members) = self.met(&answers) else {
                 self.tell(&mut tell_at, &absent);
@@ -319,9 +386,9 @@ impl Bootstrap {
             }
             attempts += 1;
             self.attempt(proposer).await;
-            if let Some(decree) = self.outcome()? {
-                self.ask_all(&Ask::Learn(decree.clone())).await;
-                return Ok(decree);
+            if let Some(found) = self.outcome()? {
+                self.ask_all(&Ask::Learn(found.decree.clone())).await;
+                return Ok(found);
             }
             self.tell(&mut tell_at, &proposer.unendorsed());
             self.pause((RETRY_MS << attempts.min(10)).min(RETRY_MS_MAX))
@@ -330,7 +397,7 @@ impl Bootstrap {
     }
 
     /// Returns what was decided, or why nothing will be.
-    fn outcome(&self) -> Result<Option<Decree>, ClusterError> {
+    fn outcome(&self) -> Result<Option<Found>, ClusterError> {
         if let Some(fatal) = self.fatal.take() {
             return Err(fatal);
         }
@@ -344,7 +411,7 @@ impl Bootstrap {
     fn met(&self, answers: &[(NodeId, Answer)]) -> Option<Vec<Member>> {
         let store = |(node, answer): &(NodeId, Answer)| match answer {
             Answer::Met(store) => Some((*node, *store)),
-            Answer::Decided(_) | Answer::Vote(_) => None,
+            _ => None,
         };
         let stores: Vec<(NodeId, StoreId)> = answers.iter().filter_map(store).collect();
         self.founder.members(&stores)
@@ -357,9 +424,15 @@ impl Bootstrap {
             *at = now + TELL_EVERY;
             let absent: Vec<&str> = absent.iter().map(AsRef::as_ref).collect();
             let absent = absent.join(", ");
-            tracing::info!(
-                "the cluster is founded once all its members agree; waiting for {absent}"
-            );
+            match self.is_late.get() {
+                true => tracing::info!(
+                    "{} waits to be made a member of a cluster that is there: {absent}",
+                    self.own_name()
+                ),
+                false => tracing::info!(
+                    "the cluster is founded once all its members agree; waiting for {absent}"
+                ),
+            }
         }
     }
 

@@ -73,8 +73,14 @@ pub(crate) fn put_members(out: &mut Vec<u8>, members: &[Member]) {
     }
 }
 
-/// Takes members, if that is what they are.
+/// Takes the first members of a cluster, if that is what they are.
 pub(crate) fn take_members(from: &mut Cursor<'_>) -> Option<Vec<Member>> {
+    let members = take_list(from)?;
+    are_members(&members).then_some(members)
+}
+
+/// Takes a few members.
+pub(super) fn take_list(from: &mut Cursor<'_>) -> Option<Vec<Member>> {
     let count = usize::from(from.u8()?);
     let mut members = Vec::new();
     for _ in 0..count.min(MEMBERS_MAX + 1) {
@@ -85,5 +91,5 @@ pub(crate) fn take_members(from: &mut Cursor<'_>) -> Option<Vec<Member>> {
             addr: from.text()?.parse::<SocketAddr>().ok()?,
         });
     }
-    are_members(&members).then_some(members)
+    Some(members)
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use ashlar_io::{Reactor, file};
 
-use super::Member;
-use super::bootstrap::{Setup, found};
+use super::bootstrap::{Found, Setup, found};
 use super::question::{Asker, Layout};
+use super::{Decree, Roster, roster};
 use crate::config::{Cluster, Config, Listed};
 use crate::format::{self, Format, FormatError, Membership};
 use crate::peer::Identity;
@@ -65,8 +65,20 @@ pub enum ClusterError {
         "{} was used by a node that is no member of a cluster: a cluster begins with directories that were not; give another with --data", .0.display()
     )]
     Used(PathBuf),
+    /// The node was a member.
+    #[error(
+        "{name} was removed from cluster {cluster}: what {} holds is no part of it any more; to have it join again as a new member, remove that directory", .data.display()
+    )]
+    Removed {
+        /// The data directory.
+        data: PathBuf,
+        /// The node's name.
+        name: String,
+        /// The cluster's id.
+        cluster: String,
+    },
     /// The node is to stop.
-    #[error("stopped before the cluster was founded")]
+    #[error("stopped before it was a member of a cluster")]
     Stopped,
 }
 
@@ -75,8 +87,8 @@ pub enum ClusterError {
 pub struct Place {
     /// The cluster, and which of its members this node is.
     pub membership: Membership,
-    /// All members, where the configuration says that they are now.
-    pub members: Vec<Member>,
+    /// Who the members are, as far as this node knew last, where the configuration says that they are now.
+    pub roster: Roster,
     /// Which life of the node this is.
     pub incarnation: u32,
 }
@@ -94,7 +106,7 @@ impl Place {
     /// Returns who a shard of this node is to its peers.
     #[must_use]
     pub fn identity(&self, shard: u32, shards: u32, partitions: u32) -> Identity {
-        let own = self.membership.own();
+        let own = &self.membership.own;
         Identity {
             cluster: self.membership.decree.cluster,
             node: own.node,
@@ -132,7 +144,7 @@ pub async fn form(
             }),
             Some(of) => Err(ClusterError::Alone {
                 data: data.to_owned(),
-                name: of.own().name.clone(),
+                name: of.own.name.clone(),
                 cluster: of.decree.cluster.to_string(),
             }),
         };
@@ -151,10 +163,13 @@ pub async fn form(
     };
     let incarnation = format::begin_life(reactor, data).await?;
     let membership = format.membership().expect("it was found or founded");
-    let members = members_now(&membership, &config.cluster.peers);
+    let roster = known_roster(reactor, data, &membership).await?;
+    let listed = &config.cluster.peers;
+    let roster = roster_now(&membership.decree, roster, listed);
+    warn_of_differences(&roster, listed);
     let place = Place {
         membership,
-        members,
+        roster,
         incarnation,
     };
     Ok(Formed {
@@ -182,14 +197,43 @@ async fn bootstrap(
         asker,
         stop: Arc::clone(stop),
     };
-    let decree = found(reactor, setup).await?;
-    let joined = format::join(reactor, data, &format, (&decree, &cluster.name)).await?;
-    tracing::info!("{} is a member of cluster {}", cluster.name, decree.cluster);
+    let Found {
+        decree,
+        roster,
+        own,
+    } = found(reactor, setup).await?;
+    roster::write_file(reactor, data, &roster).await?;
+    let joined = format::join(reactor, data, &format, (&decree, &own)).await?;
+    tracing::info!(
+        "{} is member {} of cluster {}",
+        cluster.name,
+        own.node.0,
+        decree.cluster
+    );
     Ok(joined)
 }
 
+/// Returns what this node knows of the members, which it is one of.
+async fn known_roster(
+    reactor: &Reactor,
+    data: &Path,
+    membership: &Membership,
+) -> Result<Roster, ClusterError> {
+    let kept = roster::read_file(reactor, data).await?;
+    let roster = kept.unwrap_or_else(|| Roster::founded(&membership.decree));
+    let Membership { decree, own } = membership;
+    match roster.has(own.node) {
+        true => Ok(roster),
+        false => Err(ClusterError::Removed {
+            data: data.to_owned(),
+            name: own.name.clone(),
+            cluster: decree.cluster.to_string(),
+        }),
+    }
+}
+
 fn check_name(data: &Path, of: &Membership, own: &Listed) -> Result<(), ClusterError> {
-    let found = &of.own().name;
+    let found = &of.own.name;
     match *found == own.name {
         true => Ok(()),
         false => Err(ClusterError::Name {
@@ -217,25 +261,38 @@ async fn check_unused(reactor: &Reactor, data: &Path, format: &Format) -> Result
     Ok(())
 }
 
-/// Returns the members with the addresses that the configuration gives them: they may have moved.
-/// Who they are was decided once, whatever the configuration lists.
-fn members_now(membership: &Membership, listed: &[Listed]) -> Vec<Member> {
-    let mut members = membership.decree.members.clone();
-    for member in &mut members {
-        match listed.iter().find(|peer| peer.name == member.name) {
-            Some(peer) => member.addr = peer.addr,
-            None => tracing::warn!(
+/// Returns the roster with the addresses that the configuration gives the first members: they may have
+/// moved. Who came later is where it was said to be then.
+#[must_use]
+pub fn roster_now(decree: &Decree, mut roster: Roster, listed: &[Listed]) -> Roster {
+    for member in &mut roster.members {
+        let founder = decree.members.iter().any(|of| of.node == member.node);
+        let listed = listed.iter().find(|peer| peer.name == member.name);
+        if let (true, Some(peer)) = (founder, listed) {
+            member.addr = peer.addr;
+        }
+    }
+    roster
+}
+
+/// Says where the configuration lists others than the members are. The list founds a cluster and does not
+/// change it.
+fn warn_of_differences(roster: &Roster, listed: &[Listed]) {
+    for member in &roster.members {
+        if !listed.iter().any(|peer| peer.name == member.name) {
+            tracing::info!(
                 "cluster.peers does not list {}, which is a member: it is taken to be at {}",
                 member.name,
                 member.addr
-            ),
+            );
         }
     }
-    let known = |peer: &&Listed| !members.iter().any(|member| member.name == peer.name);
-    for peer in listed.iter().filter(known) {
+    for peer in listed
+        .iter()
+        .filter(|peer| roster.member(&peer.name).is_none())
+    {
         tracing::warn!(
-            "cluster.peers lists {peer}, which is no member: the list founds a cluster and does not change it"
+            "cluster.peers lists {peer}, which is no member: to make it one, ashlar member add {peer}"
         );
     }
-    members
 }

@@ -4,7 +4,8 @@
 use ashlar_consensus::NodeId;
 
 use super::paxos::{Acceptor, Vote};
-use super::question::{Answer, Ask, Asker, Layout, Question};
+use super::question::{Answer, Ask, Asker, Introduced, Question};
+use super::roster::Roster;
 use super::{Decree, Member, StoreId};
 use crate::config::Listed;
 use crate::peer::greeting::{Greeting, Reason, Refusal};
@@ -23,13 +24,21 @@ fn refused(reason: Reason, text: String) -> Greeting {
     Greeting::Refused(Refusal::new(reason, text))
 }
 
-/// Answers a question when the cluster has been decided: members hear the decree, whoever else is
-/// told why not. The answer of a node that serves, on its shard 0.
+/// Answers a question of somebody who looks for its cluster: members hear who the members are, whoever else
+/// is told why not. The answer of a node that serves, on its shard 0.
 #[must_use]
-pub fn answer_decided(decree: &Decree, question: &[u8]) -> Greeting {
-    match Question::decode(question) {
-        None => unreadable(),
-        Some(question) => answer_late(decree, &question.asker),
+pub fn answer_decided(decree: &Decree, roster: &Roster, question: &[u8]) -> Greeting {
+    let Some(Question { asker, ask }) = Question::decode(question) else {
+        return unreadable();
+    };
+    if ask == Ask::Introduce {
+        let cluster = decree.cluster;
+        let text = format!("it is a member of cluster {cluster} already, and serves");
+        return refused(Reason::Cluster, text);
+    }
+    match judge_late((decree, roster), &asker) {
+        None => Greeting::Answer(Answer::Joined(decree.clone(), roster.clone()).encode()),
+        Some(refused) => refused,
     }
 }
 
@@ -38,26 +47,34 @@ fn unreadable() -> Greeting {
     refused(Reason::Unanswered, text)
 }
 
-fn answer_late(decree: &Decree, asker: &Asker) -> Greeting {
+/// Refuses who is no member.
+fn judge_late((decree, roster): (&Decree, &Roster), asker: &Asker) -> Option<Greeting> {
     let (name, cluster) = (&asker.name, decree.cluster);
-    match decree.member(name) {
+    match roster.member(name) {
         None => {
-            let names: Vec<&str> = decree.members.iter().map(|of| of.name.as_str()).collect();
-            let names = names.join(", ");
-            let text =
-                format!("{name} is no member of cluster {cluster}, which consists of {names}");
-            refused(Reason::Stranger, text)
+            let text = format!(
+                "{name} is no member of cluster {cluster}, which consists of {}; if it is to be one: \
+                 ashlar member add {name}=ADDR:PORT, at any of them",
+                roster.names()
+            );
+            Some(refused(Reason::Stranger, text))
         }
         Some(member) if member.store != asker.store => {
             let text = format!(
                 "{name} was replaced: it comes with store {}, and cluster {cluster} knows it with {}; \
-                 put its data directory back, or add it as a new member",
+                 put its data directory back, or, if that is lost: ashlar member replace {name}, at any other member",
                 asker.store, member.store
             );
-            refused(Reason::Store, text)
+            Some(refused(Reason::Store, text))
         }
-        Some(_) => Greeting::Answer(Answer::Decided(decree.clone()).encode()),
+        Some(_) => None,
     }
+}
+
+fn answer_late(decree: &Decree, asker: &Asker) -> Greeting {
+    let roster = Roster::founded(decree);
+    let decided = || Greeting::Answer(Answer::Decided(decree.clone()).encode());
+    judge_late((decree, &roster), asker).unwrap_or_else(decided)
 }
 
 /// Returns what is different between two lists, in one line.
@@ -137,6 +154,9 @@ impl Founder {
         if let Some(decree) = decided {
             return (answer_late(decree, &question.asker), None);
         }
+        if question.ask == Ask::Introduce {
+            return (self.introduced(), None);
+        }
         // What is decided is so, whatever the asker's configuration says.
         if let Ask::Learn(decree) = question.ask {
             return match self.fits(&decree) {
@@ -148,7 +168,7 @@ impl Founder {
             return (Greeting::Refused(refusal), None);
         }
         let answer = match question.ask {
-            Ask::Meet | Ask::Learn(_) => self.met(),
+            Ask::Meet | Ask::Learn(_) | Ask::Introduce => self.met(),
             Ask::Prepare(ballot, members) => vote(acceptor.prepare(self.own(), &members, ballot)),
             Ask::Accept(ballot, decree) => vote(acceptor.accept(self.own(), ballot, &decree)),
         };
@@ -157,6 +177,21 @@ impl Founder {
 
     fn met(&self) -> Greeting {
         Greeting::Answer(Answer::Met(self.asker.store).encode())
+    }
+
+    fn introduced(&self) -> Greeting {
+        let Asker {
+            name,
+            store,
+            layout,
+            ..
+        } = self.asker.clone();
+        let introduced = Introduced {
+            name,
+            store,
+            layout,
+        };
+        Greeting::Answer(Answer::Introduced(introduced).encode())
     }
 
     /// Says whether this node, with its disk, is a member.
@@ -179,28 +214,8 @@ impl Founder {
             let text = format!("two nodes have cluster.name = {}", own.name);
             return Err(Refusal::new(Reason::Node, text));
         }
-        let Layout {
-            shards,
-            partitions,
-            boundaries,
-        } = own.layout;
-        for (ours, theirs, what) in [
-            (shards, asker.layout.shards, "shards"),
-            (partitions, asker.layout.partitions, "partitions"),
-        ] {
-            if ours != theirs {
-                let text = format!(
-                    "{} is formatted with {theirs} {what}, {} with {ours}: format all nodes of a cluster alike",
-                    asker.name, own.name
-                );
-                return Err(Refusal::new(Reason::Layout, text));
-            }
-        }
-        if boundaries != asker.layout.boundaries {
-            let text = format!(
-                "{} is formatted with other split keys than {}: format all nodes of a cluster alike",
-                asker.name, own.name
-            );
+        let names = (own.name.as_str(), asker.name.as_str());
+        if let Some(text) = own.layout.difference(names, &asker.layout) {
             return Err(Refusal::new(Reason::Layout, text));
         }
         Ok(())
@@ -215,6 +230,7 @@ fn vote(vote: Vote) -> Greeting {
 mod tests {
     use super::*;
     use crate::cluster::ClusterId;
+    use crate::cluster::question::Layout;
 
     fn asker(name: &str) -> Asker {
         let listed = |n: u8| Listed {
@@ -282,10 +298,10 @@ mod tests {
                 asker,
                 ask: Ask::Meet,
             };
-            answer_decided(&decree, &question.encode())
+            answer_decided(&decree, &Roster::founded(&decree), &question.encode())
         };
-        let answer = Greeting::Answer(Answer::Decided(decree.clone()).encode());
-        assert_eq!(ask(asker("n2")), answer);
+        let joined = Answer::Joined(decree.clone(), Roster::founded(&decree));
+        assert_eq!(ask(asker("n2")), Greeting::Answer(joined.encode()));
         let mut replaced = asker("n2");
         replaced.store = StoreId(1);
         let Greeting::Refused(refusal) = ask(replaced) else {
@@ -296,7 +312,7 @@ mod tests {
             panic!("it is no member");
         };
         assert!(
-            refusal.text.ends_with("which consists of n1, n2, n3"),
+            refusal.text.contains("which consists of n1, n2, n3"),
             "{}",
             refusal.text
         );

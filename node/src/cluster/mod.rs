@@ -5,6 +5,7 @@
 //! - [`decree`]: what is decided; [`paxos`]: how. [`record`]: what must not be forgotten meanwhile.
 //! - [`question`]: what nodes ask each other; `founder`: what one answers.
 //! - [`bootstrap`]: the agreement, over sockets; [`form()`]: a node finds its cluster at start.
+//! - [`roster`]: who the members are now; [`steer`]: how a group's replicas are brought to that.
 //! - [`view`]: how the cluster looks, for people and clients.
 
 pub mod bootstrap;
@@ -15,9 +16,12 @@ pub mod member;
 pub mod paxos;
 pub mod question;
 pub mod record;
+pub mod roster;
+pub mod steer;
 pub mod view;
 
 pub use decree::Decree;
-pub use form::{ClusterError, Formed, Place, form};
+pub use form::{ClusterError, Formed, Place, form, roster_now};
 pub use founder::answer_decided;
 pub use member::{ClusterId, Member, StoreId, shard_addr};
+pub use roster::Roster;

@@ -6,10 +6,13 @@
 //! ```text
 //! question  name text, store u128, shards u32, partitions u32, boundaries u32: the asker
 //!           count u8, then name text and addr text of each: its cluster.peers
-//!           kind u8: 1 meet, 2 prepare (ballot, members), 3 accept (ballot, decree), 4 learn (decree)
+//!           kind u8: 1 meet, 2 prepare (ballot, members), 3 accept (ballot, decree), 4 learn (decree),
+//!           5 introduce yourself
 //! answer    kind u8: 1 met (store u128), 2 decided (decree), or a vote:
 //!           3 promised, 4 promised (ballot, decree), 5 accepted, 6 outrun (ballot),
-//!           7 elsewhere (members), 8 mistaken
+//!           7 elsewhere (members), 8 mistaken;
+//!           9 joined (decree, roster), 10 introduced (name text, store u128, shards u32, partitions u32,
+//!           boundaries u32)
 //! ```
 
 use ashlar_io::wal::format::crc32c;
@@ -17,6 +20,7 @@ use ashlar_io::wal::format::crc32c;
 use super::decree::{Decree, put_members, take_members};
 use super::paxos::{Ballot, Vote};
 use super::record::{put_ballot, take_ballot};
+use super::roster::Roster;
 use super::{Member, StoreId};
 use crate::config::{Listed, MEMBERS_MAX};
 use crate::format::Format;
@@ -57,6 +61,8 @@ pub enum Ask {
     Accept(Ballot, Decree),
     /// Know that this is decided.
     Learn(Decree),
+    /// Who are you, wherever you belong? Asked by members of somebody who is to become one.
+    Introduce,
 }
 
 /// A question.
@@ -77,6 +83,21 @@ pub enum Answer {
     Decided(Decree),
     /// What the acceptor says.
     Vote(Vote),
+    /// You are one of these members; the cluster began with that decree.
+    Joined(Decree, Roster),
+    /// I am this, and no member of a cluster yet.
+    Introduced(Introduced),
+}
+
+/// Who has not found its cluster yet, as it tells members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduced {
+    /// Its name.
+    pub name: String,
+    /// Its disk.
+    pub store: StoreId,
+    /// What it was formatted as.
+    pub layout: Layout,
 }
 
 impl Layout {
@@ -100,6 +121,40 @@ impl Layout {
     }
 }
 
+impl Layout {
+    fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.shards, self.partitions, self.boundaries] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    fn take(at: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            shards: at.u32()?,
+            partitions: at.u32()?,
+            boundaries: at.u32()?,
+        })
+    }
+
+    /// Returns what is different in the layout of `name`, if anything is.
+    #[must_use]
+    pub fn difference(&self, (own_name, name): (&str, &str), other: &Self) -> Option<String> {
+        let alike = "format all nodes of a cluster alike";
+        for (ours, theirs, what) in [
+            (self.shards, other.shards, "shards"),
+            (self.partitions, other.partitions, "partitions"),
+        ] {
+            if ours != theirs {
+                return Some(format!(
+                    "{name} is formatted with {theirs} {what}, {own_name} with {ours}: {alike}"
+                ));
+            }
+        }
+        (self.boundaries != other.boundaries)
+            .then(|| format!("{name} is formatted with other split keys than {own_name}: {alike}"))
+    }
+}
+
 impl Question {
     /// Returns the bytes of the question.
     ///
@@ -116,9 +171,7 @@ impl Question {
         } = &self.asker;
         put_text(&mut out, name);
         out.extend_from_slice(&store.0.to_le_bytes());
-        for number in [layout.shards, layout.partitions, layout.boundaries] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        layout.put(&mut out);
         out.push(u8::try_from(list.len()).expect("a list is short"));
         for Listed { name, addr } in list {
             put_text(&mut out, name);
@@ -140,6 +193,7 @@ impl Question {
                 out.push(4);
                 decree.encode(&mut out);
             }
+            Ask::Introduce => out.push(5),
         }
         out
     }
@@ -151,11 +205,7 @@ impl Question {
         let asker = Asker {
             name: at.text()?.to_owned(),
             store: StoreId(at.u128()?),
-            layout: Layout {
-                shards: at.u32()?,
-                partitions: at.u32()?,
-                boundaries: at.u32()?,
-            },
+            layout: Layout::take(&mut at)?,
             list: take_list(&mut at)?,
         };
         let ask = match at.u8()? {
@@ -163,6 +213,7 @@ impl Question {
             2 => Ask::Prepare(take_ballot(&mut at)?, take_members(&mut at)?),
             3 => Ask::Accept(take_ballot(&mut at)?, Decree::take(&mut at)?),
             4 => Ask::Learn(Decree::take(&mut at)?),
+            5 => Ask::Introduce,
             _ => return None,
         };
         at.is_empty().then_some(Self { asker, ask })
@@ -214,6 +265,17 @@ impl Answer {
                 put_members(&mut out, members);
             }
             Self::Vote(Vote::Mistaken) => out.push(8),
+            Self::Joined(decree, roster) => {
+                out.push(9);
+                decree.encode(&mut out);
+                out.extend_from_slice(&roster.encode());
+            }
+            Self::Introduced(introduced) => {
+                out.push(10);
+                put_text(&mut out, &introduced.name);
+                out.extend_from_slice(&introduced.store.0.to_le_bytes());
+                introduced.layout.put(&mut out);
+            }
         }
         out
     }
@@ -235,6 +297,15 @@ impl Answer {
             6 => Self::Vote(Vote::Outrun(take_ballot(&mut at)?)),
             7 => Self::Vote(Vote::Elsewhere(take_members(&mut at)?)),
             8 => Self::Vote(Vote::Mistaken),
+            9 => {
+                let decree = Decree::take(&mut at)?;
+                Self::Joined(decree, Roster::take(&mut at)?)
+            }
+            10 => Self::Introduced(Introduced {
+                name: at.text()?.to_owned(),
+                store: StoreId(at.u128()?),
+                layout: Layout::take(&mut at)?,
+            }),
             _ => return None,
         };
         at.is_empty().then_some(answer)
@@ -294,6 +365,7 @@ mod tests {
             Ask::Prepare(ballot(), members()),
             Ask::Accept(ballot(), decree()),
             Ask::Learn(decree()),
+            Ask::Introduce,
         ];
         let question = |ask| Question {
             asker: asker.clone(),
@@ -311,7 +383,16 @@ mod tests {
             Vote::Elsewhere(members()),
             Vote::Mistaken,
         ];
-        let others = [Answer::Met(StoreId(9)), Answer::Decided(decree())];
+        let others = [
+            Answer::Met(StoreId(9)),
+            Answer::Decided(decree()),
+            Answer::Joined(decree(), Roster::founded(&decree())),
+            Answer::Introduced(Introduced {
+                name: "n4".to_owned(),
+                store: StoreId(3),
+                layout: questions()[0].asker.layout,
+            }),
+        ];
         others.into_iter().chain(votes.map(Answer::Vote)).collect()
     }
 

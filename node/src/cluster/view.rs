@@ -41,6 +41,8 @@ pub struct Part {
     /// The nodes of its replicas that vote, and up to where their logs are the leader's: told only by
     /// the leader.
     pub replicas: Vec<(NodeId, Option<Index>)>,
+    /// The nodes of its replicas that learn and do not vote yet.
+    pub learners: Vec<NodeId>,
 }
 
 /// What there is to see.
@@ -48,6 +50,8 @@ pub struct Part {
 pub struct Sight {
     /// This node.
     pub node: NodeId,
+    /// Version of the list of members.
+    pub roster: u64,
     /// The members, this node among them, in order of number.
     pub members: Vec<Seen>,
     /// By number.

@@ -14,6 +14,7 @@ pub mod describe;
 pub mod info;
 pub mod integer;
 pub mod keys;
+pub mod member;
 pub mod options;
 pub mod ordered;
 pub mod server;

@@ -4,8 +4,12 @@
 
 use std::ops::Bound;
 
+use super::member::Wish;
 use ashlar_consensus::{Clock, Index, NodeId, Timestamp};
-use ashlar_partition::{Order, Part, Partition, Refusal, Scan as Walk, Scanned, Want};
+use ashlar_partition::{
+    Condition, Expiry, Order, Part, Partition, Put, Refusal, Request, Response, Return,
+    Scan as Walk, Scanned, Want,
+};
 
 /// What a partition is asked.
 #[derive(Clone, Debug)]
@@ -41,13 +45,26 @@ pub enum Question {
         /// The node.
         to: NodeId,
     },
+    /// Put a value in the place of another, under a key of the system; what is missing is empty.
+    Swap {
+        /// The internal key.
+        key: Vec<u8>,
+        /// The value that it must have, or nothing is changed.
+        from: Vec<u8>,
+        /// The value that it is to have; nothing is changed when it is empty.
+        to: Vec<u8>,
+    },
 }
 
 impl Question {
     /// Says whether answering it changes something.
     #[must_use]
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Clear { .. } | Self::DeleteRange { .. })
+        match self {
+            Self::Clear { .. } | Self::DeleteRange { .. } => true,
+            Self::Swap { to, .. } => !to.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -69,6 +86,8 @@ pub enum Answer {
     Entries(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>),
     /// A user key.
     Key(Option<Vec<u8>>),
+    /// What a key of the system has, then.
+    Value(Vec<u8>),
 }
 
 /// How far a question has been answered.
@@ -120,6 +139,8 @@ pub enum Plan {
         /// The node.
         to: NodeId,
     },
+    /// Change the members of the cluster.
+    Member(Wish),
     /// All keys of a database that match a pattern.
     Keys {
         /// The database.
@@ -196,6 +217,59 @@ pub fn answer(
             Step::Done(None)
         }
         Question::Random { database, seed } => random(partition, *database, *seed, answer, now_ms),
+        Question::Swap { key, from, to } => {
+            let mut timestamp = || clock.take(now_us);
+            swap(partition, key, (from, to), answer, (now_ms, &mut timestamp))
+        }
+    }
+}
+
+/// Puts a value in the place of another.
+fn swap(
+    partition: &mut Partition,
+    key: &[u8],
+    (from, to): (&[u8], &[u8]),
+    answer: &mut Answer,
+    (now_ms, timestamp): (u64, &mut dyn FnMut() -> Timestamp),
+) -> Step {
+    let of = |response: Response<'_>| match response {
+        Response::Value(value, _) => Ok(value.into_owned()),
+        Response::Refused(refusal) => Err(refusal),
+        _ => Ok(Vec::new()),
+    };
+    let (found, wait) = partition.serve(key, &Request::Get, now_ms, &mut *timestamp, of);
+    let found = match found {
+        Ok(found) => found,
+        Err(refusal) => return refused(partition, refusal, answer),
+    };
+    if to.is_empty() || found != from {
+        *answer = Answer::Value(found);
+        return Step::Done(wait);
+    }
+    let put = Request::Put(Put {
+        value: to,
+        condition: Condition::Always,
+        expiry: Expiry::Never,
+        returns: Return::Outcome,
+    });
+    let (put, wait) = partition.serve(key, &put, now_ms, timestamp, of);
+    match put {
+        Ok(_) => {
+            *answer = Answer::Value(to.to_vec());
+            Step::Done(wait)
+        }
+        Err(refusal) => refused(partition, refusal, answer),
+    }
+}
+
+/// Answers a refusal, unless all that is missing is something in memory.
+fn refused(partition: &mut Partition, refusal: Refusal, answer: &mut Answer) -> Step {
+    match partition.take_want() {
+        Some(want) if refusal == Refusal::NotInMemory => Step::Wants(vec![want]),
+        _ => {
+            *answer = Answer::Refused(refusal);
+            Step::Done(None)
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 //!
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
-use super::{Command, Derived, cluster, connection, integer, keys, ordered, server, string};
+use super::{
+    Command, Derived, cluster, connection, integer, keys, member, ordered, server, string,
+};
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
@@ -18,6 +20,7 @@ const FAMILIES: &[&[Command]] = &[
     connection::CONNECTION,
     server::SERVER,
     cluster::CLUSTER,
+    member::MEMBER,
 ];
 
 /// Rows of the table.

@@ -68,6 +68,12 @@ pub(super) fn show_peers(peers: &[Listed]) -> String {
     shown.join(",")
 }
 
+/// Says whether a member can be called so.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && parse_name(text).is_ok()
+}
+
 /// Returns a name of letters, digits, dots, dashes and underscores, or an empty one.
 pub(super) fn parse_name(text: &str) -> Result<String, Unreadable> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

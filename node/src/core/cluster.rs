@@ -23,8 +23,11 @@ use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
 
 use super::relay::{RETRY, Relay, UNKNOWN};
+use super::roster::Members;
 use super::snapshots::Snapshots;
 use super::{Core, Data, Owned, Waiter};
+use crate::cluster::roster::KEY;
+use crate::cluster::{Decree, Roster};
 use crate::distant::kind;
 use crate::peer::frame::Interval;
 use crate::peer::{Event, Lane, Peers};
@@ -61,6 +64,7 @@ pub(crate) struct Cluster {
     progress: Cell<(Mark, Monotonic)>,
     /// When something is due by itself.
     deadline: Cell<Option<Mono>>,
+    pub(super) members: Members,
     /// A clock that is too far ahead was told of.
     pub(super) warned: Cell<bool>,
 }
@@ -74,15 +78,16 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Makes the shard's part of a cluster, with the nodes that it shares partitions with.
+    /// Makes the shard's part of a cluster: how it began, and who its members are.
     pub(crate) fn new(
         (node, life): (NodeId, Incarnation),
         peers: Rc<Peers>,
         mut supports: Supports,
-        others: &[NodeId],
-        lease_ms: u32,
+        (decree, roster): (Decree, Roster),
+        (lease_ms, now): (u32, Monotonic),
     ) -> Self {
-        others.iter().for_each(|node| supports.want(*node));
+        let others = roster.members.iter().filter(|member| member.node != node);
+        others.for_each(|member| supports.want(member.node));
         Self {
             node,
             peers,
@@ -96,6 +101,7 @@ impl Cluster {
             lease_ms,
             progress: Cell::default(),
             deadline: Cell::new(None),
+            members: Members::new(decree, roster, now),
             warned: Cell::new(false),
         }
     }
@@ -215,6 +221,7 @@ impl Core {
             match incoming.event {
                 Event::Connected { .. } => {
                     self.tell_address(incoming.from);
+                    self.tell_roster(incoming.from);
                     self.tell_groups(cluster, |raft, turn, out| {
                         raft.reachable(turn.now, incoming.from, out);
                     });
@@ -320,6 +327,9 @@ impl Core {
             match event {
                 RaftEvent::BecameLeader { term } => {
                     tracing::info!("leads partition {partition}, term {}", term.0);
+                    if partition.0 as usize == self.routes.partition_of(KEY) {
+                        self.refresh_roster();
+                    }
                 }
                 RaftEvent::SteppedDown { term } => {
                     tracing::info!("no longer leads partition {partition}, term {}", term.0);

@@ -32,6 +32,7 @@ impl Core {
                 kind::FETCH => self.take_fetch(from, partition, bytes),
                 kind::FETCHED => self.take_fetched(bytes),
                 kind::CLIENTS => self.take_address(from, bytes),
+                kind::ROSTER => self.take_roster(bytes),
                 _ => None,
             };
             if taken.is_none() {

@@ -15,6 +15,7 @@ mod lanes;
 mod messages;
 mod questions;
 mod relay;
+mod roster;
 mod run;
 mod sight;
 mod snapshots;

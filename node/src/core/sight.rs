@@ -8,27 +8,35 @@ use ashlar_consensus::{NodeId, PartitionId};
 use ashlar_partition::{Partition, Standing};
 
 use super::Core;
-use crate::cluster::Member;
+use crate::cluster::Roster;
 use crate::cluster::view::{Part, Seen, Sight};
 use crate::distant::kind;
 use crate::peer::Lane;
 
 impl Core {
-    /// Notes who the members are. Called once, by shard 0.
-    pub(crate) fn note_members(&self, members: &[Member]) {
+    /// Notes who the members are. Called by shard 0.
+    pub(crate) fn note_members(&self, roster: &Roster) {
         let Some(cluster) = &self.cluster else { return };
         let (own, listen) = (cluster.node, self.shared.listen);
-        let seen = members.iter().map(|member| Seen {
-            name: member.name.clone(),
-            node: member.node,
-            addr: member.addr,
-            clients: (member.node == own).then_some(listen),
-            is_connected: member.node == own,
-        });
         self.shared.cluster.note(|sight| {
-            sight.node = own;
+            let before = std::mem::take(&mut sight.members);
+            let known = |node: NodeId| before.iter().find(|seen| seen.node == node);
+            let seen = roster.members.iter().map(|member| Seen {
+                name: member.name.clone(),
+                node: member.node,
+                addr: member.addr,
+                clients: match member.node == own {
+                    true => Some(listen),
+                    false => known(member.node).and_then(|seen| seen.clients),
+                },
+                is_connected: member.node == own
+                    || known(member.node).is_some_and(|of| of.is_connected),
+            });
+            (sight.node, sight.roster) = (own, roster.version);
             sight.members = seen.collect();
-            sight.parts = vec![Part::default(); self.routes.partitions()];
+            sight
+                .parts
+                .resize(self.routes.partitions(), Part::default());
         });
     }
 
@@ -116,5 +124,11 @@ fn part_of(partition: &Partition, own: NodeId, serves: bool) -> Part {
         committed: raft.committed(),
         applied: partition.applied(),
         replicas: voters.map(|of| (of.node, matched(of.node))).collect(),
+        learners: raft
+            .membership()
+            .learners
+            .iter()
+            .map(|of| of.node)
+            .collect(),
     }
 }

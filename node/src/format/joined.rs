@@ -10,21 +10,8 @@ use crate::cluster::{ClusterId, Decree, Member, StoreId};
 pub struct Membership {
     /// What the cluster's first members have decided.
     pub decree: Decree,
-    /// Which of them this node is.
-    pub node: NodeId,
-}
-
-impl Membership {
-    /// Returns this node as a member.
-    ///
-    /// # Panics
-    /// Never: a node is a member of its own cluster.
-    #[must_use]
-    pub fn own(&self) -> &Member {
-        let mut members = self.decree.members.iter();
-        let own = members.find(|member| member.node == self.node);
-        own.expect("checked when it was made")
-    }
+    /// This node, as it became a member: one of the first, or later.
+    pub own: Member,
 }
 
 /// The TOML of a [`Membership`]. Integers of TOML have 63 bits, so ids are hexadecimal.
@@ -34,6 +21,9 @@ pub(super) struct Joined {
     id: String,
     node: u32,
     members: Vec<JoinedMember>,
+    /// This node, when it is none of the first members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<JoinedMember>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,38 +43,51 @@ fn id(hex: &str) -> Option<u128> {
     u128::from_str_radix(hex, 16).ok()
 }
 
-impl Joined {
-    pub(super) fn new(decree: &Decree, node: NodeId) -> Self {
-        let members = decree.members.iter().map(|member| JoinedMember {
+impl JoinedMember {
+    fn new(member: &Member) -> Self {
+        Self {
             name: member.name.clone(),
             node: number(member.node),
             store: member.store.to_string(),
             addr: member.addr.to_string(),
-        });
-        Self {
-            id: decree.cluster.to_string(),
-            node: number(node),
-            members: members.collect(),
         }
     }
 
-    /// Returns what it says, if that is a cluster with this node in it.
+    fn read(&self) -> Option<Member> {
+        Some(Member {
+            name: self.name.clone(),
+            node: NodeId(u64::from(self.node)),
+            store: StoreId(id(&self.store)?),
+            addr: self.addr.parse().ok()?,
+        })
+    }
+}
+
+impl Joined {
+    pub(super) fn new(decree: &Decree, own: &Member) -> Self {
+        let is_founder = decree.members.contains(own);
+        Self {
+            id: decree.cluster.to_string(),
+            node: number(own.node),
+            members: decree.members.iter().map(JoinedMember::new).collect(),
+            own: (!is_founder).then(|| JoinedMember::new(own)),
+        }
+    }
+
+    /// Returns what it says, if that is a cluster and a place in it.
     pub(super) fn read(&self) -> Option<Membership> {
-        let member = |of: &JoinedMember| {
-            Some(Member {
-                name: of.name.clone(),
-                node: NodeId(u64::from(of.node)),
-                store: StoreId(id(&of.store)?),
-                addr: of.addr.parse().ok()?,
-            })
-        };
-        let members: Option<Vec<Member>> = self.members.iter().map(member).collect();
+        let members: Option<Vec<Member>> = self.members.iter().map(JoinedMember::read).collect();
         let decree = Decree {
             cluster: ClusterId(id(&self.id)?),
             members: members?,
         };
         let node = NodeId(u64::from(self.node));
-        let known = decree.members.iter().any(|member| member.node == node);
-        (known && are_members(&decree.members)).then_some(Membership { decree, node })
+        let founder = decree.members.iter().find(|member| member.node == node);
+        let own = match (&self.own, founder) {
+            (Some(own), None) => own.read().filter(|own| own.node == node)?,
+            (None, Some(founder)) => founder.clone(),
+            _ => return None,
+        };
+        are_members(&decree.members).then_some(Membership { decree, own })
     }
 }

@@ -60,8 +60,8 @@ impl Peers {
 
     /// Answers a question of a node that has not found its cluster yet.
     pub(super) fn answer(&self, question: &[u8]) -> Greeting {
-        match &*self.decree.borrow() {
-            Some(decree) => answer_decided(decree, question),
+        match &*self.cluster.borrow() {
+            Some((decree, roster)) => answer_decided(decree, roster, question),
             None => {
                 let text = "this shard answers no questions";
                 Greeting::Refused(Refusal::new(Reason::Unanswered, text))

@@ -56,7 +56,7 @@ pub use self::identity::Identity;
 use self::link::Link;
 pub use self::outbox::Lane;
 pub use self::status::{State, Status, Tally};
-use crate::cluster::{Decree, Member, shard_addr};
+use crate::cluster::{Decree, Member, Roster, shard_addr};
 use crate::config::Config;
 
 /// Buffers of received frames that are kept for the next ones.
@@ -154,8 +154,8 @@ pub struct Peers {
     handshakes: Cell<u32>,
     /// What was last logged of callers that are no members.
     stranger: RefCell<String>,
-    /// What nodes that are late in founding the cluster are told.
-    decree: RefCell<Option<Decree>>,
+    /// What nodes that look for their cluster are told.
+    cluster: RefCell<Option<(Decree, Roster)>>,
     started: Cell<bool>,
     stopping: Cell<bool>,
 }
@@ -191,7 +191,7 @@ impl Peers {
             connections: Cell::default(),
             handshakes: Cell::default(),
             stranger: RefCell::default(),
-            decree: RefCell::default(),
+            cluster: RefCell::default(),
             started: Cell::default(),
             stopping: Cell::default(),
         });
@@ -286,8 +286,15 @@ impl Peers {
 
     /// Has this shard answer the nodes that have not found their cluster yet. They ask where shard 0
     /// listens.
-    pub fn set_decree(&self, decree: Decree) {
-        *self.decree.borrow_mut() = Some(decree);
+    pub fn set_cluster(&self, decree: Decree, roster: Roster) {
+        *self.cluster.borrow_mut() = Some((decree, roster));
+    }
+
+    /// Has this shard tell them who the members are now.
+    pub fn set_roster(&self, roster: &Roster) {
+        if let Some((_, known)) = &mut *self.cluster.borrow_mut() {
+            known.clone_from(roster);
+        }
     }
 
     /// Ends all connections; none is made again. What was not yet sent is lost.

@@ -2,12 +2,13 @@
 //! the connections are made of.
 
 use ashlar_consensus::support::{EarlierPromises, SupportOptions};
-use ashlar_consensus::{Incarnation, Member, Mono, NodeId, ReplicaId, Supports, raft};
+use ashlar_consensus::{Incarnation, Member, Mono, Supports, raft};
 use ashlar_io::Reactor;
 use ashlar_partition::Others;
 use ashlar_partition::ballot::BallotRecord;
 
-use crate::cluster;
+use crate::cluster::steer::replica_on;
+use crate::cluster::{Decree, Roster};
 use crate::core::Cluster;
 use crate::peer::{self, Identity, Peers};
 
@@ -16,10 +17,11 @@ use crate::peer::{self, Identity, Peers};
 pub struct Membership {
     /// Who this node is; the number of the shard is that of shard 0.
     pub identity: Identity,
-    /// What the first members have decided, for those that come late.
-    pub decree: Option<cluster::Decree>,
-    /// All members, this node included.
-    pub members: Vec<cluster::Member>,
+    /// What the first members have decided: who the replicas of each partition are before an entry of its log
+    /// says otherwise.
+    pub decree: Decree,
+    /// All members, this node included, as it knew them last.
+    pub roster: Roster,
     /// How shards talk to their peers.
     pub peer: peer::Options,
     /// How long a promise of support lasts, in milliseconds.
@@ -39,14 +41,10 @@ pub(super) fn others(
     cluster: &Membership,
     ballot: Option<BallotRecord>,
 ) -> Others {
-    let replica = |node: NodeId| Member {
-        replica: ReplicaId(node.0),
-        node,
-    };
-    let voters = cluster.members.iter().map(|member| replica(member.node));
-    let voters: Vec<Member> = voters.collect();
+    let founders = cluster.decree.members.iter();
+    let voters: Vec<Member> = founders.map(|founder| replica_on(founder.node)).collect();
     Others {
-        me: replica(cluster.identity.node),
+        me: replica_on(cluster.identity.node),
         membership: ashlar_consensus::Membership::of(&voters),
         options: raft::Options {
             lease_ms: cluster.lease_ms,
@@ -67,9 +65,15 @@ pub(super) fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Clust
         shard,
         ..cluster.identity
     };
-    let peers = Peers::new(reactor, identity, &cluster.members, cluster.peer.clone());
-    if let (0, Some(decree)) = (shard, &cluster.decree) {
-        peers.set_decree(decree.clone());
+    let peers = Peers::new(
+        reactor,
+        identity,
+        &cluster.roster.members,
+        cluster.peer.clone(),
+    );
+    let (decree, roster) = (cluster.decree.clone(), cluster.roster.clone());
+    if shard == 0 {
+        peers.set_cluster(decree.clone(), roster.clone());
     }
     let options = SupportOptions {
         lease_ms: cluster.lease_ms,
@@ -78,13 +82,11 @@ pub(super) fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Clust
     let life = Incarnation(identity.incarnation);
     let now = Mono(reactor.now().0);
     let supports = Supports::new(life, cluster.earlier, options, now);
-    let nodes = cluster.members.iter().map(|member| member.node);
-    let others: Vec<NodeId> = nodes.filter(|node| *node != identity.node).collect();
     Cluster::new(
         (identity.node, life),
         peers,
         supports,
-        &others,
-        cluster.lease_ms,
+        (decree, roster),
+        (cluster.lease_ms, reactor.now()),
     )
 }

@@ -77,8 +77,8 @@ pub(super) fn membership(config: &Config, format: &Format, place: Place) -> Memb
             ..=1 => EarlierPromises::None,
             _ => EarlierPromises::Possible,
         },
-        decree: Some(place.membership.decree),
-        members: place.members,
+        decree: place.membership.decree,
+        roster: place.roster,
         #[cfg(feature = "planted")]
         planted: None,
     }

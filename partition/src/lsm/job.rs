@@ -10,7 +10,7 @@ use super::edit::Edit;
 use super::ranges::Ranges;
 use super::store::{ReadError, Store, WriteError};
 use super::table::Table;
-use super::{FileId, Layout};
+use super::{FileId, Layout, REPLICAS_EVER};
 
 /// How long a task that could not write waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -34,9 +34,6 @@ pub(crate) struct Numbers {
     residue: Cell<u64>,
 }
 
-/// Replicas that may give numbers at the same time: more than a group ever has.
-const STRIDE: u64 = 8;
-
 impl Default for Numbers {
     fn default() -> Self {
         Self {
@@ -50,8 +47,8 @@ impl Default for Numbers {
 impl Numbers {
     /// Gives only numbers that the replica with this id gives.
     pub(crate) fn share(&self, replica: u64) {
-        self.stride.set(STRIDE);
-        self.residue.set(replica % STRIDE);
+        self.stride.set(REPLICAS_EVER);
+        self.residue.set(replica % REPLICAS_EVER);
     }
 
     /// Returns the first number that was not given.

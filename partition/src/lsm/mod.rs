@@ -49,6 +49,10 @@ pub use ground::{Ground, GroundOptions, Layout, Pin, Unreadable};
 
 pub use cache::Class;
 
+/// Replicas that a partition may have in its life, plus one: their ids are below. One that comes later must
+/// not give the numbers of one that went, whose files others may have.
+pub const REPLICAS_EVER: u64 = 1024;
+
 use crate::memtable::Kind;
 
 /// Unit of files and of direct reads, in bytes.

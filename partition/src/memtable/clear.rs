@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use super::{Memtable, Standing};
+use crate::key::DATABASES;
 
 /// Keys that are looked up together while a database is cleared.
 const GROUP: usize = 64;
@@ -13,6 +14,16 @@ impl Memtable {
         let changes = self.changes + 1;
         *self = Self::with_pool(self.seed, self.arena.pool());
         self.changes = changes;
+    }
+
+    /// Drops all versions of all keys of databases, and leaves those of the system.
+    ///
+    /// Cheap if there are no others.
+    pub fn clear_databases(&mut self) {
+        if self.last_key().is_none_or(|key| key < &[DATABASES]) {
+            return self.clear();
+        }
+        (0..DATABASES).for_each(|database| self.clear_prefix(database));
     }
 
     /// Drops all versions of all keys that begin with `first_byte`.

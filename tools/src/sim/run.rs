@@ -57,6 +57,10 @@ pub(crate) struct Plan {
     /// Whether nodes die, and ways between them are cut.
     pub(crate) deaths: Deaths,
     /// A mistake that the run is to find.
+    #[cfg_attr(
+        not(feature = "planted"),
+        expect(dead_code, reason = "only a build with planted mistakes makes them")
+    )]
     pub(crate) plant: Plant,
 }
 
@@ -173,6 +177,7 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
             config: config.clone(),
             format,
             listen: (World::ip(machine), 6379).into(),
+            #[cfg(feature = "planted")]
             planted: plan.plant,
         };
         nodes.push(Node {

@@ -13,7 +13,7 @@ use ashlar_io::queue::inbox;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::World;
 use ashlar_io::wal::Durability;
-use ashlar_node::cluster::{ClusterId, Member, StoreId};
+use ashlar_node::cluster::{ClusterId, Decree, Member, Roster, StoreId};
 use ashlar_node::config::{Compaction, Config};
 use ashlar_node::format::{self, Choice, Format, FormatError};
 use ashlar_node::message::Message;
@@ -22,10 +22,10 @@ use ashlar_node::route::Routes;
 use ashlar_node::shard::{Fatal, Membership, Setup, Shard, Turn};
 use ashlar_node::shared::{Facts, Shared};
 
-use super::plant::Plant;
-
 /// Where shard 0 of each node listens for peers.
 const PEER_PORT: u16 = 7000;
+/// The cluster.
+const CLUSTER: ClusterId = ClusterId(0xC1);
 
 /// One life of the node.
 pub(super) struct Life {
@@ -43,7 +43,8 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) format: Format,
     pub(super) listen: SocketAddr,
-    pub(super) planted: Plant,
+    #[cfg(feature = "planted")]
+    pub(super) planted: super::plant::Plant,
 }
 
 /// Draws a configuration: small segments and batches, so that rolls, recycling, flushes and merges happen
@@ -98,15 +99,18 @@ pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
     }
 }
 
-/// Returns the members of a cluster of so many nodes.
-fn members(nodes: u32) -> Vec<Member> {
+/// Returns how a cluster of so many nodes begins.
+fn decree(nodes: u32) -> Decree {
     let member = |machine: u32| Member {
         name: format!("n{}", machine + 1),
         node: NodeId(u64::from(machine) + 1),
         store: store_of(machine),
         addr: (World::ip(machine), PEER_PORT).into(),
     };
-    (0..nodes).map(member).collect()
+    Decree {
+        cluster: CLUSTER,
+        members: (0..nodes).map(member).collect(),
+    }
 }
 
 fn store_of(machine: u32) -> StoreId {
@@ -153,7 +157,7 @@ impl Server {
     fn membership(&self, life: u64, partitions: usize) -> Option<Membership> {
         (self.nodes > 1).then(|| Membership {
             identity: Identity {
-                cluster: ClusterId(0xC1),
+                cluster: CLUSTER,
                 node: NodeId(u64::from(self.machine) + 1),
                 store: store_of(self.machine),
                 incarnation: u32::try_from(life).expect("a run has few lives"),
@@ -161,8 +165,8 @@ impl Server {
                 shards: self.format.shards,
                 partitions: u32::try_from(partitions).expect("few partitions"),
             },
-            decree: None,
-            members: members(self.nodes),
+            roster: Roster::founded(&decree(self.nodes)),
+            decree: decree(self.nodes),
             peer: peer::Options {
                 listen: (World::ip(self.machine), PEER_PORT).into(),
                 frame_bytes_max: 256 << 10,
