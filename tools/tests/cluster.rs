@@ -113,6 +113,20 @@ impl Cluster {
     }
 }
 
+/// A test that fails shows what the nodes have said.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for (number, node) in (1..).zip(&mut self.nodes) {
+            if let Some(node) = node {
+                println!("n{number}: {:?}", node.output());
+            }
+        }
+    }
+}
+
 fn ask(client: &mut Client, words: &[&str]) -> Reply {
     client.call(words)
 }
@@ -256,7 +270,10 @@ fn a_node_that_lost_its_disk_waits_and_comes_back_as_a_new_member() {
         }
         replaced.code == Some(0)
     });
-    assert!(replaced.out.contains("roster 2: n1, n2, n3"), "{replaced:?}");
+    assert!(
+        replaced.out.contains("roster 2: n1, n2, n3"),
+        "{replaced:?}"
+    );
     assert!(replaced.out.contains("n3 votes in 2 of 2"), "{replaced:?}");
     cluster.nodes[2] = Some(starting.join().unwrap());
     // What it votes for counts: with it, one of the others can be lost.
@@ -293,7 +310,10 @@ fn members_come_and_go_while_the_cluster_serves() {
     let addr = format!("n4=127.0.0.1:{}", cluster.ports[3]);
     let nobody = run(&["member", "add", &addr, "--addr", &at]);
     assert_eq!(nobody.code, Some(1));
-    assert!(nobody.err.contains("start the new node first"), "{nobody:?}");
+    assert!(
+        nobody.err.contains("start the new node first"),
+        "{nobody:?}"
+    );
     let starting = start_later(&cluster, 3);
     wait_until("it is a member", || {
         run(&["member", "add", &addr, "--addr", &at]).code == Some(0)
@@ -303,7 +323,11 @@ fn members_come_and_go_while_the_cluster_serves() {
     let again = run(&["member", "add", &addr, "--addr", &at]);
     assert_eq!(again.code, Some(1), "{again:?}");
     let stranger = run(&["member", "remove", "n9", "--addr", &at]);
-    assert!(stranger.err.contains("n9 is no member; there are n1, n2, n3, n4"));
+    assert!(
+        stranger
+            .err
+            .contains("n9 is no member; there are n1, n2, n3, n4")
+    );
     // The first two go, whoever leads, while somebody writes.
     let at = cluster.nodes[3].as_ref().unwrap().addr.to_string();
     for name in ["n1", "n2"] {
@@ -314,14 +338,22 @@ fn members_come_and_go_while_the_cluster_serves() {
     let list = run(&["member", "list", "--addr", &at]);
     assert_eq!(list.out.lines().count(), 2, "{list:?}");
     for gone in [0, 1] {
-        let ended = cluster.nodes[gone].take().unwrap().wait();
+        let mut node = cluster.nodes[gone].take().unwrap();
+        wait_until("it has stopped by itself", || !node.is_alive());
+        let ended = node.kill();
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.err.contains("was removed from its cluster"), "{ended:?}");
+        assert!(
+            ended.err.contains("was removed from its cluster"),
+            "{ended:?}"
+        );
     }
     let last = run(&["member", "remove", "n3", "--addr", &at]);
     assert_eq!(last.code, Some(0), "{last:?}");
     let last = run(&["member", "remove", "n4", "--addr", &at]);
-    assert!(last.err.contains("the last member cannot be removed"), "{last:?}");
+    assert!(
+        last.err.contains("the last member cannot be removed"),
+        "{last:?}"
+    );
     wait_until("the last one serves alone", || {
         write(&mut cluster.connect(3), &mut sent, &mut acknowledged);
         acknowledged == sent

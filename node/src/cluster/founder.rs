@@ -26,19 +26,34 @@ fn refused(reason: Reason, text: String) -> Greeting {
 
 /// Answers a question of somebody who looks for its cluster: members hear who the members are, whoever else
 /// is told why not. The answer of a node that serves, on its shard 0.
+/// Who serves hears of a newer roster here, too: what is returned beside the answer.
 #[must_use]
-pub fn answer_decided(decree: &Decree, roster: &Roster, question: &[u8]) -> Greeting {
+pub fn answer_decided(
+    decree: &Decree,
+    roster: &Roster,
+    question: &[u8],
+) -> (Greeting, Option<Roster>) {
     let Some(Question { asker, ask }) = Question::decode(question) else {
-        return unreadable();
+        return (unreadable(), None);
     };
-    if ask == Ask::Introduce {
-        let cluster = decree.cluster;
-        let text = format!("it is a member of cluster {cluster} already, and serves");
-        return refused(Reason::Cluster, text);
-    }
-    match judge_late((decree, roster), &asker) {
-        None => Greeting::Answer(Answer::Joined(decree.clone(), roster.clone()).encode()),
-        Some(refused) => refused,
+    let cluster = decree.cluster;
+    match ask {
+        Ask::Introduce => {
+            let text = format!("it is a member of cluster {cluster} already, and serves");
+            (refused(Reason::Cluster, text), None)
+        }
+        Ask::Hear(of, newer) if of == cluster && newer.version > roster.version => {
+            let joined = Answer::Joined(decree.clone(), newer.clone());
+            (Greeting::Answer(joined.encode()), Some(newer))
+        }
+        _ => {
+            let joined = || {
+                let joined = Answer::Joined(decree.clone(), roster.clone());
+                Greeting::Answer(joined.encode())
+            };
+            let judged = judge_late((decree, roster), &asker);
+            (judged.unwrap_or_else(joined), None)
+        }
     }
 }
 
@@ -168,7 +183,7 @@ impl Founder {
             return (Greeting::Refused(refusal), None);
         }
         let answer = match question.ask {
-            Ask::Meet | Ask::Learn(_) | Ask::Introduce => self.met(),
+            Ask::Meet | Ask::Learn(_) | Ask::Introduce | Ask::Hear(..) => self.met(),
             Ask::Prepare(ballot, members) => vote(acceptor.prepare(self.own(), &members, ballot)),
             Ask::Accept(ballot, decree) => vote(acceptor.accept(self.own(), ballot, &decree)),
         };
@@ -298,7 +313,7 @@ mod tests {
                 asker,
                 ask: Ask::Meet,
             };
-            answer_decided(&decree, &Roster::founded(&decree), &question.encode())
+            answer_decided(&decree, &Roster::founded(&decree), &question.encode()).0
         };
         let joined = Answer::Joined(decree.clone(), Roster::founded(&decree));
         assert_eq!(ask(asker("n2")), Greeting::Answer(joined.encode()));

@@ -7,7 +7,7 @@
 //! question  name text, store u128, shards u32, partitions u32, boundaries u32: the asker
 //!           count u8, then name text and addr text of each: its cluster.peers
 //!           kind u8: 1 meet, 2 prepare (ballot, members), 3 accept (ballot, decree), 4 learn (decree),
-//!           5 introduce yourself
+//!           5 introduce yourself, 6 hear who the members are (cluster u128, roster)
 //! answer    kind u8: 1 met (store u128), 2 decided (decree), or a vote:
 //!           3 promised, 4 promised (ballot, decree), 5 accepted, 6 outrun (ballot),
 //!           7 elsewhere (members), 8 mistaken;
@@ -21,7 +21,7 @@ use super::decree::{Decree, put_members, take_members};
 use super::paxos::{Ballot, Vote};
 use super::record::{put_ballot, take_ballot};
 use super::roster::Roster;
-use super::{Member, StoreId};
+use super::{ClusterId, Member, StoreId};
 use crate::config::{Listed, MEMBERS_MAX};
 use crate::format::Format;
 use crate::peer::cursor::{Cursor, put_text};
@@ -63,6 +63,8 @@ pub enum Ask {
     Learn(Decree),
     /// Who are you, wherever you belong? Asked by members of somebody who is to become one.
     Introduce,
+    /// Know that these are the members now. Told to a member that takes the asker for a stranger.
+    Hear(ClusterId, Roster),
 }
 
 /// A question.
@@ -194,6 +196,11 @@ impl Question {
                 decree.encode(&mut out);
             }
             Ask::Introduce => out.push(5),
+            Ask::Hear(cluster, roster) => {
+                out.push(6);
+                out.extend_from_slice(&cluster.0.to_le_bytes());
+                out.extend_from_slice(&roster.encode());
+            }
         }
         out
     }
@@ -214,6 +221,10 @@ impl Question {
             3 => Ask::Accept(take_ballot(&mut at)?, Decree::take(&mut at)?),
             4 => Ask::Learn(Decree::take(&mut at)?),
             5 => Ask::Introduce,
+            6 => {
+                let cluster = ClusterId(at.u128()?);
+                Ask::Hear(cluster, Roster::take(&mut at)?)
+            }
             _ => return None,
         };
         at.is_empty().then_some(Self { asker, ask })
@@ -317,7 +328,7 @@ mod tests {
     use ashlar_consensus::NodeId;
     use proptest::prelude::*;
 
-    use super::super::{ClusterId, record};
+    use super::super::record;
     use super::*;
     use crate::cluster::paxos::Acceptor;
 
@@ -366,6 +377,7 @@ mod tests {
             Ask::Accept(ballot(), decree()),
             Ask::Learn(decree()),
             Ask::Introduce,
+            Ask::Hear(ClusterId(4), Roster::founded(&decree())),
         ];
         let question = |ask| Question {
             asker: asker.clone(),

@@ -160,6 +160,11 @@ impl Roster {
             Change::Add(newcomer) => next.admit(newcomer)?,
             Change::Remove(name) => next.dismiss(name)?,
             Change::Replace(name, newcomer) => {
+                let same = self.member(name).filter(|of| of.store == newcomer.store);
+                if let Some(same) = same {
+                    let node = same.node.0;
+                    return Err(format!("{name} has that disk already, as member {node}"));
+                }
                 next.dismiss(name)?;
                 next.admit(newcomer)?;
             }
@@ -347,6 +352,8 @@ mod tests {
         assert!(text.contains("ashlar member replace n2"), "{text}");
         let text = refused(&Change::Add(newcomer("n9", 1)));
         assert!(text.starts_with("n1 has that disk"), "{text}");
+        let text = refused(&Change::Replace("n2".to_owned(), newcomer("n2", 2)));
+        assert_eq!(text, "n2 has that disk already, as member 2");
         let text = refused(&Change::Remove("n7".to_owned()));
         assert_eq!(text, "n7 is no member; there are n1, n2, n3");
         let mut all = three();

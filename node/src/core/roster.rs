@@ -192,6 +192,9 @@ impl Core {
     pub(crate) fn tick_members(self: &Rc<Self>) {
         let Some(cluster) = &self.cluster else { return };
         let members = &cluster.members;
+        if let Some(heard) = cluster.peers.take_heard() {
+            self.shared.roster.learn(&heard);
+        }
         let version = members.roster.borrow().version;
         if let Some(roster) = self.shared.roster.newer(version) {
             self.take_over(cluster, roster);

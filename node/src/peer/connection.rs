@@ -8,6 +8,7 @@
 //!    disconnected, in the middle of a frame or between two.
 //! 3. A peer that cannot be reached costs one call per pause.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -200,6 +201,9 @@ async fn call(peers: &Peers, link: &Link) -> Result<(Hello, Talk), Failed> {
     let hello: Hello = match talk.hear(&peers.reactor).await {
         Ok(Greeting::Hello(hello)) => hello,
         Ok(Greeting::Refused(refusal)) => {
+            if refusal.reason == Reason::Stranger {
+                tell_members(peers, base).await;
+            }
             return Err(Failed::Refused(refused_by(link, &refusal)));
         }
         Ok(_) => return Err(Failed::Refused(format!("{name} does not say hello"))),
@@ -213,6 +217,19 @@ async fn call(peers: &Peers, link: &Link) -> Result<(Hello, Talk), Failed> {
     }
     talk.say(&Greeting::Welcome);
     Ok((hello, talk))
+}
+
+/// Tells somebody who takes this node for a stranger who the members are: it was away when that changed.
+async fn tell_members(peers: &Peers, addr: SocketAddr) {
+    let Some(question) = peers.news() else { return };
+    let deadline = peers.reactor.now() + peers.options.handshake;
+    let connecting = Socket::connect(&peers.reactor, addr);
+    if let Some(Ok(socket)) = until(&peers.reactor, deadline, connecting).await {
+        let mut talk = Talk::new(socket, deadline);
+        talk.say(&Greeting::Question(question));
+        // Whatever it says: the next call shows what came of it.
+        drop(talk.hear(&peers.reactor).await);
+    }
 }
 
 /// Receives frames until the connection ends.

@@ -14,6 +14,7 @@ use super::identity::Known;
 use super::link::Link;
 use super::{Event, Incoming, Peers};
 use crate::cluster::answer_decided;
+use crate::cluster::question::{Ask, Asker, Layout, Question};
 
 impl Peers {
     pub(super) fn is_crowded(&self) -> bool {
@@ -61,12 +62,36 @@ impl Peers {
     /// Answers a question of a node that has not found its cluster yet.
     pub(super) fn answer(&self, question: &[u8]) -> Greeting {
         match &*self.cluster.borrow() {
-            Some((decree, roster)) => answer_decided(decree, roster, question),
+            Some((decree, roster)) => {
+                let (answer, newer) = answer_decided(decree, roster, question);
+                if newer.is_some() {
+                    self.heard.replace(newer);
+                }
+                answer
+            }
             None => {
                 let text = "this shard answers no questions";
                 Greeting::Refused(Refusal::new(Reason::Unanswered, text))
             }
         }
+    }
+
+    /// Returns the question that tells who the members are.
+    pub(super) fn news(&self) -> Option<Vec<u8>> {
+        let cluster = self.cluster.borrow();
+        let (decree, roster) = cluster.as_ref()?;
+        let asker = Asker {
+            name: self.own_name.borrow().clone(),
+            store: self.identity.store,
+            layout: Layout {
+                shards: self.identity.shards,
+                partitions: self.identity.partitions,
+                boundaries: 0,
+            },
+            list: Vec::new(),
+        };
+        let ask = Ask::Hear(decree.cluster, roster.clone());
+        Some(Question { asker, ask }.encode())
     }
 
     /// Takes a connection whose handshake is done, in place of an earlier one; returns its number.

@@ -156,6 +156,8 @@ pub struct Peers {
     stranger: RefCell<String>,
     /// What nodes that look for their cluster are told.
     cluster: RefCell<Option<(Decree, Roster)>>,
+    /// A newer roster that somebody told of.
+    heard: RefCell<Option<Roster>>,
     started: Cell<bool>,
     stopping: Cell<bool>,
 }
@@ -192,6 +194,7 @@ impl Peers {
             handshakes: Cell::default(),
             stranger: RefCell::default(),
             cluster: RefCell::default(),
+            heard: RefCell::default(),
             started: Cell::default(),
             stopping: Cell::default(),
         });
@@ -284,8 +287,8 @@ impl Peers {
         }
     }
 
-    /// Has this shard answer the nodes that have not found their cluster yet. They ask where shard 0
-    /// listens.
+    /// Has this shard tell who the members are: shard 0 those that look for their cluster, each those that
+    /// take it for a stranger.
     pub fn set_cluster(&self, decree: Decree, roster: Roster) {
         *self.cluster.borrow_mut() = Some((decree, roster));
     }
@@ -295,6 +298,11 @@ impl Peers {
         if let Some((_, known)) = &mut *self.cluster.borrow_mut() {
             known.clone_from(roster);
         }
+    }
+
+    /// Returns a newer roster, if somebody who was taken for a stranger has told of one.
+    pub fn take_heard(&self) -> Option<Roster> {
+        self.heard.take()
     }
 
     /// Ends all connections; none is made again. What was not yet sent is lost.

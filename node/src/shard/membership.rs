@@ -72,9 +72,7 @@ pub(super) fn join(reactor: &Reactor, shard: u32, cluster: &Membership) -> Clust
         cluster.peer.clone(),
     );
     let (decree, roster) = (cluster.decree.clone(), cluster.roster.clone());
-    if shard == 0 {
-        peers.set_cluster(decree.clone(), roster.clone());
-    }
+    peers.set_cluster(decree.clone(), roster.clone());
     let options = SupportOptions {
         lease_ms: cluster.lease_ms,
         promise_max_ms: cluster.lease_ms,

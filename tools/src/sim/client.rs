@@ -60,7 +60,7 @@ impl Crowd {
     }
 
     /// Connects to some node.
-    async fn connect(&self, rng: &mut Rng) -> Option<Socket> {
+    pub(super) async fn connect(&self, rng: &mut Rng) -> Option<Socket> {
         if !self.is_cluster() {
             return Socket::connect(&self.reactor, self.servers[0]).await.ok();
         }
@@ -159,7 +159,11 @@ async fn hear_all(crowd: &Crowd, socket: &mut Socket, asked: Vec<Asked>) -> bool
 }
 
 /// Hears one reply; `None` when the connection broke or nothing came for long.
-async fn hear(crowd: &Crowd, socket: &mut Socket, received: &mut Vec<u8>) -> Option<Reply> {
+pub(super) async fn hear(
+    crowd: &Crowd,
+    socket: &mut Socket,
+    received: &mut Vec<u8>,
+) -> Option<Reply> {
     loop {
         if let Some((reply, used)) = parse(received) {
             received.drain(..used);

@@ -75,8 +75,12 @@ impl Seen {
 
 fn seen(node: &Node, shard: u32) -> Vec<Seen> {
     let mut all = Vec::new();
-    if let Some(life) = &node.life {
-        life.shards[shard as usize].look_at_partitions(|partition, now, supports| {
+    if let Some(shard) = node
+        .life
+        .as_ref()
+        .and_then(|life| life.shards.get(shard as usize))
+    {
+        shard.look_at_partitions(|partition, now, supports| {
             all.extend(Seen::of(partition, now, supports));
         });
     }

@@ -5,6 +5,7 @@
 //! tables are written, merged and read all the time.
 
 mod ask;
+mod churn;
 mod client;
 mod cluster;
 mod judge;
@@ -236,15 +237,17 @@ const SOMETIMES: [&str; 22] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 24] = [
+const SOMETIMES_CLUSTER: [&str; 26] = [
     "all nodes died",
     "all other nodes died",
     "commands wait for other nodes",
+    "disk lost",
     "entries taken back",
     "leader elected",
     "leader stepped down",
     "lease lost",
     "lists with KEYS",
+    "lost disk replaced",
     "node died",
     "node paused",
     "outcome not known",

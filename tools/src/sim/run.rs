@@ -10,6 +10,7 @@ use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Faults, World};
 use ashlar_io::{Monotonic, Reactor};
 
+use super::churn::{self, Churn};
 use super::client::{self, Crowd};
 use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
@@ -121,6 +122,7 @@ struct Run {
     is_compared: bool,
     clients: Reactor,
     crowd: Rc<Crowd>,
+    churn: Rc<Churn>,
     watch: Watch,
     /// When tables are damaged, the next time last.
     damages: Vec<Monotonic>,
@@ -135,8 +137,14 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     let clients = plan.clients;
     let finished = move |run: &Run| run.crowd.model.borrow().finished == clients;
     run.until(end + HEALED, Deaths::None, |run| {
-        finished(run) && run.is_compared
+        finished(run) && run.is_compared && run.churn.is_quiet()
     })?;
+    if !run.churn.is_quiet() {
+        return Err(format!(
+            "a node that lost its disk was not replaced within {HEALED:?} after everything was healed; {}",
+            run.describe()
+        ));
+    }
     if !finished(&run) {
         return Err(format!(
             "not every client could check its keys within {HEALED:?} after everything was healed; {}",
@@ -158,6 +166,10 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
     let choice = server::draw_choice(rng, plan.shards);
     let mut nodes = Vec::new();
     for machine in 0..plan.nodes {
+        let mut config = config.clone();
+        if plan.nodes > 1 {
+            server::place(&mut config, machine, plan.nodes);
+        }
         let mut tries = 0;
         let format = loop {
             match server::make_format(world, machine, &config, &choice) {
@@ -174,8 +186,10 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
         let server = Server {
             machine,
             nodes: plan.nodes,
-            config: config.clone(),
+            config,
+            choice: choice.clone(),
             format,
+            lost: 0,
             listen: (World::ip(machine), 6379).into(),
             #[cfg(feature = "planted")]
             planted: plan.plant,
@@ -226,6 +240,12 @@ impl Run {
             ));
         }
         clients.park(Some(clients.now()), || false);
+        let is_deadly = plan.nodes > 1 && plan.deaths == Deaths::Random;
+        let churn = Churn::draw(&mut rng.fork("churn"), is_deadly);
+        if plan.nodes > 1 {
+            let (crowd, churn) = (Rc::clone(&crowd), Rc::clone(&churn));
+            clients.spawn(churn::operate(crowd, churn, rng.fork("operator")));
+        }
         let due = world.now();
         let life_mean_ns = LIFE_MEANS_NS[rng.index(3)];
         let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
@@ -252,6 +272,7 @@ impl Run {
             comparison: Comparison::default(),
             clients,
             crowd,
+            churn,
             watch: Watch::default(),
             damages,
         })
@@ -351,8 +372,8 @@ impl Run {
         let Some(life) = &mut node.life else {
             return Ok(());
         };
-        if let Err(fatal) = life.turn(shard) {
-            node.stopped_by = fatal.to_string();
+        if let Err(why) = life.turn(&node.server, shard) {
+            node.stopped_by = why;
             // The node has stopped itself, as it must when its log fails: a death like any other.
             self.die(machine, false);
             self.due = self.next_due();
@@ -389,12 +410,24 @@ impl Run {
             if !alone && self.rng.chance(OTHERS_DIE) {
                 return self.all_others_die(machine, power_cut);
             }
+            if self.churn.loses(&mut self.rng) {
+                return self.lose_disk(machine);
+            }
             self.die(machine, power_cut);
             if !alone && self.rng.chance(ALL_DIE) {
                 self.watch.mark("all nodes died");
                 (0..self.clients_machine()).for_each(|machine| self.die(machine, power_cut));
             }
         }
+    }
+
+    /// A node dies, and its disk with it.
+    fn lose_disk(&mut self, machine: u32) {
+        self.watch.mark("disk lost");
+        self.die(machine, true);
+        let server = &mut self.nodes[machine as usize].server;
+        server.lose_disk();
+        self.churn.lost(server.name());
     }
 
     /// A node is cut off from the others, which die.
@@ -432,7 +465,11 @@ impl Run {
     fn heal(&mut self) {
         self.world.heal();
         self.troubles.end();
-        let mut spared = (self.nodes.len() - 1) / 2;
+        // Who has lost its disk counts as lost already.
+        let mut spared = match self.churn.is_quiet() {
+            true => (self.nodes.len() - 1) / 2,
+            false => 0,
+        };
         let first = self.rng.below(u64::from(self.clients_machine()));
         for n in 0..self.nodes.len() as u64 {
             let machine = u32::try_from((first + n) % self.nodes.len() as u64).expect("few nodes");
@@ -471,6 +508,9 @@ impl Run {
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());
         marks.extend(self.replicas.take_marks());
+        if self.churn.replaced.get() > 0 {
+            marks.insert("lost disk replaced", self.churn.replaced.get());
+        }
         marks.extend(&model.marks);
         Outcome {
             hash: self.world.hash(),

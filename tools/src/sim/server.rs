@@ -1,9 +1,12 @@
 //! A simulated node: its lives, one after another, each recovering what the last left on the disk. Not
 //! when it dies.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ashlar_consensus::NodeId;
@@ -13,13 +16,13 @@ use ashlar_io::queue::inbox;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::World;
 use ashlar_io::wal::Durability;
-use ashlar_node::cluster::{ClusterId, Decree, Member, Roster, StoreId};
-use ashlar_node::config::{Compaction, Config};
+use ashlar_node::cluster::{ClusterId, Decree, Formed, Member, Roster, StoreId, form};
+use ashlar_node::config::{Compaction, Config, Listed};
 use ashlar_node::format::{self, Choice, Format, FormatError};
 use ashlar_node::message::Message;
 use ashlar_node::peer::{self, Identity};
 use ashlar_node::route::Routes;
-use ashlar_node::shard::{Fatal, Membership, Setup, Shard, Turn};
+use ashlar_node::shard::{Membership, Setup, Shard, Turn};
 use ashlar_node::shared::{Facts, Shared};
 
 /// Where shard 0 of each node listens for peers.
@@ -30,8 +33,17 @@ const CLUSTER: ClusterId = ClusterId(0xC1);
 /// One life of the node.
 pub(super) struct Life {
     reactors: Vec<Reactor>,
+    /// None before the node has found its cluster.
     pub(super) shards: Vec<Shard>,
     pub(super) stopped: usize,
+    /// What comes of the search for it, and what ends that.
+    search: Option<Search>,
+}
+
+/// A node that looks for its place.
+struct Search {
+    found: Rc<RefCell<Option<Result<Formed, String>>>>,
+    _stop: Arc<AtomicBool>,
 }
 
 /// What a node was made as, and how it is configured in this run.
@@ -41,7 +53,10 @@ pub(super) struct Server {
     /// How many nodes there are.
     pub(super) nodes: u32,
     pub(super) config: Config,
+    pub(super) choice: Choice,
     pub(super) format: Format,
+    /// Disks that it has lost.
+    pub(super) lost: u32,
     pub(super) listen: SocketAddr,
     #[cfg(feature = "planted")]
     pub(super) planted: super::plant::Plant,
@@ -99,6 +114,17 @@ pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
     }
 }
 
+/// Tells a node of a cluster who it is, and where all are.
+pub(super) fn place(config: &mut Config, machine: u32, nodes: u32) {
+    let listed = |member: Member| Listed {
+        name: member.name,
+        addr: member.addr,
+    };
+    config.cluster.name = format!("n{}", machine + 1);
+    config.cluster.peer_listen = Some((World::ip(machine), PEER_PORT).into());
+    config.cluster.peers = decree(nodes).members.into_iter().map(listed).collect();
+}
+
 /// Returns how a cluster of so many nodes begins.
 fn decree(nodes: u32) -> Decree {
     let member = |machine: u32| Member {
@@ -125,7 +151,7 @@ pub(super) fn make_format(
     choice: &Choice,
 ) -> Result<Format, FormatError> {
     let reactor = Reactor::simulated(world, machine, 0);
-    let result = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let result = Rc::new(RefCell::new(None));
     let (host, data, choice, slot) = (
         reactor.clone(),
         config.data.clone(),
@@ -153,20 +179,50 @@ pub(super) fn make_format(
 }
 
 impl Server {
-    /// Returns what the node is a member of in the life with this number, if it is not alone.
-    fn membership(&self, life: u64, partitions: usize) -> Option<Membership> {
-        (self.nodes > 1).then(|| Membership {
-            identity: Identity {
-                cluster: CLUSTER,
-                node: NodeId(u64::from(self.machine) + 1),
-                store: store_of(self.machine),
-                incarnation: u32::try_from(life).expect("a run has few lives"),
-                shard: 0,
-                shards: self.format.shards,
-                partitions: u32::try_from(partitions).expect("few partitions"),
+    /// Returns what operators call it.
+    pub(super) fn name(&self) -> String {
+        format!("n{}", self.machine + 1)
+    }
+
+    /// Takes the disk away; the next life begins with an empty one.
+    pub(super) fn lose_disk(&mut self) {
+        self.lost += 1;
+        self.config.data = PathBuf::from(format!("data{}", self.lost));
+    }
+
+    /// Returns what a first member is in the life with this number, if it is not alone.
+    fn membership(&self, world: &World, life: u64) -> Option<Membership> {
+        let file = self.config.data.join("ROSTER");
+        let kept = world.read_file(self.machine, &file);
+        let kept = kept.and_then(|bytes| Roster::decode(bytes.get(8..)?));
+        let identity = Identity {
+            cluster: CLUSTER,
+            node: NodeId(u64::from(self.machine) + 1),
+            store: store_of(self.machine),
+            incarnation: u32::try_from(life).expect("a run has few lives"),
+            shard: 0,
+            shards: self.format.shards,
+            partitions: self.partitions(&self.format),
+        };
+        let decree = decree(self.nodes);
+        let roster = kept.unwrap_or_else(|| Roster::founded(&decree));
+        (self.nodes > 1).then(|| self.member(identity, decree, roster))
+    }
+
+    fn partitions(&self, format: &Format) -> u32 {
+        let routes = Routes::new(&format.boundaries(), format.shards);
+        u32::try_from(routes.partitions()).expect("few partitions")
+    }
+
+    fn member(&self, identity: Identity, decree: Decree, roster: Roster) -> Membership {
+        Membership {
+            earlier: match identity.incarnation {
+                ..=1 => EarlierPromises::None,
+                _ => EarlierPromises::Possible,
             },
-            roster: Roster::founded(&decree(self.nodes)),
-            decree: decree(self.nodes),
+            identity,
+            roster,
+            decree,
             peer: peer::Options {
                 listen: (World::ip(self.machine), PEER_PORT).into(),
                 frame_bytes_max: 256 << 10,
@@ -176,25 +232,56 @@ impl Server {
             },
             lease_ms: self.config.cluster.lease_ms,
             election_jitter_ms: self.config.cluster.election_jitter_ms,
-            earlier: match life {
-                1 => EarlierPromises::None,
-                _ => EarlierPromises::Possible,
-            },
             #[cfg(feature = "planted")]
             planted: self.planted.0,
-        })
+        }
     }
 
-    /// Begins the life with this number, the first of which is 1: every shard starts to recover.
+    /// Begins the life with this number, the first of which is 1: every shard starts to recover. A node
+    /// that has lost a disk looks for its place first.
     pub(super) fn boot(&self, world: &World, life: u64) -> Life {
-        let shards = self.format.shards;
-        let routes = Routes::new(&self.format.boundaries(), shards);
-        let membership = self.membership(life, routes.partitions());
-        let reactors: Vec<_> = (0..shards)
+        let reactors: Vec<_> = (0..self.format.shards)
             .map(|shard| Reactor::simulated(world, self.machine, shard))
             .collect();
+        let (shards, search) = match self.lost {
+            0 => {
+                let membership = self.membership(world, life);
+                (self.shards(&reactors, &self.format, membership), None)
+            }
+            _ => (Vec::new(), Some(self.search(&reactors[0]))),
+        };
+        Life {
+            reactors,
+            shards,
+            stopped: 0,
+            search,
+        }
+    }
+
+    fn search(&self, reactor: &Reactor) -> Search {
+        let (found, stop) = (Rc::default(), Arc::new(AtomicBool::new(false)));
+        let search = Search {
+            found: Rc::clone(&found),
+            _stop: Arc::clone(&stop),
+        };
+        let (host, config, choice) = (reactor.clone(), self.config.clone(), self.choice.clone());
+        reactor.spawn(async move {
+            let place = find_place(&host, &config, &choice, &stop).await;
+            *found.borrow_mut() = Some(place);
+        });
+        reactor.park(Some(reactor.now()), || false);
+        search
+    }
+
+    fn shards(
+        &self,
+        reactors: &[Reactor],
+        format: &Format,
+        membership: Option<Membership>,
+    ) -> Vec<Shard> {
+        let routes = Routes::new(&format.boundaries(), format.shards);
         let shared = Arc::new(Shared::new(Facts {
-            format: self.format.clone(),
+            format: format.clone(),
             config: self.config.clone(),
             started_ms: reactors[0].wall().millis(),
             run_id: format!("{:040x}", reactors[0].random()),
@@ -207,39 +294,71 @@ impl Server {
             .map(|reactor| inbox::<Message>(reactor.wake_cell(), 16))
             .unzip();
         let started = reactors.iter().zip(inboxes).zip(0..);
-        let shards = started
-            .map(|((reactor, inbox), shard)| {
-                let setup = Setup {
-                    shard,
-                    data: self.config.data.clone(),
-                    shared: Arc::clone(&shared),
-                    routes: routes.clone(),
-                    inbox,
-                    peers: peers.clone(),
-                    cluster: membership.clone(),
-                };
-                let shard = Shard::start(reactor, setup);
-                shard.park();
-                shard
-            })
-            .collect();
-        Life {
-            reactors,
-            shards,
-            stopped: 0,
-        }
+        let shards = started.map(|((reactor, inbox), shard)| {
+            let setup = Setup {
+                shard,
+                data: self.config.data.clone(),
+                shared: Arc::clone(&shared),
+                routes: routes.clone(),
+                inbox,
+                peers: peers.clone(),
+                cluster: membership.clone(),
+            };
+            let shard = Shard::start(reactor, setup);
+            shard.park();
+            shard
+        });
+        shards.collect()
     }
+}
+
+/// Makes the data directory if need be, and finds the node's place in its cluster.
+async fn find_place(
+    reactor: &Reactor,
+    config: &Config,
+    choice: &Choice,
+    stop: &Arc<AtomicBool>,
+) -> Result<Formed, String> {
+    let known = format::read(reactor, &config.data).await;
+    let format = match known.map_err(|error| error.to_string())? {
+        Some(format) => Ok(format),
+        None => format::make(reactor, &config.data, choice).await,
+    };
+    let format = format.map_err(|error| error.to_string())?;
+    let formed = form(reactor, config, &format, stop).await;
+    formed.map_err(|error| error.to_string())
 }
 
 impl Life {
     /// Gives one shard a turn.
-    pub(super) fn turn(&mut self, shard: u32) -> Result<(), Fatal> {
+    pub(super) fn turn(&mut self, server: &Server, shard: u32) -> Result<(), String> {
+        if self.search.is_some() {
+            return self.look_around(server, shard);
+        }
         let shard = &mut self.shards[shard as usize];
-        if shard.turn()? == Turn::Stopped {
+        if shard.turn().map_err(|fatal| fatal.to_string())? == Turn::Stopped {
             self.stopped += 1;
         } else {
             shard.park();
         }
+        Ok(())
+    }
+
+    /// Goes on looking for the node's place; once it is found, its shards start.
+    fn look_around(&mut self, server: &Server, shard: u32) -> Result<(), String> {
+        let reactor = &self.reactors[shard as usize];
+        reactor.turn();
+        let found = self.search.as_ref().and_then(|search| search.found.take());
+        let Some(found) = found else {
+            reactor.park(None, || false);
+            return Ok(());
+        };
+        self.search = None;
+        let Formed { format, place } = found?;
+        let place = place.ok_or("it is in no cluster")?;
+        let identity = place.identity(0, format.shards, server.partitions(&format));
+        let member = server.member(identity, place.membership.decree, place.roster);
+        self.shards = server.shards(&self.reactors, &format, Some(member));
         Ok(())
     }
 
