@@ -22,11 +22,10 @@ use ashlar_io::Monotonic;
 
 use super::Core;
 use super::cluster::Cluster;
-use crate::cluster::bootstrap::introduce;
 use crate::cluster::question::{Asker, Layout};
 use crate::cluster::roster::{Change, KEY, Newcomer, write_file};
 use crate::cluster::steer::{Step, is_settled, next_step};
-use crate::cluster::{Decree, Member, Roster, StoreId, roster_now};
+use crate::cluster::{Decree, Member, Roster, StoreId, introduce, roster_now};
 use crate::command::member::Invited;
 use crate::command::spread::{Answer, Question};
 use crate::distant::kind;
