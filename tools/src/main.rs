@@ -64,6 +64,8 @@ enum Command {
     Transfer(member::TransferArgs),
     /// Run nodes in the deterministic simulator under faults, and check what they promise.
     Sim(sim::Args),
+    /// Run a cluster of real nodes under kills, pauses, cut ways and full disks, and check what they promise.
+    Storm(sim::storm::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -124,5 +126,6 @@ fn run(command: Command) -> Result<(), String> {
         Command::Member(what) => member::run(&what),
         Command::Transfer(args) => member::transfer(&args),
         Command::Sim(args) => sim::run(args),
+        Command::Storm(args) => sim::storm::run(&args),
     }
 }

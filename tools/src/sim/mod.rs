@@ -14,6 +14,7 @@ mod moment;
 mod plant;
 mod run;
 mod server;
+pub(crate) mod storm;
 mod tables;
 #[cfg(test)]
 mod tests;
