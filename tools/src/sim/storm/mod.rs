@@ -288,9 +288,17 @@ impl Storm {
         if let Some(failed) = self.failed.borrow_mut().take() {
             return Err(format!("the harness: {failed}"));
         }
-        self.nodes
-            .iter()
-            .try_for_each(|node| node.borrow_mut().watch())
+        for number in 0..self.shape.nodes {
+            let no_room = self.nodes[number as usize]
+                .borrow_mut()
+                .watch(&self.place)?;
+            if no_room {
+                // As whoever watches over it would: until there is room.
+                self.crowd.model.borrow_mut().mark("no room to start");
+                self.start(number);
+            }
+        }
+        Ok(())
     }
 
     /// Notes what the harness could not do.

@@ -144,16 +144,23 @@ impl Node {
         run("kill", &format!("-{name} {}", child.id()))
     }
 
-    /// Notices an end that nobody asked for.
+    /// Notices an end that nobody asked for; says whether the node found no room on its disk to start with, which
+    /// ends it with a word about that.
     ///
     /// # Errors
-    /// The process has ended by itself.
-    pub(super) fn watch(&mut self) -> Result<(), String> {
+    /// The process has ended by itself for another reason.
+    pub(super) fn watch(&mut self, place: &Place) -> Result<bool, String> {
         let Some(child) = &mut self.child else {
-            return Ok(());
+            return Ok(false);
         };
         match child.try_wait() {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(false),
+            Ok(Some(status))
+                if status.code() == Some(1) && found_no_room(&place.log(self.number)) =>
+            {
+                self.child = None;
+                Ok(true)
+            }
             Ok(Some(status)) => Err(format!("{} ended by itself: {status}", space(self.number))),
             Err(error) => Err(format!("{}: {error}", space(self.number))),
         }
@@ -199,6 +206,13 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Says whether the last that a node said is that a file cannot be written for want of room.
+fn found_no_room(log: &Path) -> bool {
+    let words = last_words(log);
+    let last = words.lines().last().unwrap_or_default();
+    last.starts_with("ashlar: cannot write") && last.contains("No space left on device")
 }
 
 /// Returns the last lines of a node's output.
