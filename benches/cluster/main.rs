@@ -73,7 +73,10 @@ fn measure(options: &Options) -> Result<Report, Failure> {
     if options.has("etcd") {
         eprintln!("etcd, a minute");
         match etcd::measure(options, &directory.path().join("etcd")) {
-            Ok(rate) => report.add(Side::Etcd, Measure::Rate(Workload::WideP1), rate),
+            Ok(rate) => {
+                eprintln!("{rate} writes/s");
+                report.add(Side::Etcd, Measure::Rate(Workload::WideP1), rate);
+            }
             Err(failure) => report.fail("etcd", &failure),
         }
     }
