@@ -62,9 +62,10 @@ pub(crate) struct Cluster {
     lease_ms: u32,
     /// The durable mark when it last moved, and when that was.
     progress: Cell<(Mark, Monotonic)>,
-    /// When something is due by itself.
+    /// When something is due by itself, and when something of the groups is.
     deadline: Cell<Option<Mono>>,
     pub(super) members: Members,
+    groups_due: Cell<Option<Mono>>,
     /// A clock that is too far ahead was told of.
     pub(super) warned: Cell<bool>,
 }
@@ -102,6 +103,7 @@ impl Cluster {
             progress: Cell::default(),
             deadline: Cell::new(None),
             members: Members::new(decree, roster, now),
+            groups_due: Cell::new(None),
             warned: Cell::new(false),
         }
     }
@@ -252,6 +254,7 @@ impl Core {
         partition: PartitionId,
         decide: impl FnOnce(&mut ashlar_consensus::Raft, &Turn<'_>, &mut ashlar_consensus::Output),
     ) {
+        self.stir();
         let Data {
             owned, clock, wal, ..
         } = data;
@@ -274,6 +277,7 @@ impl Core {
         tell: impl Fn(&mut ashlar_consensus::Raft, &Turn<'_>, &mut ashlar_consensus::Output),
     ) {
         let mut data = self.data.borrow_mut();
+        self.stir();
         data.with_turn(cluster, self.mono(), |owned, turn| {
             owned.partition.decide(turn, &tell);
         });
@@ -295,6 +299,7 @@ impl Core {
             cluster.queue_urgent(to, kind::SUPPORT_REQUEST, &bytes);
         }
         for node in asked.changed.drain(..) {
+            self.stir();
             self.tell_groups(cluster, |raft, turn, out| {
                 raft.support_changed(turn.now, node, turn.supports, out);
             });
@@ -305,10 +310,14 @@ impl Core {
     /// Lets the groups do what is due.
     fn tick_groups(&self, cluster: &Cluster) {
         let now = self.mono();
+        if self.rest.passes() && cluster.groups_due.get().is_none_or(|due| due > now) {
+            return;
+        }
         let mut data = self.data.borrow_mut();
         data.with_turn(cluster, now, |owned, turn| {
             let due = owned.partition.raft().and_then(|raft| raft.deadline());
             if due.is_some_and(|due| due <= now) {
+                self.stir();
                 owned.partition.decide(turn, |raft, turn, out| {
                     raft.tick(turn.now, turn.supports, out)
                 });
@@ -386,13 +395,21 @@ impl Core {
     /// have been started.
     pub(super) fn drain_groups(&self, data: &mut Data) {
         let Some(cluster) = &self.cluster else { return };
-        let mut deadline = cluster.supports.borrow().deadline();
-        data.with_turn(cluster, self.mono(), |owned, turn| {
-            owned.partition.agree(turn);
-            let due = owned.partition.raft().and_then(|raft| raft.deadline());
-            deadline = [deadline, due].into_iter().flatten().min();
-        });
-        cluster.deadline.set(deadline);
+        if !self.rest.passes() {
+            let mut groups_due = None;
+            data.with_turn(cluster, self.mono(), |owned, turn| {
+                owned.partition.agree(turn);
+                let due = owned.partition.raft().and_then(|raft| raft.deadline());
+                groups_due = [groups_due, due].into_iter().flatten().min();
+            });
+            cluster.groups_due.set(groups_due);
+        }
+        let support_due = cluster.supports.borrow().deadline();
+        let due = [support_due, cluster.groups_due.get()]
+            .into_iter()
+            .flatten()
+            .min();
+        cluster.deadline.set(due);
     }
 
     /// Sends one frame to each peer.

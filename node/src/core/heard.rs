@@ -20,6 +20,9 @@ impl Core {
     pub(super) fn take_frame(self: &Rc<Self>, cluster: &Cluster, from: NodeId, frame: &Frame) {
         self.take_clock(cluster, from, frame);
         for section in frame.sections() {
+            if !matches!(section.kind, kind::SUPPORT_REQUEST | kind::SUPPORT) {
+                self.stir();
+            }
             let (partition, bytes) = (section.partition, section.bytes);
             let taken = match section.kind {
                 kind::REPLICA => self.take_message(cluster, from, partition, bytes),

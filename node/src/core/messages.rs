@@ -58,6 +58,7 @@ impl Core {
 
     /// Takes a message of another shard in.
     pub(crate) fn receive(self: &Rc<Self>, message: Message) {
+        self.stir();
         match message {
             Message::Run(forward) => {
                 self.deferred.borrow_mut().push_back(forward);

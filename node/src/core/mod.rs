@@ -15,6 +15,7 @@ mod lanes;
 mod messages;
 mod questions;
 mod relay;
+mod rest;
 mod roster;
 mod run;
 mod sight;
@@ -33,7 +34,7 @@ use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
 use ashlar_io::queue::Sender;
-use ashlar_io::wal::{Failed, Wal};
+use ashlar_io::wal::{Failed, Mark, Wal};
 use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::Partition;
 use ashlar_partition::key::KeyBuf;
@@ -48,6 +49,7 @@ pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
 use self::questions::Asking;
+use self::rest::Rest;
 pub use self::run::Ran;
 use self::space::Watch;
 use self::upkeep::Upkeep;
@@ -204,6 +206,9 @@ pub struct Core {
     now: Cell<(u64, u64)>,
     /// When the last command ended, or this run of them began.
     lap: Cell<Monotonic>,
+    rest: Rest,
+    /// The log's durable mark as of this turn.
+    durable: Cell<Mark>,
     stopping: Cell<bool>,
 }
 
@@ -256,6 +261,8 @@ impl Core {
             turn_commands: Cell::new(0),
             now: Cell::new((0, 0)),
             lap: Cell::default(),
+            rest: Rest::default(),
+            durable: Cell::default(),
             stopping: Cell::new(false),
         }
     }
@@ -318,19 +325,14 @@ impl Core {
         {
             let mut data = self.data.borrow_mut();
             let durable = data.wal.poll()?;
-            self.note_durable(&mut data, durable);
-            for owned in data.owned.iter_mut().flatten() {
-                if let Some(applied) = owned.partition.settle(durable) {
-                    while owned
-                        .waiters
-                        .front()
-                        .is_some_and(|(index, _)| *index <= applied)
-                    {
-                        released.extend(owned.waiters.pop_front());
-                    }
-                }
+            self.rest.begin_turn(self.reactor.now());
+            if self.durable.replace(durable) != durable || self.is_stopping() {
+                self.stir();
             }
-            self.admit_turn(&mut data);
+            if !self.rest.passes() {
+                self.apply_durable(&mut data, durable, &mut released);
+                self.admit_turn(&mut data);
+            }
         }
         released
             .into_iter()
@@ -341,6 +343,24 @@ impl Core {
         self.run_lanes();
         self.run_deferred();
         Ok(())
+    }
+
+    /// Applies what the log has made durable, and gathers those who waited for it.
+    fn apply_durable(&self, data: &mut Data, durable: Mark, released: &mut Vec<(Index, Waiter)>) {
+        self.note_durable(data, durable);
+        for owned in data.owned.iter_mut().flatten() {
+            if let Some(applied) = owned.partition.settle(durable) {
+                let is_done = |(index, _): &mut (Index, Waiter)| *index <= applied;
+                while let Some(done) = owned.waiters.pop_front_if(is_done) {
+                    released.push(done);
+                }
+            }
+        }
+    }
+
+    /// Has this turn, and those of the next second, look at every partition.
+    pub(crate) fn stir(&self) {
+        self.rest.stir(self.reactor.now());
     }
 
     fn release(&self, waiter: Waiter) {
@@ -370,6 +390,7 @@ impl Core {
 
     /// Counts a command of this turn; `false` when the turn has had enough.
     pub(crate) fn count_command(&self) -> bool {
+        self.stir();
         let commands = self.turn_commands.get() + 1;
         self.turn_commands.set(commands);
         commands <= self.config.borrow().io.turn_commands_max
@@ -432,8 +453,10 @@ impl Core {
             let Data {
                 owned, clock, wal, ..
             } = &mut *data;
-            for owned in owned.iter_mut().flatten() {
-                owned.partition.drain(wal, clock);
+            if !self.rest.passes() {
+                for owned in owned.iter_mut().flatten() {
+                    owned.partition.drain(wal, clock);
+                }
             }
             self.drain_groups(&mut data);
             data.wal.flush();

@@ -104,6 +104,9 @@ impl Core {
 
     /// Does the upkeep of a turn. `busy` tells whether clients had commands in it.
     pub(crate) fn work(self: &Rc<Self>, busy: bool) {
+        if self.rest.passes() {
+            return;
+        }
         let config = self.config();
         let policy = match config.partition.compaction {
             // Whatever a merge frees is worth its work.
@@ -134,6 +137,9 @@ impl Core {
             unsaved += partition.unsaved_edits();
         }
         self.upkeep.merging.set(merging);
+        if frozen_bytes > 0 || merging.is_some() {
+            self.stir();
+        }
         self.upkeep.measure(frozen_bytes, self.reactor.now());
         wal.release(pinned.min(self.upkeep.saved.get()));
         let behind = edits.0 - self.upkeep.saved.get().0.min(edits.0);
