@@ -7,6 +7,7 @@ mod asked;
 mod backup;
 mod bench;
 mod bench_wal;
+mod compare;
 mod demo;
 mod disk;
 mod inspect;
@@ -53,6 +54,9 @@ enum Command {
     Bench(bench::Args),
     /// Measure durable appends to a log in a directory, without a node.
     BenchWal(bench_wal::Args),
+    /// Send random commands to a node and to a redis-server, and compare every reply.
+    #[command(hide = true)]
+    CompareRedis(compare::Args),
     /// Start a cluster of three nodes on this machine, to try it and to break it.
     Demo(demo::Args),
     /// Ask a running node how its cluster looks.
@@ -121,6 +125,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::Restore(args) => restore::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::BenchWal(args) => bench_wal::run(args),
+        Command::CompareRedis(args) => compare::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Member(what) => member::run(&what),
