@@ -261,7 +261,7 @@ impl Client {
         if self.connection.pending_bytes() > PENDING_BYTES {
             return Some(Stop::Pause(Pause::Replies));
         }
-        let Some(command) = table::find(&words[0]) else {
+        let Some(command) = table::resolve(&words[0], words.get(1)) else {
             self.reject(None, |encoder| encoder.unknown_command(words));
             return None;
         };
@@ -408,7 +408,7 @@ impl Client {
                 break;
             };
             let words = spans.words(&input[..consumed]);
-            if let Some(command) = table::find(&words[0])
+            if let Some(command) = table::resolve(&words[0], words.get(1))
                 && matches!(command.run, Run::Data(_))
                 && command.takes(words.len())
                 && check_keys(command, words).is_ok()

@@ -137,7 +137,7 @@ pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Fo
     let count = bytes.u32()?;
     let words: Option<Vec<&[u8]>> = (0..count).map(|_| bytes.counted()).collect();
     let words = words?;
-    let command = table::find(words.first()?)?;
+    let command = table::resolve(words.first()?, words.get(1).copied())?;
     let takes = command.takes(words.len()) && bytes.0.is_empty();
     takes.then(|| Forward {
         from,

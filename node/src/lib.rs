@@ -6,7 +6,8 @@
 //!   of a shard share.
 //! - [`client`]: one connection: bytes in, commands run, replies in order; [`connection`] is what
 //!   its shard sees of it. [`replies`]: what holds a reply back.
-//! - [`command`]: Redis words to requests and back; [`resp`]: the protocol's bytes.
+//! - [`command`]: Redis words to requests and back; [`resp`]: the protocol's bytes. [`bits`],
+//!   [`long_double`], [`subsequence`]: what values are computed with.
 //! - [`shared`]: what the shards share, with [`clients`], who is connected, and [`stats`], what was
 //!   counted.
 //! - [`route`]: key to partition to shard. [`message`]: what shards say to each other.
@@ -14,6 +15,7 @@
 //! - [`start`]: boot and shutdown of a process.
 #![forbid(unsafe_code)]
 
+pub mod bits;
 pub mod client;
 pub mod clients;
 pub mod cluster;
@@ -24,6 +26,7 @@ pub mod core;
 pub mod distant;
 pub mod format;
 pub mod glob;
+pub mod long_double;
 pub mod message;
 pub mod number;
 pub mod peer;
@@ -34,3 +37,4 @@ pub mod shard;
 pub mod shared;
 pub mod start;
 pub mod stats;
+pub mod subsequence;

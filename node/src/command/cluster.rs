@@ -325,12 +325,13 @@ fn wait(call: &mut SessionCall<'_>) {
     let sight = call.shared.cluster.look();
     let mut reply = call.reply();
     match (wanted, timeout) {
+        (None, _) => reply.error(b"ERR value is not an integer or out of range"),
+        (_, None) => reply.error(b"ERR timeout is not an integer or out of range"),
         (_, Some(..0)) => reply.error(b"ERR timeout is negative"),
         (Some(_), Some(_)) => {
             let sure = sight.map_or(0, |sight| sight.acknowledged_by());
             reply.integer(i64::try_from(sure).unwrap_or(i64::MAX));
         }
-        _ => reply.error(b"ERR value is not an integer or out of range"),
     }
 }
 

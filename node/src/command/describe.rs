@@ -58,10 +58,8 @@ pub fn command(call: &mut SessionCall<'_>) {
 
 fn describe_all(call: &mut SessionCall<'_>) {
     let mut reply = call.reply();
-    reply.array(table::all().len());
-    table::all()
-        .iter()
-        .for_each(|command| describe(&mut reply, command));
+    reply.array(table::named().count());
+    table::named().for_each(|command| describe(&mut reply, command));
 }
 
 fn describe(reply: &mut Encoder<'_>, command: &Command) {
@@ -106,7 +104,7 @@ fn categories(command: &Command) -> Vec<&'static str> {
 }
 
 fn count(call: &mut SessionCall<'_>) {
-    let count = i64::try_from(table::all().len()).expect("the table is small");
+    let count = i64::try_from(table::named().count()).expect("the table is small");
     call.reply().integer(count);
 }
 
@@ -129,8 +127,7 @@ fn list(call: &mut SessionCall<'_>) {
     let Some(filter) = filter_of(call) else {
         return syntax_error(&mut call.reply());
     };
-    let listed: Vec<_> = table::all()
-        .iter()
+    let listed: Vec<_> = table::named()
         .filter(|command| filter.lets(command))
         .collect();
     let mut reply = call.reply();
@@ -199,7 +196,7 @@ fn getkeys(call: &mut SessionCall<'_>) {
 fn docs(call: &mut SessionCall<'_>) {
     let names = call.words.tail(2);
     let documented: Vec<&Command> = if names.is_empty() {
-        table::all().iter().collect()
+        table::named().collect()
     } else {
         names.iter().filter_map(table::find).collect()
     };

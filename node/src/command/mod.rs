@@ -8,13 +8,18 @@
 //!   in one entry;
 //! - over all partitions ([`Run::Spread`]): asked one after another while the connection waits.
 
+pub mod bitmap;
+pub mod change;
 pub mod cluster;
 pub mod connection;
+pub mod copy;
 pub mod describe;
+pub mod edit;
 pub mod info;
 pub mod integer;
 pub mod keys;
 pub mod member;
+pub mod object;
 pub mod options;
 pub mod ordered;
 pub mod server;
@@ -73,6 +78,7 @@ pub struct Command {
 pub struct Derived {
     row: u16,
     writes: bool,
+    has_parts: bool,
 }
 
 impl Derived {
@@ -80,6 +86,7 @@ impl Derived {
     pub const LATER: Self = Self {
         row: u16::MAX,
         writes: false,
+        has_parts: false,
     };
 }
 
@@ -88,6 +95,12 @@ impl Command {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.derived.writes
+    }
+
+    /// Says whether it is a part of a command that is several: no client names it so.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.name.contains('|')
     }
 
     /// Returns the place of the command in the table.
@@ -260,7 +273,7 @@ pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
     let text: &[u8] = match refusal {
         Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
         Refusal::Overflow => b"ERR increment or decrement would overflow",
-        Refusal::TooLong => b"ERR string exceeds maximum allowed size (client.value_bytes_max)",
+        Refusal::TooLong => b"ERR string exceeds maximum allowed size (proto-max-bulk-len)",
         Refusal::Busy => {
             b"BUSY writes come faster than the disk takes them in; nothing was written, try again"
         }

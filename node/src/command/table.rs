@@ -8,14 +8,19 @@
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
 use super::{
-    Command, Derived, cluster, connection, integer, keys, member, ordered, server, string,
+    Command, Derived, bitmap, cluster, connection, copy, edit, integer, keys, member, object,
+    ordered, server, string,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[Command]] = &[
     string::STRING,
     integer::INTEGER,
+    edit::EDIT,
+    bitmap::BITMAP,
     keys::KEYS,
+    copy::COPY,
+    object::OBJECT,
     ordered::ORDERED,
     connection::CONNECTION,
     server::SERVER,
@@ -36,6 +41,22 @@ static INDEX: [u16; SLOTS] = index(&join(FAMILIES));
 /// Returns the command that `name` names, in letters of either case.
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Command> {
+    row_of(name).filter(|command| !command.is_part())
+}
+
+/// Returns the command that its first words name: one that is several may have a part with a row of its own.
+#[must_use]
+pub fn resolve(name: &[u8], second: Option<&[u8]>) -> Option<&'static Command> {
+    let command = find(name)?;
+    match second {
+        Some(second) if command.derived.has_parts => {
+            row_of(&[name, b"|", second].concat()).or(Some(command))
+        }
+        _ => Some(command),
+    }
+}
+
+fn row_of(name: &[u8]) -> Option<&'static Command> {
     let mut slot = slot_of(name);
     loop {
         let row = INDEX[slot];
@@ -50,7 +71,12 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     }
 }
 
-/// Returns every command, family by family.
+/// Returns every command that clients can name, family by family.
+pub fn named() -> impl Iterator<Item = &'static Command> {
+    TABLE.iter().filter(|command| !command.is_part())
+}
+
+/// Returns every command, family by family, and the parts that have rows of their own.
 #[must_use]
 pub fn all() -> &'static [Command] {
     &TABLE
@@ -103,6 +129,7 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
         while row < families[family].len() {
             table[at] = families[family][row];
             table[at].derived = derive(table[at].flags, at);
+            table[at].derived.has_parts = has_parts(table[at].name.as_bytes(), families);
             (at, row) = (at + 1, row + 1);
         }
         family += 1;
@@ -124,7 +151,38 @@ const fn derive(flags: &[&str], row: usize) -> Derived {
     Derived {
         row: row as u16,
         writes,
+        has_parts: false,
     }
+}
+
+/// Says whether a row is named `name|part`.
+const fn has_parts(name: &[u8], families: &[&[Command]]) -> bool {
+    let mut family = 0;
+    while family < families.len() {
+        let mut row = 0;
+        while row < families[family].len() {
+            if is_part_of(families[family][row].name.as_bytes(), name) {
+                return true;
+            }
+            row += 1;
+        }
+        family += 1;
+    }
+    false
+}
+
+const fn is_part_of(part: &[u8], name: &[u8]) -> bool {
+    if part.len() <= name.len() || part[name.len()] != b'|' {
+        return false;
+    }
+    let mut at = 0;
+    while at < name.len() {
+        if part[at] != name[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 #[expect(

@@ -82,7 +82,7 @@ impl Client {
 
     fn execute(&mut self, words: Words<'_>, out: &mut Vec<u8>) {
         let mut encoder = Encoder::new(out, self.session.version);
-        let Some(command) = table::find(&words[0]) else {
+        let Some(command) = table::resolve(&words[0], words.get(1)) else {
             return encoder.unknown_command(words);
         };
         if !command.takes(words.len()) {

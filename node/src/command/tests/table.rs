@@ -9,7 +9,7 @@ use crate::resp::decode::{Decoder, Limits};
 
 #[test]
 fn every_command_is_found_by_its_name_in_either_case() {
-    for command in table::all() {
+    for command in table::all().iter().filter(|of| !of.is_part()) {
         for name in [command.name.to_owned(), command.name.to_uppercase(), {
             let (first, rest) = command.name.split_at(1);
             first.to_uppercase() + rest
@@ -24,10 +24,10 @@ fn every_command_is_found_by_its_name_in_either_case() {
 fn nothing_else_is_found() {
     let names: BTreeSet<_> = table::all()
         .iter()
+        .filter(|command| !command.is_part())
         .map(|command| command.name.as_bytes().to_vec())
         .collect();
-    assert_eq!(names.len(), table::all().len(), "no name is there twice");
-    for command in table::all() {
+    for command in table::all().iter().filter(|of| !of.is_part()) {
         let name = command.name.as_bytes();
         let longer = [name, b"x"].concat();
         let mut with_bit = name.to_vec();

@@ -1,0 +1,84 @@
+//! Values as a whole, for commands that read one, make another of it and set that: on the shard of the key, in one call,
+//! so that nothing comes between. What is proposed is the outcome: replicas are told the new value, not how it was made.
+//!
+//! Invariant: what could not be read because it is not in memory is as if it were missing, and everything after it is
+//! refused; the whole command is then run anew.
+
+use ashlar_partition::{Condition, Expiry, Put, Refusal, Request, Response, Return};
+
+use super::DataCall;
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The value.
+    pub value: Vec<u8>,
+    /// When it expires, in milliseconds since 1970.
+    pub expire_at_ms: Option<u64>,
+}
+
+impl Held {
+    /// Returns the expiry that a copy is to have.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        self.expire_at_ms.map_or(Expiry::Never, Expiry::At)
+    }
+}
+
+impl DataCall<'_> {
+    /// Returns what a key holds; nothing when it is missing.
+    pub fn held(&mut self, key: &[u8]) -> Option<Held> {
+        self.ask(key, &Request::Get, |response, _| match response {
+            Response::Value(value, expire_at_ms) => Some(Held {
+                value: value.into_owned(),
+                expire_at_ms,
+            }),
+            Response::Missing | Response::Done | Response::Integer(_) | Response::Refused(_) => {
+                None
+            }
+        })
+    }
+
+    /// Returns the value of a key; nothing when it is missing.
+    pub fn look(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        self.held(key).map(|held| held.value)
+    }
+
+    /// Returns the value of the key at `place`, and counts the read.
+    pub fn read_value(&mut self, place: usize) -> Option<Vec<u8>> {
+        let value = self.look(self.word(place));
+        self.count_read(value.is_some());
+        value
+    }
+
+    /// Sets a key, whatever it is.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was done.
+    pub fn store(&mut self, key: &[u8], value: &[u8], expiry: Expiry) -> Result<(), Refusal> {
+        let request = Request::Put(Put {
+            value,
+            condition: Condition::Always,
+            expiry,
+            returns: Return::Outcome,
+        });
+        self.ask(key, &request, |response, _| match response {
+            Response::Refused(refusal) => Err(refusal),
+            Response::Missing | Response::Done | Response::Integer(_) | Response::Value(..) => {
+                Ok(())
+            }
+        })
+    }
+
+    /// Deletes a key; says whether it was there.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was done.
+    pub fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {
+        self.ask(key, &Request::Delete, |response, _| match response {
+            Response::Refused(refusal) => Err(refusal),
+            Response::Integer(deleted) => Ok(deleted > 0),
+            Response::Missing | Response::Done | Response::Value(..) => Ok(false),
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Commands that give a value another key: renaming, copying, moving to another database. Value and expiry go along.
+//!
+//! Invariant: what comes and what goes are in one entry; a command that is refused has changed nothing.
+
+use ashlar_partition::Refusal;
+use ashlar_partition::key::DATABASES;
+
+use super::change::Held;
+use super::{Command, DataCall, Derived, Run, not_an_integer, refuse};
+use crate::number::parse_i64;
+
+const SAME: &[u8] = b"ERR source and destination objects are the same";
+const NO_KEY: &[u8] = b"ERR no such key";
+const OUT_OF_RANGE: &str =
+    "ERR value is out of range, value must between -2147483648 and 2147483647";
+const APART: &[u8] = b"CROSSRANGE the keys of this command lie in different partitions";
+
+/// What the commands of this family have in common.
+const GIVE: Command = Command {
+    name: "",
+    arity: 3,
+    flags: &["write"],
+    first_key: 1,
+    last_key: 2,
+    key_step: 1,
+    group: "generic",
+    summary: "",
+    since: "1.0.0",
+    syntax: "key newkey",
+    run: Run::Data(rename),
+    derived: Derived::LATER,
+    is_blind: false,
+};
+
+/// The commands of this family.
+pub const COPY: &[Command] = &[
+    Command {
+        name: "rename",
+        summary: "Gives a value another key, whatever that held.",
+        ..GIVE
+    },
+    Command {
+        name: "renamenx",
+        flags: &["write", "fast"],
+        summary: "Gives a value another key when that is missing.",
+        run: Run::Data(renamenx),
+        ..GIVE
+    },
+    Command {
+        name: "copy",
+        arity: -3,
+        flags: &["write", "denyoom"],
+        summary: "Copies a value to another key.",
+        since: "6.2.0",
+        syntax: "source destination [DB destination-db] [REPLACE]",
+        run: Run::Data(copy),
+        ..GIVE
+    },
+    Command {
+        name: "move",
+        flags: &["write", "fast"],
+        last_key: 1,
+        summary: "Moves a key to another database where it is missing.",
+        syntax: "key db",
+        run: Run::Data(move_key),
+        ..GIVE
+    },
+];
+
+/// Whether a key that is there may be overwritten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Any,
+    Missing,
+}
+
+fn rename(call: &mut DataCall<'_>) {
+    match give(call, Target::Any) {
+        Ok(_) => call.reply().ok(),
+        Err(error) => error.show(call),
+    }
+}
+
+fn renamenx(call: &mut DataCall<'_>) {
+    match give(call, Target::Missing) {
+        Ok(given) => call.reply().integer(i64::from(given)),
+        Err(error) => error.show(call),
+    }
+}
+
+/// Why nothing was given away.
+enum Error {
+    NoKey,
+    Refused(Refusal),
+}
+
+impl Error {
+    fn show(self, call: &mut DataCall<'_>) {
+        match self {
+            Self::NoKey => call.reply().error(NO_KEY),
+            Self::Refused(refusal) => refuse(&mut call.reply(), refusal),
+        }
+    }
+}
+
+/// Renames; says whether it did.
+fn give(call: &mut DataCall<'_>, target: Target) -> Result<bool, Error> {
+    let (key, new) = (call.word(1), call.word(2));
+    let held = call.held(key).ok_or(Error::NoKey)?;
+    if key == new {
+        return Ok(target == Target::Any);
+    }
+    if target == Target::Missing && call.held(new).is_some() {
+        return Ok(false);
+    }
+    put_and_remove(call, call.database, new, &held).map_err(Error::Refused)?;
+    Ok(true)
+}
+
+/// Sets a key of a database to what the first one held, and deletes that.
+fn put_and_remove(
+    call: &mut DataCall<'_>,
+    database: u8,
+    new: &[u8],
+    held: &Held,
+) -> Result<(), Refusal> {
+    // One that may be set may be deleted, so there is no way to stop between.
+    let own = std::mem::replace(&mut call.database, database);
+    let stored = call.store(new, &held.value, held.expiry());
+    call.database = own;
+    stored?;
+    call.remove(call.word(1)).map(drop)
+}
+
+/// Reads the number of a database.
+fn database_of(word: &[u8]) -> Result<u8, &'static str> {
+    let number = parse_i64(word).ok_or("ERR value is not an integer or out of range")?;
+    match u8::try_from(number)
+        .ok()
+        .filter(|number| *number < DATABASES)
+    {
+        Some(database) => Ok(database),
+        None if i32::try_from(number).is_ok() => Err("ERR DB index is out of range"),
+        None => Err(OUT_OF_RANGE),
+    }
+}
+
+/// Says whether a key of a database lies in the partition of the command.
+fn is_here(call: &mut DataCall<'_>, database: u8, key: &[u8]) -> bool {
+    let key = call.key.set(database, key);
+    call.partition.range().contains(key)
+}
+
+fn copy_options(call: &DataCall<'_>) -> Result<(u8, Target), &'static str> {
+    let (mut database, mut target) = (call.database, Target::Missing);
+    let mut words = call.words.tail(3).iter();
+    while let Some(word) = words.next() {
+        match word.to_ascii_lowercase().as_slice() {
+            b"replace" => target = Target::Any,
+            b"db" if words.len() >= 1 => database = database_of(words.next().unwrap_or_default())?,
+            _ => return Err("ERR syntax error"),
+        }
+    }
+    Ok((database, target))
+}
+
+fn copy(call: &mut DataCall<'_>) {
+    let (database, target) = match copy_options(call) {
+        Ok(options) => options,
+        Err(error) => return call.reply().error(error.as_bytes()),
+    };
+    let (key, new) = (call.word(1), call.word(2));
+    if key == new && database == call.database {
+        return call.reply().error(SAME);
+    }
+    if !is_here(call, database, new) {
+        return call.reply().error(APART);
+    }
+    let Some(held) = call.held(key) else {
+        return call.reply().integer(0);
+    };
+    let own = std::mem::replace(&mut call.database, database);
+    let stored = if target == Target::Missing && call.held(new).is_some() {
+        Ok(false)
+    } else {
+        call.store(new, &held.value, held.expiry()).map(|()| true)
+    };
+    call.database = own;
+    match stored {
+        Ok(copied) => call.reply().integer(i64::from(copied)),
+        Err(refusal) => refuse(&mut call.reply(), refusal),
+    }
+}
+
+fn move_key(call: &mut DataCall<'_>) {
+    let database = match (parse_i64(call.word(2)), database_of(call.word(2))) {
+        (None, _) => return not_an_integer(&mut call.reply()),
+        (_, Err(error)) => return call.reply().error(error.as_bytes()),
+        (_, Ok(database)) if database == call.database => return call.reply().error(SAME),
+        (_, Ok(database)) => database,
+    };
+    let key = call.word(1);
+    if !is_here(call, database, key) {
+        return call.reply().error(APART);
+    }
+    let Some(held) = call.held(key) else {
+        return call.reply().integer(0);
+    };
+    let own = std::mem::replace(&mut call.database, database);
+    let is_taken = call.held(key).is_some();
+    call.database = own;
+    if is_taken {
+        return call.reply().integer(0);
+    }
+    match put_and_remove(call, database, key, &held) {
+        Ok(()) => call.reply().integer(1),
+        Err(refusal) => refuse(&mut call.reply(), refusal),
+    }
+}

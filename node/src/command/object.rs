@@ -1,0 +1,135 @@
+//! What a key's value is made of: `OBJECT` and `MEMORY USAGE`. Values are byte strings and nothing else; how they are
+//! kept is not how Redis keeps them, and what it would call them is told.
+
+use super::{Command, DataCall, Derived, Run, syntax_error, wrong_arity};
+use crate::number::parse_i64;
+use crate::resp::encode::{EXCERPT_BYTES_MAX, append_excerpt};
+
+/// Longest value that Redis keeps together with its object, in bytes.
+const EMBEDDED_BYTES_MAX: usize = 44;
+/// Memory of a version beside key and value: its record, its place in the index and in the order, about.
+const VERSION_BYTES: usize = 48;
+
+const NO_FREQUENCY: &[u8] = b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
+    Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+
+/// What the commands of this family have in common.
+const READ: Command = Command {
+    name: "object",
+    arity: -2,
+    flags: &["readonly"],
+    first_key: 2,
+    last_key: 2,
+    key_step: 1,
+    group: "generic",
+    summary: "Says how a value is kept.",
+    since: "2.2.3",
+    syntax: "<ENCODING | FREQ | IDLETIME | REFCOUNT | HELP> [key]",
+    run: Run::Data(object),
+    derived: Derived::LATER,
+    is_blind: false,
+};
+
+/// The commands of this family.
+pub const OBJECT: &[Command] = &[
+    READ,
+    // A part of `MEMORY` that runs where the key is; the rest of it needs none.
+    Command {
+        name: "memory|usage",
+        arity: -3,
+        group: "server",
+        summary: "Estimates the bytes of memory that a key and its value take.",
+        since: "4.0.0",
+        syntax: "key [SAMPLES count]",
+        run: Run::Data(memory_usage),
+        ..READ
+    },
+];
+
+const HELP: [&str; 13] = [
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>; it is not counted here.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>: always 0, it is not counted here.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>: always 1.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn object(call: &mut DataCall<'_>) {
+    let name = call.word(1).to_ascii_lowercase();
+    let shown = match name.as_slice() {
+        b"help" if call.words.len() == 2 => return help(call),
+        b"help" => "help",
+        b"encoding" => "encoding",
+        b"freq" => "freq",
+        b"idletime" => "idletime",
+        b"refcount" => "refcount",
+        _ => return unknown(call),
+    };
+    if call.words.len() != 3 || shown == "help" {
+        return wrong_arity(&mut call.reply(), &format!("object|{shown}"));
+    }
+    let Some(value) = call.look(call.word(2)) else {
+        return call.reply().null();
+    };
+    let mut reply = call.reply();
+    match shown {
+        "encoding" => reply.bulk(encoding(&value)),
+        "freq" => reply.error(NO_FREQUENCY),
+        "idletime" => reply.integer(0),
+        _ => reply.integer(1),
+    }
+}
+
+/// Returns what Redis calls the way in which it keeps such a value when it is set.
+fn encoding(value: &[u8]) -> &'static [u8] {
+    if parse_i64(value).is_some() {
+        b"int"
+    } else if value.len() <= EMBEDDED_BYTES_MAX {
+        b"embstr"
+    } else {
+        b"raw"
+    }
+}
+
+fn help(call: &mut DataCall<'_>) {
+    let mut reply = call.reply();
+    reply.array(HELP.len());
+    HELP.iter().for_each(|line| reply.simple(line.as_bytes()));
+}
+
+fn unknown(call: &mut DataCall<'_>) {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    append_excerpt(&mut text, call.word(1), EXCERPT_BYTES_MAX);
+    text.extend_from_slice(b"'. Try OBJECT HELP.");
+    call.reply().error(&text);
+}
+
+fn memory_usage(call: &mut DataCall<'_>) {
+    let options = call.words.tail(3);
+    let is_known = match options.len() {
+        0 => true,
+        2 => {
+            options[0].eq_ignore_ascii_case(b"samples")
+                && parse_i64(&options[1]).is_some_and(|n| n >= 0)
+        }
+        _ => false,
+    };
+    if !is_known {
+        return syntax_error(&mut call.reply());
+    }
+    let key_bytes = call.word(2).len();
+    let Some(value) = call.look(call.word(2)) else {
+        return call.reply().null();
+    };
+    let bytes = i64::try_from(key_bytes + value.len() + VERSION_BYTES);
+    call.reply()
+        .integer(bytes.expect("keys and values are bounded"));
+}
