@@ -12,6 +12,7 @@
 //!    replies and one more, and the answers of other shards that it may await.
 
 mod gather;
+mod transact;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use ashlar_io::Socket;
 use ashlar_partition::{Standing, Want};
 
 use self::gather::NoAnswer;
+use self::transact::Whole;
 use crate::clients::ClientEntry;
 use crate::command::spread::Plan;
 use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
@@ -83,6 +85,8 @@ struct Client {
     fetched: Fetched,
     /// What the next command is answered with: what it wants could not be read.
     unreadable: Option<String>,
+    /// A transaction that has not begun.
+    whole: Option<Whole>,
 }
 
 /// Serves a connection until one side ends it.
@@ -117,6 +121,7 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         carry: Vec::new(),
         fetched: Fetched::default(),
         unreadable: None,
+        whole: None,
         core: Rc::clone(&core),
     };
     client.run(&mut socket).await;
@@ -262,15 +267,22 @@ impl Client {
             return Some(Stop::Pause(Pause::Replies));
         }
         let Some(command) = table::resolve(&words[0], words.get(1)) else {
+            self.break_queue();
             self.reject(None, |encoder| encoder.unknown_command(words));
             return None;
         };
         if !command.takes(words.len()) {
+            self.break_queue();
             self.reject(Some(command), |encoder| wrong_arity(encoder, command.name));
             return None;
         }
         self.entry.note_command(command);
+        if self.session.queue.is_some() && !command.is_never_queued() {
+            self.enqueue(command, words);
+            return None;
+        }
         match command.run {
+            Run::Exec => self.run_queue(command),
             Run::Session(run) => self.run_session(command, words, run),
             Run::Data(_) => self.run_data(command, words, bytes),
             Run::Spread(plan) => {
@@ -279,6 +291,12 @@ impl Client {
                 planned.map(|plan| Stop::Spread(command, plan))
             }
         }
+    }
+
+    /// Answers something that no command has to be run for.
+    fn answer(&self, write: impl FnOnce(&mut Encoder<'_>)) {
+        let mut replies = self.connection.replies.borrow_mut();
+        write(&mut Encoder::new(replies.out(), self.session.version));
     }
 
     /// Answers an error to a command that is not run.
@@ -352,6 +370,17 @@ impl Client {
             });
             return None;
         };
+        self.run_at(partition, command, words, bytes)
+    }
+
+    /// Runs a command on the partition of its keys, or has that done where it is.
+    fn run_at(
+        &mut self,
+        partition: usize,
+        command: &'static Command,
+        words: Words<'_>,
+        bytes: usize,
+    ) -> Option<Stop> {
         let context = (self.session.database, self.session.version);
         let is_here = self.core.routes.shard_of(partition) == self.core.shard;
         if !is_here || self.is_relayed(partition) {
@@ -445,7 +474,14 @@ impl Client {
         self.connection.settled(0).await;
         let from = self.core.reactor.read_clock();
         let mut reply = Vec::new();
-        if let Err(NoAnswer(error)) = self.gather(plan, &mut reply).await {
+        let gathered = match plan {
+            Plan::Watch(keys) => {
+                Encoder::new(&mut reply, self.session.version).ok();
+                self.watch(keys).await
+            }
+            plan => self.gather(plan, &mut reply).await,
+        };
+        if let Err(NoAnswer(error)) = gathered {
             reply = error;
         }
         let to = self.core.reactor.read_clock();

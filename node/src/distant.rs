@@ -17,7 +17,7 @@
 use std::ops::Bound;
 
 use ashlar_consensus::{NodeId, Timestamp};
-use ashlar_partition::{Order, Part, Refusal, Scan as Walk};
+use ashlar_partition::{Order, Part, Refusal, Scan as Walk, Stamp};
 
 use crate::command::spread::{Answer, Question};
 use crate::command::table;
@@ -137,7 +137,7 @@ pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Fo
     let count = bytes.u32()?;
     let words: Option<Vec<&[u8]>> = (0..count).map(|_| bytes.counted()).collect();
     let words = words?;
-    let command = table::resolve(words.first()?, words.get(1).copied())?;
+    let command = table::resolve_handed(words.first()?, words.get(1).copied())?;
     let takes = command.takes(words.len()) && bytes.0.is_empty();
     takes.then(|| Forward {
         from,
@@ -199,6 +199,10 @@ pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
                 .iter()
                 .for_each(|part| put_counted(out, part));
         }
+        Question::Stamp { key } => {
+            out.push(8);
+            put_counted(out, key);
+        }
         Question::Random { database, seed } => {
             out.extend_from_slice(&[5, *database]);
             put_u64s(out, &[*seed]);
@@ -235,6 +239,9 @@ pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
             key: bytes.counted()?.to_vec(),
             from: bytes.counted()?.to_vec(),
             to: bytes.counted()?.to_vec(),
+        },
+        8 => Question::Stamp {
+            key: bytes.counted()?.to_vec(),
         },
         _ => return None,
     };
@@ -320,6 +327,10 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
             out.push(u8::from(next.is_some()));
             next.iter().for_each(|walk| encode_walk(walk, out));
         }
+        Answer::Stamp(stamp) => {
+            out.extend_from_slice(&[9, u8::from(stamp.is_there)]);
+            put_u64s(out, &[stamp.timestamp]);
+        }
         Answer::Key(None) => out.push(6),
         Answer::Key(Some(key)) => {
             out.push(7);
@@ -346,6 +357,10 @@ pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
         6 => Answer::Key(None),
         7 => Answer::Key(Some(bytes.counted()?.to_vec())),
         8 => Answer::Value(bytes.counted()?.to_vec()),
+        9 => Answer::Stamp(Stamp {
+            is_there: bytes.u8()? == 1,
+            timestamp: bytes.u64()?,
+        }),
         _ => return None,
     };
     bytes.0.is_empty().then_some(answer)

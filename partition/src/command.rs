@@ -377,6 +377,17 @@ pub(crate) fn command_at(entry: &[u8], offset: usize) -> Command<'_> {
     command
 }
 
+/// Returns how many commands of an entry lie before the one at `offset`.
+pub(crate) fn commands_before(entry: &[u8], offset: usize) -> u64 {
+    let (mut rest, mut count) = (&entry[ENTRY_BYTES..], 0);
+    let behind = entry.len() - offset;
+    while rest.len() > behind {
+        (_, rest) = Command::decode(rest).expect("encode wrote what lies before an offset");
+        count += 1;
+    }
+    count
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

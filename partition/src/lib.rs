@@ -45,6 +45,7 @@ mod request;
 mod scan;
 mod serve;
 pub mod snapshot;
+mod stamp;
 mod standing;
 
 pub use group::Turn;
@@ -56,4 +57,5 @@ pub use read::{Held, Want};
 pub use recover::{Others, Recovering};
 pub use request::{Condition, ExpireCondition, Expiry, Put, Refusal, Request, Response, Return};
 pub use scan::{Order, Part, Scan, Scanned};
+pub use stamp::Stamp;
 pub use standing::Standing;

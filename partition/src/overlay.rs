@@ -107,6 +107,16 @@ impl Overlay {
         }
     }
 
+    /// Returns where in the entry the last command begins that changed `key` alone; nothing when there is none, or a
+    /// deletion of many keys came after it.
+    pub(crate) fn offset_of(&self, hash: u64, key: &[u8], entry: &[u8]) -> Option<usize> {
+        let place = (self.used > 0).then(|| self.place(hash, key, entry))?;
+        let offset = Some(self.slots[place].offset).filter(|offset| *offset > 0)?;
+        let after = self.clears.iter().filter(|clear| **clear > offset);
+        let mut after = after.filter(|clear| clears(entry, **clear, key));
+        after.next().is_none().then_some(offset as usize - 1)
+    }
+
     /// Returns the slot of `key`, or the free slot where it belongs.
     fn place(&self, hash: u64, key: &[u8], entry: &[u8]) -> usize {
         let mask = self.slots.len() - 1;

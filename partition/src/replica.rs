@@ -19,7 +19,9 @@ use ashlar_consensus::raft::Role;
 use ashlar_consensus::{Chain, Index, LogPosition, PartitionId, Term, Timestamp};
 use ashlar_io::wal::{Mark, Position, Wal};
 
-use crate::command::{Command, ENTRY_BYTES, EntryHeader, EntryKind, chain_of, members_of, seal};
+use crate::command::{
+    Command, ENTRY_BYTES, EntryHeader, EntryKind, chain_of, commands_before, members_of, seal,
+};
 use crate::group::Group;
 use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
@@ -371,6 +373,19 @@ impl Replica {
                     index: entry.index,
                 }),
             })
+    }
+
+    /// Returns the newest word of the entries in flight on a key, and the timestamp of the command that says so; 0 when
+    /// that is a deletion of many keys.
+    pub(crate) fn find_stamped(&self, hash: u64, key: &[u8]) -> Option<(Timestamp, InFlight<'_>)> {
+        let found = self.find(hash, key)?;
+        let mut in_flight = self.open.iter().chain(self.pending.iter().rev());
+        let entry = in_flight.find(|entry| entry.index == found.index)?;
+        let offset = entry.overlay.offset_of(hash, key, &entry.bytes);
+        let timestamp = offset.map_or(Timestamp(0), |offset| {
+            entry.timestamp.plus(commands_before(&entry.bytes, offset))
+        });
+        Some((timestamp, found))
     }
 
     /// Returns the last index given.

@@ -51,12 +51,17 @@ impl Client {
                 Ok(())
             }
             Plan::Member(wish) => self.change_members(wish, encoder).await,
+            Plan::Watch(_) => unreachable!("watching changes the session: the connection does it"),
             Plan::Keys { database, pattern } => self.keys(database, &pattern, encoder).await,
         }
     }
 
     /// Asks a partition; refusals and failures become the error of the whole command.
-    async fn ask(&self, partition: usize, question: Question) -> Result<Answer, NoAnswer> {
+    pub(super) async fn ask(
+        &self,
+        partition: usize,
+        question: Question,
+    ) -> Result<Answer, NoAnswer> {
         let answer = self.core.ask(partition, question).await;
         let mut error = Vec::new();
         let mut encoder = Encoder::new(&mut error, self.session.version);

@@ -310,6 +310,8 @@ fn quit(call: &mut SessionCall<'_>) {
 fn reset(call: &mut SessionCall<'_>) {
     call.session.database = 0;
     call.session.version = Version::Resp2;
+    call.session.queue = None;
+    call.session.watched.clear();
     set_name(call, b"");
     call.reply().simple(b"RESET");
 }

@@ -30,6 +30,7 @@ pub mod subcommand;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
 use std::io::ErrorKind;
 
@@ -79,6 +80,7 @@ pub struct Derived {
     row: u16,
     writes: bool,
     has_parts: bool,
+    is_never_queued: bool,
 }
 
 impl Derived {
@@ -87,6 +89,7 @@ impl Derived {
         row: u16::MAX,
         writes: false,
         has_parts: false,
+        is_never_queued: false,
     };
 }
 
@@ -101,6 +104,12 @@ impl Command {
     #[must_use]
     pub fn is_part(&self) -> bool {
         self.name.contains('|')
+    }
+
+    /// Says whether the command runs at once, though others are queued for `EXEC`.
+    #[must_use]
+    pub fn is_never_queued(&self) -> bool {
+        self.derived.is_never_queued
     }
 
     /// Returns the place of the command in the table.
@@ -146,6 +155,8 @@ pub enum Run {
     Data(fn(&mut DataCall<'_>)),
     /// Over all partitions.
     Spread(fn(&mut SessionCall<'_>) -> Option<spread::Plan>),
+    /// On the shard of the keys of all commands that were queued.
+    Exec,
 }
 
 /// What a connection has been told about itself.
@@ -165,6 +176,10 @@ pub struct Session {
     pub library_version: Vec<u8>,
     /// Set when the connection is to be closed after the reply.
     pub closing: bool,
+    /// Commands that wait for `EXEC`, after `MULTI`.
+    pub queue: Option<transaction::Queue>,
+    /// Keys that the next `EXEC` wants unchanged.
+    pub watched: Vec<transaction::Watched>,
 }
 
 /// A command on its connection.
@@ -270,27 +285,32 @@ impl<'a> DataCall<'a> {
 
 /// Writes the error of a refusal, in Redis's words where Redis has them.
 pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
-    let text: &[u8] = match refusal {
-        Refusal::NotAnInteger => b"ERR value is not an integer or out of range",
-        Refusal::Overflow => b"ERR increment or decrement would overflow",
-        Refusal::TooLong => b"ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+    encoder.error(refusal_text(refusal).as_bytes());
+}
+
+/// Returns that error.
+#[must_use]
+pub fn refusal_text(refusal: Refusal) -> String {
+    let text = match refusal {
+        Refusal::NotAnInteger => "ERR value is not an integer or out of range",
+        Refusal::Overflow => "ERR increment or decrement would overflow",
+        Refusal::TooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
         Refusal::Busy => {
-            b"BUSY writes come faster than the disk takes them in; nothing was written, try again"
+            "BUSY writes come faster than the disk takes them in; nothing was written, try again"
         }
         Refusal::TooOld => {
-            b"TOOOLD the timestamp lies before the history that is kept (partition.history_ms)"
+            "TOOOLD the timestamp lies before the history that is kept (partition.history_ms)"
         }
-        Refusal::InFuture => b"ERR the timestamp lies in the future",
-        Refusal::NotInMemory => b"IOERR what is needed was not read",
+        Refusal::InFuture => "ERR the timestamp lies in the future",
+        Refusal::NotInMemory => "IOERR what is needed was not read",
         Refusal::Damaged(partition) => {
-            let text = format!(
+            return format!(
                 "DAMAGED a file of partition {partition} is damaged: it is not served; the log of the node names the file"
             );
-            return encoder.error(text.as_bytes());
         }
-        Refusal::DiskFull => return refuse_growth(encoder, None),
+        Refusal::DiskFull => return growth_error(None),
     };
-    encoder.error(text);
+    text.to_owned()
 }
 
 /// Writes the error of a write that the log has no room for; `failure` is what kept the log from

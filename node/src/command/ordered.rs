@@ -42,7 +42,7 @@ pub const ORDERED: &[Command] = &[
     Command {
         name: "kv.get",
         arity: -2,
-        flags: &["readonly", "fast"],
+        flags: &["readonly", "fast", "no_multi"],
         summary: "Returns the value of a key, now or as of a timestamp within the history window.",
         syntax: "key [AT timestamp]",
         ..OURS

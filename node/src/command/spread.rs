@@ -8,7 +8,7 @@ use super::member::Wish;
 use ashlar_consensus::{Clock, Index, NodeId, Timestamp};
 use ashlar_partition::{
     Condition, Expiry, Order, Part, Partition, Put, Refusal, Request, Response, Return,
-    Scan as Walk, Scanned, Want,
+    Scan as Walk, Scanned, Stamp, Want,
 };
 
 /// What a partition is asked.
@@ -54,6 +54,11 @@ pub enum Question {
         /// The value that it is to have; nothing is changed when it is empty.
         to: Vec<u8>,
     },
+    /// The state of a key.
+    Stamp {
+        /// An internal key.
+        key: Vec<u8>,
+    },
 }
 
 impl Question {
@@ -88,6 +93,8 @@ pub enum Answer {
     Key(Option<Vec<u8>>),
     /// What a key of the system has, then.
     Value(Vec<u8>),
+    /// The state of a key.
+    Stamp(Stamp),
 }
 
 /// How far a question has been answered.
@@ -141,6 +148,8 @@ pub enum Plan {
     },
     /// Change the members of the cluster.
     Member(Wish),
+    /// Remember the states of keys, internal ones.
+    Watch(Vec<Vec<u8>>),
     /// All keys of a database that match a pattern.
     Keys {
         /// The database.
@@ -216,6 +225,13 @@ pub fn answer(
             };
             Step::Done(None)
         }
+        Question::Stamp { key } => match partition.stamp(key, now_ms) {
+            Ok((stamp, wait)) => {
+                *answer = Answer::Stamp(stamp);
+                Step::Done(wait)
+            }
+            Err(want) => Step::Wants(vec![want]),
+        },
         Question::Random { database, seed } => random(partition, *database, *seed, answer, now_ms),
         Question::Swap { key, from, to } => {
             let mut timestamp = || clock.take(now_us);

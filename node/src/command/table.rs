@@ -9,7 +9,7 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, integer, keys, member, object,
-    ordered, server, string,
+    ordered, server, string, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -22,6 +22,7 @@ const FAMILIES: &[&[Command]] = &[
     copy::COPY,
     object::OBJECT,
     ordered::ORDERED,
+    transaction::TRANSACTION,
     connection::CONNECTION,
     server::SERVER,
     cluster::CLUSTER,
@@ -36,6 +37,7 @@ const SLOTS: usize = (ROWS * 8).next_power_of_two();
 const EMPTY: u16 = u16::MAX;
 
 static TABLE: [Command; ROWS] = join(FAMILIES);
+static WHOLE: Command = whole(&join(FAMILIES));
 static INDEX: [u16; SLOTS] = index(&join(FAMILIES));
 
 /// Returns the command that `name` names, in letters of either case.
@@ -54,6 +56,21 @@ pub fn resolve(name: &[u8], second: Option<&[u8]>) -> Option<&'static Command> {
         }
         _ => Some(command),
     }
+}
+
+/// Returns the command that its first words name, as one shard hands it to another.
+#[must_use]
+pub fn resolve_handed(name: &[u8], second: Option<&[u8]>) -> Option<&'static Command> {
+    match name == WHOLE.name.as_bytes() {
+        true => Some(&WHOLE),
+        false => resolve(name, second),
+    }
+}
+
+/// Returns the command that a transaction becomes.
+#[must_use]
+pub fn of_transactions() -> &'static Command {
+    &WHOLE
 }
 
 fn row_of(name: &[u8]) -> Option<&'static Command> {
@@ -129,6 +146,7 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
         while row < families[family].len() {
             table[at] = families[family][row];
             table[at].derived = derive(table[at].flags, at);
+            table[at].derived.is_never_queued = is_never_queued(table[at].name.as_bytes());
             table[at].derived.has_parts = has_parts(table[at].name.as_bytes(), families);
             (at, row) = (at + 1, row + 1);
         }
@@ -152,7 +170,26 @@ const fn derive(flags: &[&str], row: usize) -> Derived {
         row: row as u16,
         writes,
         has_parts: false,
+        is_never_queued: false,
     }
+}
+
+const fn is_never_queued(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"multi" | b"exec" | b"discard" | b"watch" | b"quit" | b"reset"
+    )
+}
+
+/// Returns the row of whole transactions, which stands where `EXEC` does.
+const fn whole(table: &[Command; ROWS]) -> Command {
+    let mut row = 0;
+    while !matches!(table[row].name.as_bytes(), b"exec") {
+        row += 1;
+    }
+    let mut whole = transaction::WHOLE;
+    whole.derived = derive(whole.flags, row);
+    whole
 }
 
 /// Says whether a row is named `name|part`.

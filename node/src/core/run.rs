@@ -5,7 +5,9 @@ use ashlar_partition::key::KeyBuf;
 use ashlar_partition::{Partition, Want};
 
 use super::{Core, Data};
-use crate::command::{Command, DataCall, Run, refuse_growth};
+use ashlar_partition::Refusal;
+
+use crate::command::{Command, DataCall, Run, refuse, refuse_growth, table, transaction};
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::stats::ShardCounters;
@@ -39,6 +41,10 @@ impl Core {
         let owned = owned[partition]
             .as_mut()
             .expect("requests are routed to the owner");
+        if let Some(damaged) = damage_of(&owned.partition) {
+            refuse(&mut Encoder::new(out, version), damaged);
+            return Ran::Done(None);
+        }
         let wants = wants_of(&owned.partition, command, words, (database, key));
         if !wants.is_empty() {
             return Ran::Wants(wants);
@@ -106,6 +112,12 @@ impl Core {
     }
 }
 
+/// Returns the refusal of all commands on a partition whose files are damaged.
+fn damage_of(partition: &Partition) -> Option<Refusal> {
+    let id = partition.id().0;
+    partition.damage().map(|_| Refusal::Damaged(id))
+}
+
 /// How a command went.
 #[derive(Debug)]
 pub enum Ran {
@@ -123,6 +135,9 @@ fn wants_of(
     words: Words<'_>,
     (database, key): (u8, &mut KeyBuf),
 ) -> Vec<Want> {
+    if std::ptr::eq(command, table::of_transactions()) {
+        return transaction::wants(partition, words, key);
+    }
     if command.last_key == command.first_key || command.is_blind {
         return Vec::new();
     }

@@ -35,6 +35,9 @@ fn questions_and_answers_come_back_as_they_went() {
             seed: 9,
         },
         Question::HandOver { to: NodeId(3) },
+        Question::Stamp {
+            key: b"\0k".to_vec(),
+        },
         Question::Swap {
             key: b"k".to_vec(),
             from: Vec::new(),
@@ -61,6 +64,10 @@ fn questions_and_answers_come_back_as_they_went() {
         Answer::Key(None),
         Answer::Key(Some(b"k".to_vec())),
         Answer::Value(b"v".to_vec()),
+        Answer::Stamp(Stamp {
+            timestamp: 9,
+            is_there: true,
+        }),
     ];
     answers.extend(REFUSALS.map(Answer::Refused));
     for answer in answers {

@@ -167,6 +167,13 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Returns the first `count` words; nothing if there are not so many.
+    #[must_use]
+    pub fn head(self, count: usize) -> Option<Self> {
+        let spans = self.spans.get(..count)?;
+        Some(Words { spans, ..self })
+    }
+
     /// Returns the words in order.
     #[must_use]
     pub fn iter(self) -> Iter<'a> {

@@ -96,6 +96,7 @@ impl Client {
             Run::Session(run) => run(&mut self.session_call(words, out)),
             Run::Spread(plan) => self.plan = plan(&mut self.session_call(words, out)),
             Run::Data(run) => self.run_data(run, words, out),
+            Run::Exec => unreachable!("a connection makes another command of it"),
         }
     }
 
