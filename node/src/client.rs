@@ -12,6 +12,7 @@
 //!    replies and one more, and the answers of other shards that it may await.
 
 mod gather;
+mod session;
 mod transact;
 
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use self::gather::NoAnswer;
 use self::transact::Whole;
 use crate::clients::ClientEntry;
 use crate::command::spread::Plan;
-use crate::command::{Command, Run, Session, SessionCall, check_keys, table, wrong_arity};
+use crate::command::{Command, Muted, Run, Session, check_keys, table};
 use crate::connection::Connection;
 use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran};
 use crate::resp::Spans;
@@ -36,10 +37,15 @@ use crate::stats::ShardCounters;
 
 /// Replies that have not left the node before a connection stops taking commands, in bytes.
 pub const PENDING_BYTES: usize = 1 << 20;
+/// Error of a command that only authenticated clients may send.
+const NO_AUTH: &[u8] = b"NOAUTH Authentication required.";
 /// Longest carried-over buffer that is kept when it is empty, in bytes.
 const CARRY_KEPT_BYTES: usize = 64 << 10;
 /// Pause of a connection whose writes are slowed down.
 const SLOWER: Duration = Duration::from_micros(500);
+
+/// How often a connection that `CLIENT PAUSE` keeps waiting looks whether that has ended.
+const PAUSE_STEP: Duration = Duration::from_millis(2);
 
 /// What has to happen before the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,8 @@ enum Pause {
     Replies,
     /// Other shards must answer.
     Remote,
+    /// `CLIENT PAUSE` must end.
+    Paused,
 }
 
 /// How the parsing of received bytes ended.
@@ -67,6 +75,10 @@ enum Stop {
     Fetch(usize, Vec<Want>),
     /// The last command goes over all partitions.
     Spread(&'static Command, Plan),
+    /// The keys that `EXEC` wants unchanged must be looked at; it has not begun.
+    Look,
+    /// The connection waits so many milliseconds, and its replies with it.
+    Delay(u64),
     /// The connection ends once its replies have left.
     Close,
 }
@@ -114,9 +126,10 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         entry,
         session: Session {
             id,
+            is_authenticated: config.client.password.is_empty(),
             ..Session::default()
         },
-        decoder: Decoder::new(limits(&core)),
+        decoder: Decoder::new(limits(&core, config.client.password.is_empty())),
         spans: Spans::new(),
         carry: Vec::new(),
         fetched: Fetched::default(),
@@ -132,7 +145,10 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
     core.shared.clients.disconnect(id);
 }
 
-fn limits(core: &Core) -> Limits {
+fn limits(core: &Core, is_authenticated: bool) -> Limits {
+    if !is_authenticated {
+        return Limits::UNAUTHENTICATED;
+    }
     let config = core.config();
     let bytes = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let mut limits = Limits::authenticated(bytes(config.client.value_bytes_max));
@@ -185,8 +201,16 @@ impl Client {
         loop {
             let (more, stop) = self.run_some(&input[used..]);
             used += more;
+            if let Stop::Delay(delay_ms) = stop {
+                self.core
+                    .reactor
+                    .sleep(Duration::from_millis(delay_ms))
+                    .await;
+            }
             self.core.release_replies(&self.connection);
             match stop {
+                Stop::Delay(_) => {}
+                Stop::Look => self.look_at_watched().await,
                 Stop::Hungry => return (used, true),
                 Stop::Close => return (used, false),
                 Stop::Spread(command, plan) => self.spread(command, plan).await,
@@ -206,6 +230,7 @@ impl Client {
         match pause {
             Pause::Room => self.core.next_turn(false).await,
             Pause::Slower => self.core.reactor.sleep(SLOWER).await,
+            Pause::Paused => self.core.reactor.sleep(PAUSE_STEP).await,
             Pause::Turn => self.core.next_turn(true).await,
             Pause::Remote => {
                 let remote_max = self.connection.replies.borrow().remote_max();
@@ -250,13 +275,18 @@ impl Client {
             }
         };
         let spans = std::mem::take(&mut self.spans);
+        let mark = self.connection.replies.borrow().mark();
         let stop = self.execute(spans.words(&input[..consumed]), consumed);
         self.spans = spans;
         match stop {
             // It has not begun: the same bytes are parsed again.
-            Some(Stop::Pause(_) | Stop::Fetch(..)) => (0, stop),
-            other => (consumed, other),
+            Some(Stop::Pause(_) | Stop::Fetch(..) | Stop::Look) => return (0, stop),
+            // Its reply comes later.
+            Some(Stop::Spread(..)) => {}
+            _ if self.session.muted != Muted::No => self.mute(mark),
+            _ => {}
         }
+        (consumed, stop)
     }
 
     fn execute(&mut self, words: Words<'_>, bytes: usize) -> Option<Stop> {
@@ -271,10 +301,20 @@ impl Client {
             self.reject(None, |encoder| encoder.unknown_command(words));
             return None;
         };
-        if !command.takes(words.len()) {
+        if !self.session.is_authenticated
+            && !command.flags.contains(&"no_auth")
+            && self.needs_password()
+        {
             self.break_queue();
-            self.reject(Some(command), |encoder| wrong_arity(encoder, command.name));
+            self.reject(Some(command), |encoder| encoder.error(NO_AUTH));
             return None;
+        }
+        if !command.takes(words.len()) {
+            self.refuse_arity(command);
+            return None;
+        }
+        if self.is_paused(command) {
+            return Some(Stop::Pause(Pause::Paused));
         }
         self.entry.note_command(command);
         if self.session.queue.is_some() && !command.is_never_queued() {
@@ -290,67 +330,6 @@ impl Client {
                 self.run_session_call(command, words, |call| planned = plan(call));
                 planned.map(|plan| Stop::Spread(command, plan))
             }
-        }
-    }
-
-    /// Answers something that no command has to be run for.
-    fn answer(&self, write: impl FnOnce(&mut Encoder<'_>)) {
-        let mut replies = self.connection.replies.borrow_mut();
-        write(&mut Encoder::new(replies.out(), self.session.version));
-    }
-
-    /// Answers an error to a command that is not run.
-    fn reject(&self, command: Option<&Command>, write: impl FnOnce(&mut Encoder<'_>)) {
-        let mut replies = self.connection.replies.borrow_mut();
-        let out = replies.out();
-        let from = out.len();
-        write(&mut Encoder::new(out, self.session.version));
-        match command {
-            Some(command) => self
-                .core
-                .counters()
-                .note_rejected(command.row(), &out[from..]),
-            None => self.core.counters().note_error(&out[from..]),
-        }
-    }
-
-    fn run_session(
-        &mut self,
-        command: &Command,
-        words: Words<'_>,
-        run: fn(&mut SessionCall<'_>),
-    ) -> Option<Stop> {
-        self.run_session_call(command, words, run);
-        if self.session.closing {
-            Some(Stop::Close)
-        } else {
-            None
-        }
-    }
-
-    fn run_session_call(
-        &mut self,
-        command: &Command,
-        words: Words<'_>,
-        run: impl FnOnce(&mut SessionCall<'_>),
-    ) {
-        let (now_ms, now_us) = self.core.now();
-        let mut replies = self.connection.replies.borrow_mut();
-        let out = replies.out();
-        let from = out.len();
-        let mut call = SessionCall {
-            words,
-            session: &mut self.session,
-            shared: &self.core.shared,
-            now_ms,
-            now_us,
-            out,
-        };
-        run(&mut call);
-        let reply = &replies.out()[from..];
-        // A command that goes on over all partitions has no reply yet, and is counted when it has.
-        if !reply.is_empty() {
-            self.core.note_call(command, reply);
         }
     }
 
@@ -409,7 +388,8 @@ impl Client {
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
         let from = out.len();
-        match self.core.run(partition, command, words, context, out) {
+        let ran = self.core.run(partition, command, words, context, out);
+        match ran {
             Ran::Wants(wants) => return Some(Stop::Fetch(partition, wants)),
             Ran::Done(None) => {}
             Ran::Done(Some(index)) => {
@@ -417,6 +397,8 @@ impl Client {
                 self.core.register(&self.connection, partition, index);
             }
         }
+        drop(replies);
+        self.core.note_if_slow(words, self.session.id);
         self.fetched = Fetched::default();
         None
     }
@@ -430,7 +412,7 @@ impl Client {
     /// Returns what the commands at the front of `input` will want, as far as they have arrived:
     /// a pipeline of reads is read from the disk together.
     fn wants_ahead(&self, mut input: &[u8]) -> Vec<Want> {
-        let mut decoder = Decoder::new(limits(&self.core));
+        let mut decoder = Decoder::new(limits(&self.core, true));
         let (mut spans, mut wants) = (Spans::new(), Vec::new());
         for _ in 0..AHEAD_COMMANDS {
             let Ok(Decoded::Command { consumed }) = decoder.decode(input, &mut spans) else {
@@ -486,11 +468,14 @@ impl Client {
         }
         let to = self.core.reactor.read_clock();
         self.core.note_timed(command, from, to, &reply);
-        self.connection
-            .replies
-            .borrow_mut()
-            .out()
-            .extend_from_slice(&reply);
+        if self.session.muted == Muted::No {
+            self.connection
+                .replies
+                .borrow_mut()
+                .out()
+                .extend_from_slice(&reply);
+        }
+        self.session.muted = self.session.muted.next();
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Config {
 /// Limits of clients and their connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
+    /// What a client must give to `AUTH` first; nothing when empty.
+    pub password: String,
     /// Most connections of the node; further ones get an error and are closed.
     pub clients_max: u32,
     /// Longest value in bytes.
@@ -380,6 +382,7 @@ impl Config {
                 clients_max: 0,
                 value_bytes_max: 0,
                 command_bytes_max: 0,
+                password: String::new(),
                 reply_bytes_max: 0,
                 idle_timeout_s: 0,
                 tcp_keepalive_s: 0,

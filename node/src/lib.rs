@@ -15,6 +15,7 @@
 //! - [`start`]: boot and shutdown of a process.
 #![forbid(unsafe_code)]
 
+pub mod attempts;
 pub mod bits;
 pub mod client;
 pub mod clients;
@@ -35,6 +36,7 @@ pub mod resp;
 pub mod route;
 pub mod shard;
 pub mod shared;
+pub mod slowlog;
 pub mod start;
 pub mod stats;
 pub mod subsequence;

@@ -40,6 +40,8 @@ pub enum Message {
         /// How many bytes.
         bytes: usize,
     },
+    /// Close a connection of yours.
+    Close(u64),
     /// Finish what was acknowledged and stop.
     Stop,
 }

@@ -41,9 +41,19 @@ enum Gate {
 struct Slot {
     gate: Gate,
     bytes: Vec<u8>,
+    /// Its answer is not to be sent.
+    muted: bool,
     /// The shard that has to be told when its large answer has left, and how many bytes that has;
     /// replies of this shard may follow it in the slot.
     given: Option<(u32, usize)>,
+}
+
+/// Where the replies of a connection ended at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyMark {
+    slots: usize,
+    bytes: usize,
+    is_remote: bool,
 }
 
 /// The replies of one connection.
@@ -118,6 +128,7 @@ impl Replies {
         self.slots.push_back(Slot {
             gate,
             bytes,
+            muted: false,
             given: None,
         });
     }
@@ -184,12 +195,42 @@ impl Replies {
         }
         let fitting = (REMOTE_BYTES / bytes.len().max(1)).clamp(1, REMOTE_MAX);
         self.remote_max = (self.remote_max + 1).min(fitting);
+        let bytes = if self.slots[at].muted {
+            Vec::new()
+        } else {
+            bytes
+        };
         self.slots[at] = Slot {
             gate: Gate::Open,
+            muted: false,
             given: Core::is_large(bytes.len()).then_some((owner, bytes.len())),
             bytes,
         };
         self.remote -= 1;
+    }
+
+    /// Returns where the replies end now.
+    #[must_use]
+    pub fn mark(&self) -> ReplyMark {
+        let last = self.slots.back();
+        ReplyMark {
+            slots: self.slots.len(),
+            bytes: last.map_or(0, |slot| slot.bytes.len()),
+            is_remote: last.is_some_and(|slot| matches!(slot.gate, Gate::Remote(_))),
+        }
+    }
+
+    /// Takes back what was added behind a mark, answers of other shards that have not come included.
+    pub fn forget(&mut self, mark: ReplyMark) {
+        let last = mark.slots.saturating_sub(1);
+        for (at, slot) in self.slots.iter_mut().enumerate().skip(last) {
+            let is_later = at >= mark.slots;
+            let is_remote = matches!(slot.gate, Gate::Remote(_));
+            slot.muted |= is_remote && (is_later || !mark.is_remote);
+            slot.bytes.truncate(if is_later { 0 } else { mark.bytes });
+        }
+        let closed = self.slots.iter().rev().skip(1);
+        self.closed_bytes = closed.map(|slot| slot.bytes.len()).sum();
     }
 
     /// Puts an error in the place of every reply that waits for an entry of `partition`: nobody knows
@@ -258,6 +299,29 @@ mod tests {
         replies.fill(Ticket(1), 1, b"$1\r\nx\r\n".to_vec());
         assert_eq!(replies.held_bytes(), 23);
         assert_eq!(replies.remote(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_never_leaves() {
+        let mut replies = Replies::default();
+        let mut kept = Vec::new();
+        for (ticket, mark) in (1..).zip([None, Some(()), None, Some(())]) {
+            let before = replies.mark();
+            replies.out().extend_from_slice(b"+OK\r\n");
+            replies.wait(0, Index(ticket), 0);
+            replies.await_remote(Ticket(ticket));
+            match mark {
+                Some(()) => replies.forget(before),
+                None => kept.extend_from_slice(b"+OK\r\n:1\r\n"),
+            }
+        }
+        (1..5).for_each(|ticket| replies.fill(Ticket(ticket), 1, b":1\r\n".to_vec()));
+        let bytes: Vec<u8> = replies
+            .slots
+            .iter()
+            .flat_map(|slot| slot.bytes.clone())
+            .collect();
+        assert_eq!((bytes, replies.remote()), (kept, 0));
     }
 
     #[test]

@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::attempts::Attempts;
 use crate::clients::Clients;
 use crate::cluster::roster::Latest;
 use crate::cluster::view::View;
 use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
+use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 
 /// Cursors of scans that are remembered at once; the oldest is forgotten first.
@@ -43,6 +45,12 @@ pub struct Shared {
     pub roster: Latest,
     /// What is known of the data directory's disk.
     pub space: Gauge,
+    /// Whether commands are kept waiting.
+    pub pause: Pause,
+    /// Commands that took long.
+    pub slowlog: Slowlog,
+    /// Wrong passwords.
+    pub attempts: Attempts,
     config: Mutex<Config>,
     config_version: AtomicU64,
     cursors: Mutex<Cursors>,
@@ -114,6 +122,9 @@ impl Shared {
             memory_bytes,
             process_id,
             space: Gauge::default(),
+            pause: Pause::default(),
+            slowlog: Slowlog::default(),
+            attempts: Attempts::default(),
             config: Mutex::new(config),
             config_version: AtomicU64::new(1),
             cursors: Mutex::default(),
@@ -157,6 +168,48 @@ impl Shared {
     #[must_use]
     pub fn cursor(&self, number: u64) -> Option<Vec<u8>> {
         lock(&self.cursors).places.get(&number).cloned()
+    }
+}
+
+/// What `CLIENT PAUSE` keeps waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// All commands.
+    All,
+    /// Commands that write.
+    Writes,
+}
+
+/// Whether commands are kept waiting, on all shards.
+#[derive(Debug, Default)]
+pub struct Pause {
+    until_ms: AtomicU64,
+    writes_only: AtomicBool,
+}
+
+impl Pause {
+    /// Keeps commands waiting until a moment, in milliseconds since 1970.
+    pub fn begin(&self, until_ms: u64, what: Paused) {
+        self.writes_only
+            .store(what == Paused::Writes, Ordering::Relaxed);
+        self.until_ms.fetch_max(until_ms, Ordering::Relaxed);
+    }
+
+    /// Lets all commands go on.
+    pub fn end(&self) {
+        self.until_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns what is kept waiting now, if anything is.
+    #[must_use]
+    pub fn now(&self, now_ms: u64) -> Option<Paused> {
+        if self.until_ms.load(Ordering::Relaxed) <= now_ms {
+            return None;
+        }
+        match self.writes_only.load(Ordering::Relaxed) {
+            true => Some(Paused::Writes),
+            false => Some(Paused::All),
+        }
     }
 }
 

@@ -263,6 +263,27 @@ impl CommandTotals {
         self.calls + self.rejected == 0
     }
 
+    /// Returns, for each power of two of microseconds that a call took, how many calls took at most as long.
+    #[must_use]
+    pub fn up_to_us(&self) -> Vec<(u64, u64)> {
+        let mut steps: Vec<(u64, u64)> = Vec::new();
+        let mut calls = 0;
+        for (bucket, count) in self
+            .histogram
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+        {
+            calls += count;
+            let us = (bucket_end(bucket) / 1000).max(1).next_power_of_two();
+            match steps.last_mut() {
+                Some((last, upto)) if *last == us => *upto = calls,
+                _ => steps.push((us, calls)),
+            }
+        }
+        steps
+    }
+
     /// Returns the duration, in nanoseconds, that `permille` of a thousand calls did not exceed; 0
     /// without calls.
     #[must_use]

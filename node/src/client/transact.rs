@@ -4,8 +4,8 @@
 use super::gather::NoAnswer;
 use super::{Client, Stop};
 use crate::command::spread::{Answer, Question};
-use crate::command::transaction::{COMMANDS_MAX, Draft, Queue, Watched};
-use crate::command::{Command, Run, SessionCall, check_keys, table};
+use crate::command::transaction::{COMMANDS_MAX, Draft, Looked, Queue, Watched};
+use crate::command::{Command, Run, SessionCall, arity_error, check_keys, subcommand, table};
 use crate::resp::{OwnedWords, Words};
 
 /// Reply of a command that was queued.
@@ -31,6 +31,21 @@ impl Client {
             queue.is_broken = true;
             queue.commands = Vec::new();
         }
+    }
+
+    /// Answers a command with the wrong number of words. A wrong `EXEC` ends the transaction.
+    pub(super) fn refuse_arity(&mut self, command: &Command) {
+        let error = arity_error(command.name);
+        let error = match command.run {
+            Run::Exec => {
+                self.session.queue = None;
+                self.session.watched.clear();
+                error.replacen("ERR", "EXECABORT Transaction discarded because of:", 1)
+            }
+            Run::Session(_) | Run::Data(_) | Run::Spread(_) => error,
+        };
+        self.break_queue();
+        self.reject(Some(command), |encoder| encoder.error(error.as_bytes()));
     }
 
     /// Queues a command.
@@ -60,6 +75,7 @@ impl Client {
             return Err("ERR Command not allowed inside a transaction".to_owned());
         }
         check_keys(command, words)?;
+        subcommand::check(command.name, words)?;
         let bytes_max = self.core.config().client.command_bytes_max;
         let queue = self.session.queue.as_ref();
         let is_full = queue.is_some_and(|queue| {
@@ -75,6 +91,9 @@ impl Client {
 
     /// Runs what was queued.
     pub(super) fn run_queue(&mut self, exec: &'static Command) -> Option<Stop> {
+        if self.must_look() {
+            return Some(Stop::Look);
+        }
         let whole = match self.whole.take() {
             Some(whole) => whole,
             None => match self.put_together(exec) {
@@ -92,6 +111,37 @@ impl Client {
         stop
     }
 
+    /// Says whether the watched keys must be looked at before commands are run on the connection: these take effect before
+    /// the shard of the keys has said that it runs the others.
+    fn must_look(&self) -> bool {
+        let Some(queue) = &self.session.queue else {
+            return false;
+        };
+        let is_here =
+            |(command, _): &(&Command, OwnedWords)| matches!(command.run, Run::Session(_));
+        !self.session.watched.is_empty()
+            && queue.looked == Looked::No
+            && !queue.is_broken
+            && queue.commands.iter().any(is_here)
+    }
+
+    /// Looks at the watched keys, for `EXEC`.
+    pub(super) async fn look_at_watched(&mut self) {
+        let mut looked = Looked::Unchanged;
+        self.connection.settled(0).await;
+        for Watched { key, stamp } in self.session.watched.clone() {
+            let partition = self.core.routes.partition_of(&key);
+            match self.ask(partition, Question::Stamp { key }).await {
+                Ok(Answer::Stamp(now)) if !stamp.holds(now) => looked = Looked::Changed,
+                // What cannot be told is told when the transaction runs.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if let Some(queue) = &mut self.session.queue {
+            queue.looked = looked;
+        }
+    }
+
     /// Makes one command of what was queued; answers here when that is not possible, or not needed.
     fn put_together(&mut self, exec: &Command) -> Option<Whole> {
         let Some(queue) = self.session.queue.take() else {
@@ -103,6 +153,10 @@ impl Client {
         let watched = std::mem::take(&mut self.session.watched);
         if queue.is_broken {
             self.reject(Some(exec), |encoder| encoder.error(BROKEN));
+            return None;
+        }
+        if queue.looked == Looked::Changed {
+            self.answer(|encoder| encoder.null_array());
             return None;
         }
         match self.draft(&queue, &watched) {

@@ -142,9 +142,15 @@ fn setbit(call: &mut DataCall<'_>) {
         _ => return call.reply().error(BAD_BIT),
     };
     let mut value = call.look(call.word(1)).unwrap_or_default();
+    let length = value.len();
     lengthen(&mut value, at / 8 + 1);
     let before = bits::set(&mut value, at, bit);
-    match call.store(call.word(1), &value, Expiry::Keep) {
+    // What is as it was is not written: nobody who watches the key is disturbed.
+    let stored = match before == bit && value.len() == length {
+        true => Ok(()),
+        false => call.store(call.word(1), &value, Expiry::Keep),
+    };
+    match stored {
         Ok(()) => call.reply().integer(i64::from(before)),
         Err(refusal) => refuse(&mut call.reply(), refusal),
     }
@@ -380,6 +386,7 @@ fn run_steps(call: &mut DataCall<'_>, steps: &[Step]) {
         Some(_) => call.look(call.word(1)),
     }
     .unwrap_or_default();
+    let before = value.clone();
     lengthen(&mut value, length.unwrap_or(0));
     let answers: Vec<Option<i64>> = steps
         .iter()
@@ -389,7 +396,7 @@ fn run_steps(call: &mut DataCall<'_>, steps: &[Step]) {
             Step::Add(field, number, overflow) => field.add(&mut value, number, overflow),
         })
         .collect();
-    if length.is_some()
+    if value != before
         && let Err(refusal) = call.store(call.word(1), &value, Expiry::Keep)
     {
         return refuse(&mut call.reply(), refusal);

@@ -1,11 +1,12 @@
 //! Commands on the connection itself: which protocol, which database, who the client is.
 //!
-//! There are no users and no passwords yet: as with a Redis that has none set, the user `default`
-//! may come with any.
+//! There is one user, `default`, and one password, `client.password`. While that is empty the user may come with any, as
+//! with a Redis that has none set.
 
-use super::subcommand::{self, Subcommand};
-use super::{Command, Derived, Run, SessionCall, not_an_integer, syntax_error, wrong_arity};
-use crate::clients::ClientEntry;
+use super::{
+    Command, Derived, Muted, Run, SessionCall, client, not_an_integer, syntax_error, wrong_arity,
+};
+use crate::attempts::is_same;
 use crate::number::parse_i64;
 use crate::resp::Version;
 use crate::resp::encode::Encoder;
@@ -16,6 +17,9 @@ use ashlar_partition::key::DATABASES;
 pub const REDIS_VERSION: &str = "7.2.4";
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_AUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+    HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+    version at the same time";
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. \
     Are you sure your configuration is correct?";
 const NAME_CHARACTERS: &str =
@@ -80,7 +84,7 @@ pub const CONNECTION: &[Command] = &[
     Command {
         name: "auth",
         arity: -2,
-        summary: "Authenticates the connection; no password is set, so the user default may have any.",
+        summary: "Authenticates the connection; the one user is default.",
         syntax: "[username] password",
         run: Run::Session(auth),
         ..FIRST
@@ -114,67 +118,8 @@ pub const CONNECTION: &[Command] = &[
         summary: "Says and sets who the clients are.",
         since: "2.4.0",
         syntax: "subcommand [arg ...]",
-        run: Run::Session(client),
+        run: Run::Session(client::client),
         ..SESSION
-    },
-];
-
-const CLIENT: &[Subcommand] = &[
-    Subcommand {
-        name: "getname",
-        arity: 2,
-        syntax: "GETNAME",
-        summary: "Return the name of the current connection.",
-        run: client_getname,
-    },
-    Subcommand {
-        name: "id",
-        arity: 2,
-        syntax: "ID",
-        summary: "Return the ID of the current connection.",
-        run: client_id,
-    },
-    Subcommand {
-        name: "info",
-        arity: 2,
-        syntax: "INFO",
-        summary: "Return information about the current client connection.",
-        run: client_info,
-    },
-    Subcommand {
-        name: "list",
-        arity: -2,
-        syntax: "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [<id> ...]]",
-        summary: "Return information about all connections, or those with the given IDs.",
-        run: client_list,
-    },
-    Subcommand {
-        name: "no-evict",
-        arity: 3,
-        syntax: "NO-EVICT (ON|OFF)",
-        summary: "Accepted; no client is closed to free memory.",
-        run: client_switch,
-    },
-    Subcommand {
-        name: "no-touch",
-        arity: 3,
-        syntax: "NO-TOUCH (ON|OFF)",
-        summary: "Accepted; reads do not change what is known of a key.",
-        run: client_switch,
-    },
-    Subcommand {
-        name: "setinfo",
-        arity: 4,
-        syntax: "SETINFO (LIB-NAME|LIB-VER) <value>",
-        summary: "Set the name or the version of the library of the current connection.",
-        run: client_setinfo,
-    },
-    Subcommand {
-        name: "setname",
-        arity: 3,
-        syntax: "SETNAME <name>",
-        summary: "Assign the name <name> to the current connection.",
-        run: client_setname,
     },
 ];
 
@@ -192,7 +137,15 @@ fn echo(call: &mut SessionCall<'_>) {
 }
 
 fn hello(call: &mut SessionCall<'_>) {
-    match hello_options(call) {
+    let outcome = hello_options(call).and_then(|options| {
+        match options.user {
+            Some((user, password)) => check_user(call, user, password)?,
+            None if !call.session.is_authenticated => return Err(NO_AUTH.to_owned()),
+            None => {}
+        }
+        Ok((options.version, options.name))
+    });
+    match outcome {
         Err(error) => call.reply().error(error.as_bytes()),
         Ok((version, name)) => {
             call.session.version = version;
@@ -205,32 +158,42 @@ fn hello(call: &mut SessionCall<'_>) {
     }
 }
 
-/// Reads the words of `HELLO`: the protocol, and a name if there is one.
-fn hello_options<'a>(call: &SessionCall<'a>) -> Result<(Version, Option<&'a [u8]>), String> {
-    let Some(version) = call.words.get(1) else {
-        return Ok((call.session.version, None));
+/// What the words of `HELLO` say.
+struct Hello<'a> {
+    version: Version,
+    /// The user and the password.
+    user: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+fn hello_options<'a>(call: &SessionCall<'a>) -> Result<Hello<'a>, String> {
+    let mut hello = Hello {
+        version: call.session.version,
+        user: None,
+        name: None,
     };
-    let version = match parse_i64(version) {
+    let Some(version) = call.words.get(1) else {
+        return Ok(hello);
+    };
+    hello.version = match parse_i64(version) {
         Some(2) => Version::Resp2,
         Some(3) => Version::Resp3,
         Some(_) => return Err("NOPROTO unsupported protocol version".to_owned()),
         None => return Err("ERR Protocol version is not an integer or out of range".to_owned()),
     };
-    let (mut user, mut name) = (None, None);
     let mut words = call.words.tail(2).iter();
     while let Some(word) = words.next() {
         if word.eq_ignore_ascii_case(b"auth") && words.len() >= 2 {
-            (user, _) = (words.next(), words.next());
+            hello.user = words.next().zip(words.next());
         } else if word.eq_ignore_ascii_case(b"setname") && words.len() >= 1 {
-            name = words.next();
-            name.map_or(Ok(()), check_name)?;
+            hello.name = words.next();
+            hello.name.map_or(Ok(()), check_name)?;
         } else {
             let option = String::from_utf8_lossy(word);
             return Err(format!("ERR Syntax error in HELLO option '{option}'"));
         }
     }
-    user.map_or(Ok(()), check_user)?;
-    Ok((version, name))
+    Ok(hello)
 }
 
 fn introduce(call: &mut SessionCall<'_>) {
@@ -253,7 +216,7 @@ fn introduce(call: &mut SessionCall<'_>) {
     field("modules", &|reply| reply.array(0));
 }
 
-const fn protocol_of(version: Version) -> i64 {
+pub(super) const fn protocol_of(version: Version) -> i64 {
     match version {
         Version::Resp2 => 2,
         Version::Resp3 => 3,
@@ -261,9 +224,11 @@ const fn protocol_of(version: Version) -> i64 {
 }
 
 fn auth(call: &mut SessionCall<'_>) {
-    let outcome = match (call.words.get(1), call.words.len()) {
-        (Some(user), 3) => check_user(user),
-        (_, 2) => Err(NO_PASSWORD.to_owned()),
+    let has_password = !call.shared.config().client.password.is_empty();
+    let outcome = match (call.words.get(1), call.words.get(2), call.words.len()) {
+        (Some(user), Some(password), 3) => check_user(call, user, password),
+        (Some(password), _, 2) if has_password => check_user(call, b"default", password),
+        (_, _, 2) => Err(NO_PASSWORD.to_owned()),
         _ => return syntax_error(&mut call.reply()),
     };
     match outcome {
@@ -272,11 +237,23 @@ fn auth(call: &mut SessionCall<'_>) {
     }
 }
 
-fn check_user(user: &[u8]) -> Result<(), String> {
-    if user == b"default" {
-        Ok(())
-    } else {
-        Err(WRONG_PASSWORD.to_owned())
+/// Checks a user and the password; who errs waits for the answer.
+fn check_user(call: &mut SessionCall<'_>, user: &[u8], password: &[u8]) -> Result<(), String> {
+    let wanted = call.shared.config().client.password;
+    let is_right =
+        user == b"default" && (wanted.is_empty() || is_same(password, wanted.as_bytes()));
+    if !wanted.is_empty() {
+        let client = call.shared.clients.find(call.session.id);
+        let addr = client.map_or_else(String::new, |client| client.addr.clone());
+        let host = addr
+            .rsplit_once(':')
+            .map_or(addr.as_str(), |(host, _)| host);
+        call.session.delay_ms = call.shared.attempts.note(host, is_right, call.now_ms);
+    }
+    call.session.is_authenticated |= is_right;
+    match is_right {
+        true => Ok(()),
+        false => Err(WRONG_PASSWORD.to_owned()),
     }
 }
 
@@ -311,33 +288,20 @@ fn reset(call: &mut SessionCall<'_>) {
     call.session.database = 0;
     call.session.version = Version::Resp2;
     call.session.queue = None;
+    call.session.muted = Muted::No;
+    call.session.is_authenticated = call.shared.config().client.password.is_empty();
     call.session.watched.clear();
     set_name(call, b"");
     call.reply().simple(b"RESET");
 }
 
-fn client(call: &mut SessionCall<'_>) {
-    subcommand::run(call, "client", CLIENT);
-}
-
-fn client_setname(call: &mut SessionCall<'_>) {
-    let name = call.words.get(2).unwrap_or_default();
-    match check_name(name) {
-        Err(error) => call.reply().error(error.as_bytes()),
-        Ok(()) => {
-            set_name(call, name);
-            call.reply().ok();
-        }
-    }
-}
-
 /// Names the connection; the empty name is none.
-fn set_name(call: &mut SessionCall<'_>, name: &[u8]) {
+pub(super) fn set_name(call: &mut SessionCall<'_>, name: &[u8]) {
     call.session.name = name.to_vec();
     call.shared.clients.describe(call.session);
 }
 
-fn check_name(name: &[u8]) -> Result<(), String> {
+pub(super) fn check_name(name: &[u8]) -> Result<(), String> {
     if is_printable(name) {
         Ok(())
     } else {
@@ -346,144 +310,6 @@ fn check_name(name: &[u8]) -> Result<(), String> {
 }
 
 /// Says whether a word can stand in a line of `CLIENT LIST`.
-fn is_printable(word: &[u8]) -> bool {
+pub(super) fn is_printable(word: &[u8]) -> bool {
     word.iter().all(u8::is_ascii_graphic)
-}
-
-fn client_getname(call: &mut SessionCall<'_>) {
-    let name = call.session.name.clone();
-    call.reply()
-        .optional_bulk(Some(name.as_slice()).filter(|name| !name.is_empty()));
-}
-
-fn client_id(call: &mut SessionCall<'_>) {
-    let id = i64::try_from(call.session.id).unwrap_or(i64::MAX);
-    call.reply().integer(id);
-}
-
-fn client_setinfo(call: &mut SessionCall<'_>) {
-    let option = call.words.get(2).unwrap_or_default();
-    let value = call.words.get(3).unwrap_or_default();
-    let shown = String::from_utf8_lossy(option);
-    let field = match option.to_ascii_lowercase().as_slice() {
-        b"lib-name" => &mut call.session.library,
-        b"lib-ver" => &mut call.session.library_version,
-        _ => {
-            return call
-                .reply()
-                .error(format!("ERR Unrecognized option '{shown}'").as_bytes());
-        }
-    };
-    if !is_printable(value) {
-        let error = format!("ERR {shown} cannot contain spaces, newlines or special characters.");
-        return call.reply().error(error.as_bytes());
-    }
-    *field = value.to_vec();
-    call.shared.clients.describe(call.session);
-    call.reply().ok();
-}
-
-fn client_switch(call: &mut SessionCall<'_>) {
-    match call
-        .words
-        .get(2)
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-        .as_slice()
-    {
-        b"on" | b"off" => call.reply().ok(),
-        _ => syntax_error(&mut call.reply()),
-    }
-}
-
-fn client_info(call: &mut SessionCall<'_>) {
-    let line = line_of(call, call.session.id);
-    call.reply().verbatim(&line);
-}
-
-fn client_list(call: &mut SessionCall<'_>) {
-    match listed(call) {
-        Ok(lines) => call.reply().verbatim(&lines),
-        Err(error) => call.reply().error(error.as_bytes()),
-    }
-}
-
-/// Returns the lines of `CLIENT LIST`.
-fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
-    let option = call.words.get(2).map(<[u8]>::to_ascii_lowercase);
-    match (option.as_deref(), call.words.len()) {
-        (None, _) => Ok(all_lines(call)),
-        (Some(b"type"), 4) => {
-            let kind = call.words.get(3).unwrap_or_default();
-            match kind.to_ascii_lowercase().as_slice() {
-                b"normal" => Ok(all_lines(call)),
-                b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Vec::new()),
-                _ => Err(format!(
-                    "ERR Unknown client type '{}'",
-                    String::from_utf8_lossy(kind)
-                )),
-            }
-        }
-        (Some(b"id"), 4..) => {
-            let ids: Option<Vec<i64>> = call.words.tail(3).iter().map(parse_i64).collect();
-            let ids = ids.ok_or_else(|| "ERR Invalid client ID".to_owned())?;
-            let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
-            Ok(ids.flat_map(|id| line_of(call, id)).collect())
-        }
-        _ => Err("ERR syntax error".to_owned()),
-    }
-}
-
-fn all_lines(call: &SessionCall<'_>) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for client in call.shared.clients.all() {
-        write_line(call, &client, &mut lines);
-    }
-    lines
-}
-
-/// Returns the line of the client with an id, empty when there is no such client.
-fn line_of(call: &SessionCall<'_>, id: u64) -> Vec<u8> {
-    let mut line = Vec::new();
-    if let Some(client) = call.shared.clients.find(id) {
-        write_line(call, &client, &mut line);
-    }
-    line
-}
-
-/// Appends a line of `CLIENT LIST`, in the order of Redis; the shard, which Redis has not, is last.
-fn write_line(call: &SessionCall<'_>, client: &ClientEntry, line: &mut Vec<u8>) {
-    let seconds = |since_ms: u64| text(call.now_ms.saturating_sub(since_ms) / 1000);
-    let said = client.said();
-    let fields: [(&str, Vec<u8>); 18] = [
-        ("id", text(client.id)),
-        ("addr", text(&client.addr)),
-        ("laddr", text(call.shared.listen)),
-        ("name", said.name),
-        ("age", seconds(client.since_ms)),
-        ("idle", seconds(client.active_ms())),
-        ("flags", text("N")),
-        ("db", text(said.database)),
-        ("sub", text(0)),
-        ("psub", text(0)),
-        ("ssub", text(0)),
-        ("multi", text(-1)),
-        ("cmd", text(client.last_command().unwrap_or("NULL"))),
-        ("user", text("default")),
-        ("redir", text(-1)),
-        ("resp", text(protocol_of(said.version))),
-        ("lib-name", said.library),
-        ("lib-ver", said.library_version),
-    ];
-    for (name, value) in fields {
-        line.extend_from_slice(name.as_bytes());
-        line.push(b'=');
-        line.extend_from_slice(&value);
-        line.push(b' ');
-    }
-    line.extend_from_slice(format!("shard={}\n", client.shard).as_bytes());
-}
-
-fn text(value: impl std::fmt::Display) -> Vec<u8> {
-    value.to_string().into_bytes()
 }

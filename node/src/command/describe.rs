@@ -6,7 +6,8 @@ use super::{Command, SessionCall, syntax_error, table};
 use crate::glob::{Case, matches};
 use crate::resp::encode::Encoder;
 
-const COMMAND: &[Subcommand] = &[
+/// The subcommands of `COMMAND`.
+pub(super) const COMMAND: &[Subcommand] = &[
     Subcommand {
         name: "count",
         arity: 2,

@@ -10,6 +10,7 @@
 
 pub mod bitmap;
 pub mod change;
+pub mod client;
 pub mod cluster;
 pub mod connection;
 pub mod copy;
@@ -27,6 +28,7 @@ pub mod settings;
 pub mod spread;
 pub mod string;
 pub mod subcommand;
+pub mod support;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -159,6 +161,32 @@ pub enum Run {
     Exec,
 }
 
+/// Which replies a connection gets, after `CLIENT REPLY`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Muted {
+    /// All.
+    #[default]
+    No,
+    /// None.
+    Always,
+    /// Not this one, and not the next one.
+    AlsoNext,
+    /// Not this one.
+    This,
+}
+
+impl Muted {
+    /// Returns what holds for the command after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self {
+            Self::AlsoNext => Self::This,
+            Self::This => Self::No,
+            Self::No | Self::Always => self,
+        }
+    }
+}
+
 /// What a connection has been told about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
@@ -176,6 +204,14 @@ pub struct Session {
     pub library_version: Vec<u8>,
     /// Set when the connection is to be closed after the reply.
     pub closing: bool,
+    /// Set once the client has given the password, or when none was asked for.
+    pub is_authenticated: bool,
+    /// Which replies are not sent.
+    pub muted: Muted,
+    /// Connections that are to be closed: the shard and the number of each.
+    pub kills: Vec<(u32, u64)>,
+    /// How long the connection waits after this command, in milliseconds.
+    pub delay_ms: u64,
     /// Commands that wait for `EXEC`, after `MULTI`.
     pub queue: Option<transaction::Queue>,
     /// Keys that the next `EXEC` wants unchanged.
@@ -339,7 +375,13 @@ pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
 
 /// Writes the error of a command with the wrong number of words.
 pub fn wrong_arity(encoder: &mut Encoder<'_>, name: &str) {
-    encoder.error(format!("ERR wrong number of arguments for '{name}' command").as_bytes());
+    encoder.error(arity_error(name).as_bytes());
+}
+
+/// Returns that error.
+#[must_use]
+pub fn arity_error(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
 }
 
 /// Writes Redis's error for words that a command does not take.

@@ -1,9 +1,10 @@
 //! What a key's value is made of: `OBJECT` and `MEMORY USAGE`. Values are byte strings and nothing else; how they are
 //! kept is not how Redis keeps them, and what it would call them is told.
 
-use super::{Command, DataCall, Derived, Run, syntax_error, wrong_arity};
+use super::subcommand::unknown;
+use super::{Command, DataCall, Derived, Run, arity_error, syntax_error};
 use crate::number::parse_i64;
-use crate::resp::encode::{EXCERPT_BYTES_MAX, append_excerpt};
+use crate::resp::Words;
 
 /// Longest value that Redis keeps together with its object, in bytes.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -62,28 +63,41 @@ const HELP: [&str; 13] = [
     "    Print this help.",
 ];
 
+/// What may be asked of a key.
+const ASKED: [&str; 4] = ["encoding", "freq", "idletime", "refcount"];
+
+/// Checks the second word, and how many there are.
+///
+/// # Errors
+/// The line to answer.
+pub(super) fn check(words: Words<'_>) -> Result<(), String> {
+    let name = words.get(1).unwrap_or_default().to_ascii_lowercase();
+    let asked = ASKED.iter().find(|asked| asked.as_bytes() == name);
+    match (asked, words.len()) {
+        (Some(_), 3) => Ok(()),
+        (Some(asked), _) => Err(arity_error(&format!("object|{asked}"))),
+        (None, 2) if name == b"help" => Ok(()),
+        (None, _) if name == b"help" => Err(arity_error("object|help")),
+        (None, _) => Err(unknown(words.get(1).unwrap_or_default(), "object")),
+    }
+}
+
 fn object(call: &mut DataCall<'_>) {
-    let name = call.word(1).to_ascii_lowercase();
-    let shown = match name.as_slice() {
-        b"help" if call.words.len() == 2 => return help(call),
-        b"help" => "help",
-        b"encoding" => "encoding",
-        b"freq" => "freq",
-        b"idletime" => "idletime",
-        b"refcount" => "refcount",
-        _ => return unknown(call),
-    };
-    if call.words.len() != 3 || shown == "help" {
-        return wrong_arity(&mut call.reply(), &format!("object|{shown}"));
+    if let Err(error) = check(call.words) {
+        return call.reply().error(error.as_bytes());
+    }
+    if call.words.len() == 2 {
+        return help(call);
     }
     let Some(value) = call.look(call.word(2)) else {
         return call.reply().null();
     };
+    let asked = call.word(1).to_ascii_lowercase();
     let mut reply = call.reply();
-    match shown {
-        "encoding" => reply.bulk(encoding(&value)),
-        "freq" => reply.error(NO_FREQUENCY),
-        "idletime" => reply.integer(0),
+    match asked.as_slice() {
+        b"encoding" => reply.bulk(encoding(&value)),
+        b"freq" => reply.error(NO_FREQUENCY),
+        b"idletime" => reply.integer(0),
         _ => reply.integer(1),
     }
 }
@@ -103,13 +117,6 @@ fn help(call: &mut DataCall<'_>) {
     let mut reply = call.reply();
     reply.array(HELP.len());
     HELP.iter().for_each(|line| reply.simple(line.as_bytes()));
-}
-
-fn unknown(call: &mut DataCall<'_>) {
-    let mut text = b"ERR unknown subcommand '".to_vec();
-    append_excerpt(&mut text, call.word(1), EXCERPT_BYTES_MAX);
-    text.extend_from_slice(b"'. Try OBJECT HELP.");
-    call.reply().error(&text);
 }
 
 fn memory_usage(call: &mut DataCall<'_>) {

@@ -11,8 +11,10 @@ use super::{SessionCall, syntax_error};
 use crate::config::{Config, ConfigError, Knob};
 use crate::glob::{Case, matches};
 use crate::shared::Shared;
+use crate::slowlog::{ENTRIES_MAX, SLOWER_THAN_NANOS};
 
-const CONFIG: &[Subcommand] = &[
+/// The subcommands of `CONFIG`.
+pub(super) const CONFIG: &[Subcommand] = &[
     Subcommand {
         name: "get",
         arity: -3,
@@ -26,6 +28,13 @@ const CONFIG: &[Subcommand] = &[
         syntax: "SET <directive> <value>",
         summary: "Set the configuration <directive> to <value>.",
         run: set,
+    },
+    Subcommand {
+        name: "rewrite",
+        arity: 2,
+        syntax: "REWRITE",
+        summary: "Refused: the node does not write its configuration file.",
+        run: rewrite,
     },
     Subcommand {
         name: "resetstat",
@@ -46,7 +55,7 @@ enum Meaning {
 }
 
 /// Redis's names that are answered.
-const ALIASES: [(&str, Meaning); 12] = [
+const ALIASES: [(&str, Meaning); 15] = [
     ("save", Meaning::Fact(|_| String::new())),
     ("appendonly", Meaning::Fact(|_| "yes".to_owned())),
     ("appendfsync", Meaning::Fact(|_| "always".to_owned())),
@@ -67,6 +76,15 @@ const ALIASES: [(&str, Meaning); 12] = [
         Meaning::Fact(|shared| shared.listen.ip().to_string()),
     ),
     ("databases", Meaning::Knob("databases")),
+    ("requirepass", Meaning::Knob("client.password")),
+    (
+        "slowlog-log-slower-than",
+        Meaning::Fact(|_| (SLOWER_THAN_NANOS / 1000).to_string()),
+    ),
+    (
+        "slowlog-max-len",
+        Meaning::Fact(|_| ENTRIES_MAX.to_string()),
+    ),
     ("timeout", Meaning::Knob("client.idle_timeout_s")),
     ("tcp-keepalive", Meaning::Knob("client.tcp_keepalive_s")),
     ("maxclients", Meaning::Knob("client.clients_max")),
@@ -197,4 +215,11 @@ fn reason(error: &ConfigError) -> String {
 fn resetstat(call: &mut SessionCall<'_>) {
     call.shared.stats.reset();
     call.reply().ok();
+}
+
+/// What is set while the node runs is not written to a file that people write.
+fn rewrite(call: &mut SessionCall<'_>) {
+    call.reply().error(
+        b"ERR CONFIG REWRITE is not supported: write what CONFIG GET shows into the file that --config names",
+    );
 }

@@ -1,8 +1,9 @@
 //! Commands that are several: `CLIENT`, `COMMAND` and `CONFIG` take the name of a subcommand as
 //! their second word. The list of a container's subcommands is also its `HELP`.
 
-use super::{SessionCall, wrong_arity};
-use crate::resp::encode::{EXCERPT_BYTES_MAX, Encoder, append_excerpt};
+use super::{SessionCall, arity_error, client, describe, settings, support};
+use crate::resp::Words;
+use crate::resp::encode::{EXCERPT_BYTES_MAX, append_excerpt};
 
 /// One of the subcommands of a command.
 #[derive(Clone, Copy, Debug)]
@@ -30,32 +31,70 @@ impl Subcommand {
     }
 }
 
-/// Runs the subcommand of `container`, a name in lower case, that the second word names.
-pub fn run(call: &mut SessionCall<'_>, container: &str, subcommands: &[Subcommand]) {
-    let Some(name) = call.words.get(1) else {
-        return wrong_arity(&mut call.reply(), container);
-    };
-    let found = subcommands
-        .iter()
-        .find(|of| name.eq_ignore_ascii_case(of.name.as_bytes()));
-    match found {
-        Some(found) if found.takes(call.words.len()) => (found.run)(call),
-        Some(found) => wrong_arity(&mut call.reply(), &format!("{container}|{}", found.name)),
-        None if name.eq_ignore_ascii_case(b"help") && call.words.len() == 2 => {
-            help(call, container, subcommands)
-        }
-        None if name.eq_ignore_ascii_case(b"help") => {
-            wrong_arity(&mut call.reply(), &format!("{container}|help"))
-        }
-        None => unknown(&mut call.reply(), name, container),
+/// The commands that are several.
+const CONTAINERS: [(&str, &[Subcommand]); 8] = [
+    ("client", client::CLIENT),
+    ("command", describe::COMMAND),
+    ("config", settings::CONFIG),
+    ("debug", support::DEBUG),
+    ("function", support::FUNCTION),
+    ("latency", support::LATENCY),
+    ("memory", support::MEMORY),
+    ("slowlog", support::SLOWLOG),
+];
+
+/// Checks that a command which is several has the subcommand that its second word names.
+///
+/// # Errors
+/// The line to answer.
+pub fn check(container: &str, words: Words<'_>) -> Result<(), String> {
+    let found = CONTAINERS.iter().find(|(name, _)| *name == container);
+    match (container, found) {
+        ("object", _) => super::object::check(words),
+        (_, Some((name, subcommands))) => choose(name, subcommands, words).map(drop),
+        (_, None) => Ok(()),
     }
 }
 
-fn unknown(encoder: &mut Encoder<'_>, name: &[u8], container: &str) {
-    let mut text = b"ERR unknown subcommand '".to_vec();
-    append_excerpt(&mut text, name, EXCERPT_BYTES_MAX);
-    text.extend_from_slice(format!("'. Try {} HELP.", container.to_ascii_uppercase()).as_bytes());
-    encoder.error(&text);
+/// Returns the subcommand that the second word names; nothing for `HELP`.
+fn choose<'a>(
+    container: &str,
+    subcommands: &'a [Subcommand],
+    words: Words<'_>,
+) -> Result<Option<&'a Subcommand>, String> {
+    let Some(name) = words.get(1) else {
+        return Err(arity_error(container));
+    };
+    let mut found = subcommands.iter();
+    match found.find(|of| name.eq_ignore_ascii_case(of.name.as_bytes())) {
+        Some(found) if found.takes(words.len()) => Ok(Some(found)),
+        Some(found) => Err(arity_error(&format!("{container}|{}", found.name))),
+        None if name.eq_ignore_ascii_case(b"help") && words.len() == 2 => Ok(None),
+        None if name.eq_ignore_ascii_case(b"help") => {
+            Err(arity_error(&format!("{container}|help")))
+        }
+        None => Err(unknown(name, container)),
+    }
+}
+
+/// Runs the subcommand of `container`, a name in lower case, that the second word names.
+pub fn run(call: &mut SessionCall<'_>, container: &str, subcommands: &[Subcommand]) {
+    match choose(container, subcommands, call.words) {
+        Ok(Some(found)) => (found.run)(call),
+        Ok(None) => help(call, container, subcommands),
+        Err(error) => call.reply().error(error.as_bytes()),
+    }
+}
+
+/// Returns the error of a second word that names nothing.
+pub(super) fn unknown(name: &[u8], container: &str) -> String {
+    let mut shown = Vec::new();
+    append_excerpt(&mut shown, name, EXCERPT_BYTES_MAX);
+    format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        String::from_utf8_lossy(&shown),
+        container.to_ascii_uppercase()
+    )
 }
 
 fn help(call: &mut SessionCall<'_>, container: &str, subcommands: &[Subcommand]) {

@@ -9,7 +9,7 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, integer, keys, member, object,
-    ordered, server, string, transaction,
+    ordered, server, string, support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -25,6 +25,7 @@ const FAMILIES: &[&[Command]] = &[
     transaction::TRANSACTION,
     connection::CONNECTION,
     server::SERVER,
+    support::SUPPORTING,
     cluster::CLUSTER,
     member::MEMBER,
 ];

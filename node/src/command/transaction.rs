@@ -102,6 +102,20 @@ pub struct Queue {
     pub bytes: usize,
     /// Set when one could not be queued: `EXEC` does nothing.
     pub is_broken: bool,
+    /// What was found of the watched keys.
+    pub looked: Looked,
+}
+
+/// What was found of watched keys, before `EXEC` runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Looked {
+    /// They were not looked at.
+    #[default]
+    No,
+    /// All were as they had been.
+    Unchanged,
+    /// One was not.
+    Changed,
 }
 
 /// A key that is watched, an internal one, as it was.

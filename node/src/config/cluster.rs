@@ -11,6 +11,8 @@ use super::value::Unreadable;
 pub const MEMBERS_MAX: usize = 7;
 /// Longest name of a member, in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
+/// Longest password, in bytes.
+pub(super) const SECRET_BYTES_MAX: usize = 512;
 
 /// The cluster that this node is a member of; nothing of it is given when the node is alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,14 @@ pub fn is_name(text: &str) -> bool {
 pub(super) fn parse_name(text: &str) -> Result<String, Unreadable> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match text.len() <= NAME_BYTES_MAX && text.bytes().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err(Unreadable),
+    }
+}
+
+/// Returns a password, or an empty one for none.
+pub(super) fn parse_secret(text: &str) -> Result<String, Unreadable> {
+    match text.len() <= SECRET_BYTES_MAX && !text.contains(char::is_control) {
         true => Ok(text.to_owned()),
         false => Err(Unreadable),
     }

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Config;
-use super::cluster::{Listed, NAME_BYTES_MAX, parse_listen, parse_name, parse_peers, show_peers};
+use super::cluster::{
+    Listed, NAME_BYTES_MAX, SECRET_BYTES_MAX, parse_listen, parse_name, parse_peers, parse_secret,
+    show_peers,
+};
 use super::knobs::KNOBS;
 use super::value::{
     Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size,
@@ -62,6 +65,8 @@ pub(super) enum Field {
     Listen(fn(&mut Config) -> &mut Option<SocketAddr>),
     /// A name, or nothing.
     Name(fn(&mut Config) -> &mut String),
+    /// A password, or nothing.
+    Secret(fn(&mut Config) -> &mut String),
     /// Members of a cluster.
     Peers(fn(&mut Config) -> &mut Vec<Listed>),
     /// A set of CPUs.
@@ -137,6 +142,7 @@ impl Knob {
             Field::Path(_) => "directory",
             Field::Address(_) | Field::Listen(_) => "address",
             Field::Name(_) => "name",
+            Field::Secret(_) => "text",
             Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
             Field::Compaction(_) | Field::Durability(_) => "word",
@@ -165,6 +171,9 @@ impl Knob {
             }
             Field::Name(_) => format!(
                 "up to {NAME_BYTES_MAX} letters, digits, dots, dashes and underscores, or \"\" (no cluster)"
+            ),
+            Field::Secret(_) => format!(
+                "up to {SECRET_BYTES_MAX} characters without line ends, or \"\" (no password)"
             ),
             Field::Peers(_) => {
                 "NAME=ADDR:PORT of each, as in [\"n1=10.0.0.1:7379\", \"n2=10.0.0.2:7379\"], or with commas in one string".to_owned()
@@ -228,7 +237,8 @@ impl Knob {
             | Field::Compaction(_)
             | Field::Durability(_)
             | Field::Listen(_)
-            | Field::Name(_) => Shape::Text,
+            | Field::Name(_)
+            | Field::Secret(_) => Shape::Text,
             Field::Peers(_) => Shape::List,
             Field::Size(_) | Field::Size32(_) => Shape::Size,
             Field::Count(_) => Shape::Count,
@@ -243,6 +253,7 @@ impl Knob {
             Field::Address(at) => *at(config) = given.parse().map_err(|_| Unreadable)?,
             Field::Listen(at) => *at(config) = parse_listen(given)?,
             Field::Name(at) => *at(config) = parse_name(given)?,
+            Field::Secret(at) => *at(config) = parse_secret(given)?,
             Field::Peers(at) => *at(config) = parse_peers(given)?,
             Field::Cpus(at) => *at(config) = parse_cpus(given)?,
             Field::Compaction(at) => *at(config) = Compaction::parse(given)?,
@@ -264,7 +275,7 @@ impl Knob {
             Field::Path(at) => at(&mut config).display().to_string(),
             Field::Address(at) => at(&mut config).to_string(),
             Field::Listen(at) => at(&mut config).map_or_else(String::new, |addr| addr.to_string()),
-            Field::Name(at) => at(&mut config).clone(),
+            Field::Name(at) | Field::Secret(at) => at(&mut config).clone(),
             Field::Peers(at) => show_peers(at(&mut config)),
             Field::Cpus(at) => at(&mut config).to_string(),
             Field::Compaction(at) => at(&mut config).word().to_owned(),

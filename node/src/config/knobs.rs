@@ -36,6 +36,9 @@ pub const KNOBS: &[Knob] = &[
     count("databases", "16", |c| &mut c.databases)
         .between(16, 16)
         .about("Databases that SELECT accepts."),
+    secret("client.password", "", |c| &mut c.client.password)
+        .running()
+        .about("What a client must give to AUTH before anything else; connections that are there go on."),
     count("client.clients_max", "10000", |c| &mut c.client.clients_max)
         .between(1, 1_000_000)
         .running()
@@ -278,6 +281,14 @@ const fn name(
     at: fn(&mut Config) -> &mut String,
 ) -> Knob {
     Knob::row(key, default, Field::Name(at))
+}
+
+const fn secret(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut String,
+) -> Knob {
+    Knob::row(key, default, Field::Secret(at))
 }
 
 const fn listen(

@@ -7,6 +7,8 @@ use ashlar_io::Monotonic;
 
 use super::Core;
 use crate::command::Command;
+use crate::resp::Words;
+use crate::slowlog::SLOWER_THAN_NANOS;
 
 impl Core {
     /// Begins a run of commands: the first one's time counts from here.
@@ -30,7 +32,23 @@ impl Core {
         reply: &[u8],
     ) {
         let nanos = u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX);
+        self.last_nanos.set(nanos);
         self.counters().note_call(command.row(), nanos, reply);
+    }
+
+    /// Keeps the last command in the slow log when it took long; `client` is the connection that sent it.
+    pub(crate) fn note_if_slow(&self, words: Words<'_>, client: u64) {
+        let nanos = self.last_nanos.replace(0);
+        if nanos < SLOWER_THAN_NANOS {
+            return;
+        }
+        let client = self.shared.clients.find(client);
+        let (addr, name) = client.map_or_else(Default::default, |client| {
+            (client.addr.clone(), client.said().name)
+        });
+        let (now_ms, _) = self.now();
+        let slowlog = &self.shared.slowlog;
+        slowlog.note(words, nanos / 1000, now_ms / 1000, (&addr, name));
     }
 
     /// Publishes what other shards and `INFO` want to know.

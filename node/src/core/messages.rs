@@ -100,6 +100,11 @@ impl Core {
                 connection,
                 bytes,
             } => self.note_taken((Origin::Shard(from), connection), bytes),
+            Message::Close(connection) => {
+                if let Some(connection) = self.connections.borrow().get(&connection) {
+                    connection.sender.shut_down();
+                }
+            }
             Message::Stop => self.stop(),
         }
     }
@@ -141,7 +146,10 @@ impl Core {
                 let words = forward.words.as_words();
                 let context = (forward.database, version);
                 match self.run(partition, command, words, context, &mut out) {
-                    Ran::Done(wait) => wait,
+                    Ran::Done(wait) => {
+                        self.note_if_slow(words, forward.connection);
+                        wait
+                    }
                     Ran::Wants(wants) => {
                         self.fetch_for(&forward, wants);
                         return Some(forward);
@@ -218,7 +226,7 @@ impl Core {
     }
 
     /// Puts a message in another shard's outbox; it leaves at the end of the turn.
-    pub(super) fn post(&self, shard: u32, message: Message) {
+    pub(crate) fn post(&self, shard: u32, message: Message) {
         self.outboxes.borrow_mut()[shard as usize]
             .waiting
             .push_back(message);

@@ -209,6 +209,8 @@ pub struct Core {
     rest: Rest,
     /// The log's durable mark as of this turn.
     durable: Cell<Mark>,
+    /// How long that command took.
+    last_nanos: Cell<u64>,
     stopping: Cell<bool>,
 }
 
@@ -263,6 +265,7 @@ impl Core {
             lap: Cell::default(),
             rest: Rest::default(),
             durable: Cell::default(),
+            last_nanos: Cell::new(0),
             stopping: Cell::new(false),
         }
     }

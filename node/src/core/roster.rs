@@ -312,6 +312,7 @@ impl Core {
         tracing::info!("partition {id}: {step}");
         match step {
             Step::HandOver(to) => {
+                self.stir();
                 partition.hand_over(Some(to));
             }
             Step::Change(change) => {

@@ -170,7 +170,7 @@ const PATTERNS: &[(u32, &str)] = &[
     (1, "RESET"),
     (1, "CLIENT SETNAME $v"),
     (1, "CLIENT GETNAME"),
-    (1, "CLIENT NO-EVICT|NO-TOUCH ON|OFF|$v"),
+    (1, "CLIENT NO-EVICT ON|OFF|$v"),
     (1, "CLIENT REPLY|CACHING $v"),
     (1, "CLIENT KILL|LIST TYPE|ID|ADDR $v"),
     (1, "CLIENT GETREDIR|TRACKINGINFO"),
@@ -203,6 +203,7 @@ pub(crate) struct Words {
     patterns: Vec<(u32, Vec<&'static str>)>,
     weights: u64,
     now_s: u64,
+    times: u64,
 }
 
 impl Words {
@@ -223,6 +224,7 @@ impl Words {
             patterns,
             weights,
             now_s,
+            times: 0,
         }
     }
 
@@ -372,7 +374,9 @@ impl Words {
             ];
             return self.pick(&odd);
         }
-        let far_s = 100_000 * (1 + self.rng.below(5));
+        // No two are the same: of those a millisecond decides which is later.
+        self.times += 20;
+        let far_s = 100_000 * (1 + self.rng.below(5)) + self.times;
         let number = match kind {
             "t" => far_s,
             "T" => far_s * 1000,

@@ -45,6 +45,7 @@ impl Client {
             shared,
             session: Session {
                 id,
+                is_authenticated: true,
                 ..Session::default()
             },
             partition: Partition::new(PartitionId(0), KeyRange::all(), 7),
