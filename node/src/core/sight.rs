@@ -67,6 +67,7 @@ impl Core {
 
     /// Hands over what this shard leads: the node stops.
     pub(super) fn hand_over(&self) {
+        self.stir();
         for partition in self.data.borrow_mut().partitions() {
             partition.hand_over(None);
         }
