@@ -60,6 +60,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Connections to the other members.
     pub peer: Peer,
+    /// Address and port of the admin port; none when it is not wanted.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// Limits of clients and their connections.
@@ -436,6 +438,7 @@ impl Config {
                 handshake_ms: 0,
                 silence_ms: 0,
             },
+            admin_listen: None,
         }
     }
 }

@@ -15,6 +15,7 @@
 //! - [`start`]: boot and shutdown of a process.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod attempts;
 pub mod bits;
 pub mod client;

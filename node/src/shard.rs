@@ -30,6 +30,7 @@ use ashlar_partition::{Partition, Recovering};
 
 pub use self::membership::Membership;
 use self::membership::{join, others};
+use crate::admin;
 use crate::client;
 use crate::core::{Core, Data, Parts};
 use crate::format::Format;
@@ -267,6 +268,12 @@ impl Shard {
         self.reactor.spawn(accept(Rc::clone(&core), listener));
         if let Some(cluster) = &core.cluster {
             cluster.peers.start()?;
+        }
+        if let (0, Some(addr)) = (core.shard, core.config().admin_listen) {
+            let listener = Listener::bind(&self.reactor, addr)
+                .map_err(|error| Fatal::Listen { addr, error })?;
+            self.reactor
+                .spawn(admin::listen(Rc::clone(&core), listener));
         }
         core.settle()?;
         core.publish();

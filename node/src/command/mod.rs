@@ -31,7 +31,7 @@ pub mod subcommand;
 pub mod support;
 pub mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod transaction;
 
 use std::io::ErrorKind;

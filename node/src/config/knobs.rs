@@ -189,6 +189,10 @@ pub const KNOBS: &[Knob] = &[
         .step(Step::OrZero("never"))
         .running()
         .about("Free share of the disk, in percent, below which writes are refused, but for deletions."),
+    listen("admin.listen", "", |c| &mut c.admin_listen).about(
+        "Address and port for /metrics, /readyz, /livez, /status and a page with live rates, over HTTP and \
+         without a password; empty for none.",
+    ),
     name("cluster.name", "", |c| &mut c.cluster.name)
         .about("Name of this node among cluster.peers."),
     listen("cluster.peer_listen", "", |c| &mut c.cluster.peer_listen).about(

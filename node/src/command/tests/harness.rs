@@ -154,7 +154,7 @@ impl Client {
     }
 }
 
-fn shared() -> Shared {
+pub(crate) fn shared() -> Shared {
     let format = "version = 1\nnode_id = 7\nshards = 2\nsegment_bytes = 1048576\ndurability = \"none\"\nsplit_at = []";
     let format: Format = toml::from_str(format).expect("a format");
     Shared::new(Facts {

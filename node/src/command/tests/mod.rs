@@ -8,6 +8,8 @@ mod server;
 mod string;
 mod table;
 
+pub(crate) use harness::shared;
+
 /// The error of words that must be an integer.
 const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range";
 /// The error of words that no option takes.
