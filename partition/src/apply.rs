@@ -103,3 +103,48 @@ impl Applied<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{ENTRY_BYTES, EntryHeader};
+    use crate::key::is_of_system;
+
+    #[test]
+    fn a_clear_of_all_databases_leaves_what_the_partition_has_for_itself() {
+        let keys: [&[u8]; 4] = [b"\x00a", b"\x0fz", b"\xf0\x00", b"\xf1\x01a"];
+        let put = |key| Command::Put {
+            key,
+            expire_at_ms: None,
+            value: b"v",
+        };
+        let mut entry = vec![0; ENTRY_BYTES];
+        for key in keys {
+            put(key).encode(&mut entry);
+        }
+        Command::Clear { database: None }.encode(&mut entry);
+        let header = EntryHeader {
+            timestamp: Timestamp(9),
+            commands: 5,
+            ..EntryHeader::default()
+        };
+        header.encode(&mut entry);
+        let (mut memtable, mut ranges, mut low_water) = (Memtable::new(1), Ranges::default(), 0);
+        let mut applied = Applied {
+            memtable: &mut memtable,
+            ranges: &mut ranges,
+            low_water: &mut low_water,
+            beneath: Beneath::Tables,
+        };
+        apply(&mut applied, &entry).unwrap();
+        for key in keys {
+            let is_there = memtable.newest(memtable.hash(key), key).is_some();
+            let is_hidden = ranges.newest_over(key, u64::MAX).is_some();
+            assert_eq!(
+                (is_there, is_hidden),
+                (is_of_system(key), !is_of_system(key)),
+                "{key:?}"
+            );
+        }
+    }
+}

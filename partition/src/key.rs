@@ -4,6 +4,9 @@
 
 /// Databases of a node; their numbers are the first bytes of internal keys.
 pub const DATABASES: u8 = 16;
+/// First byte of the keys of the system that each partition has for itself, in its range or not.
+pub const OWN: u8 = 0xf1;
+const _: () = assert!(OWN >= DATABASES);
 /// Longest key of a user, in bytes.
 pub const USER_KEY_BYTES_MAX: usize = 64 << 10;
 
@@ -19,6 +22,18 @@ impl KeyBuf {
         self.0.extend_from_slice(user);
         &self.0
     }
+}
+
+/// Says whether `key` is one of the system: no user sees it, and no deletion of databases deletes it.
+#[must_use]
+pub fn is_of_system(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| *first >= DATABASES)
+}
+
+/// Says whether each partition has `key` for itself, wherever its range is.
+#[must_use]
+pub fn is_own(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| *first >= OWN)
 }
 
 /// A contiguous range of internal keys.

@@ -156,8 +156,7 @@ fn key_at(entry: &[u8], offset: u32) -> &[u8] {
     command_at(entry, offset as usize - 1).key()
 }
 
-/// Says whether the command at `offset` (plus one) clears the database of `key`.
-/// Says whether the command deletes `key` among others.
+/// Says whether the command at `offset` (plus one) deletes `key` among others.
 fn clears(entry: &[u8], offset: u32, key: &[u8]) -> bool {
     match command_at(entry, offset as usize - 1) {
         Command::Clear { database } => {

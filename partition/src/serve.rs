@@ -158,7 +158,7 @@ impl Partition {
 
     /// Returns the key as it will be once all that is proposed is applied, and the index that this
     /// waits for.
-    fn current<'a>(
+    pub(crate) fn current<'a>(
         &'a self,
         hash: u64,
         key: &[u8],

@@ -12,6 +12,7 @@ use super::output::Output;
 use super::retain::{Depth, Retain, Verdict};
 use super::tree::Frozen;
 use super::{Entry, Value};
+use crate::key::is_of_system;
 
 /// Versions looked at in one slice: about 100 microseconds.
 const SLICE_VERSIONS: u32 = 512;
@@ -34,7 +35,8 @@ pub(crate) async fn flush(
             context.store.slice().await;
         }
         if key != last_key {
-            if output.is_table_full() {
+            // What is of the system has tables of its own, which count for no database.
+            if output.is_table_full() || (is_of_system(key) && !is_of_system(last_key)) {
                 output.end_table().await?;
             }
             retain.begin(key);

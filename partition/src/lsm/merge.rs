@@ -19,6 +19,7 @@ use super::retain::{Depth, Retain, Verdict};
 use super::table::Table;
 use super::version::{Run, Version};
 use super::{Entry, Value};
+use crate::key::is_of_system;
 use crate::memtable::Kind;
 
 /// Entries looked at in one slice: about 100 microseconds.
@@ -181,6 +182,9 @@ async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Resul
                         return Ok(());
                     }
                 }
+            } else if is_of_system(entry.key) && !is_of_system(&key) {
+                // What is of the system has tables of its own, which count for no database.
+                output.end_table().await?;
             }
             key.clear();
             key.extend_from_slice(entry.key);
