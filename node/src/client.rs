@@ -26,9 +26,10 @@ use self::gather::NoAnswer;
 use self::transact::Whole;
 use crate::clients::ClientEntry;
 use crate::command::spread::Plan;
-use crate::command::{Command, Muted, Run, Session, check_keys, table};
+use crate::command::{Command, Context, Muted, Run, Session, check_keys, table};
 use crate::connection::Connection;
-use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran};
+use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran, token_bytes};
+use crate::message::Once;
 use crate::resp::Spans;
 use crate::resp::Words;
 use crate::resp::decode::{Decoded, Decoder, Limits};
@@ -73,8 +74,8 @@ enum Stop {
     Pause(Pause),
     /// So must it, for blocks of this partition.
     Fetch(usize, Vec<Want>),
-    /// The last command goes over all partitions.
-    Spread(&'static Command, Plan),
+    /// The last command goes over all partitions; as a write of a session, perhaps.
+    Spread(&'static Command, Plan, Option<Once>),
     /// The keys that `EXEC` wants unchanged must be looked at; it has not begun.
     Look,
     /// The connection waits so many milliseconds, and its replies with it.
@@ -213,7 +214,7 @@ impl Client {
                 Stop::Look => self.look_at_watched().await,
                 Stop::Hungry => return (used, true),
                 Stop::Close => return (used, false),
-                Stop::Spread(command, plan) => self.spread(command, plan).await,
+                Stop::Spread(command, plan, once) => self.spread(command, plan, once).await,
                 Stop::Pause(pause) => self.pause(pause).await,
                 Stop::Fetch(partition, wants) => {
                     let ahead = self.wants_ahead(&input[used..]);
@@ -301,6 +302,21 @@ impl Client {
             self.reject(None, |encoder| encoder.unknown_command(words));
             return None;
         };
+        let is_queued = self.session.queue.is_some() && !matches!(command.run, Run::Exec);
+        let stop = self.execute_known(command, words, bytes);
+        let has_run = !matches!(stop, Some(Stop::Pause(_) | Stop::Fetch(..) | Stop::Look));
+        if has_run && !is_queued {
+            self.session.count(command);
+        }
+        stop
+    }
+
+    fn execute_known(
+        &mut self,
+        command: &'static Command,
+        words: Words<'_>,
+        bytes: usize,
+    ) -> Option<Stop> {
         if !self.session.is_authenticated
             && !command.flags.contains(&"no_auth")
             && self.needs_password()
@@ -328,7 +344,9 @@ impl Client {
             Run::Spread(plan) => {
                 let mut planned = None;
                 self.run_session_call(command, words, |call| planned = plan(call));
-                planned.map(|plan| Stop::Spread(command, plan))
+                let token = self.session.token().filter(|_| command.writes());
+                let once = token.map(|token| Once::of(token, self.session.database, words));
+                planned.map(|plan| Stop::Spread(command, plan, once))
             }
         }
     }
@@ -360,7 +378,11 @@ impl Client {
         words: Words<'_>,
         bytes: usize,
     ) -> Option<Stop> {
-        let context = (self.session.database, self.session.version);
+        let context = Context {
+            database: self.session.database,
+            version: self.session.version,
+            token: self.session.token(),
+        };
         let is_here = self.core.routes.shard_of(partition) == self.core.shard;
         if !is_here || self.is_relayed(partition) {
             let replies = self.connection.replies.borrow();
@@ -372,6 +394,7 @@ impl Client {
                 .forward(&self.connection, partition, command, words, context);
             return None;
         }
+        let bytes = bytes + token_bytes(context);
         match self.core.admits(partition, command, bytes) {
             Admitted::Now => {}
             Admitted::Later => return Some(Stop::Pause(Pause::Room)),
@@ -452,7 +475,7 @@ impl Client {
     }
 
     /// Runs a command over all partitions, after everything before it.
-    async fn spread(&mut self, command: &Command, plan: Plan) {
+    async fn spread(&mut self, command: &Command, plan: Plan, once: Option<Once>) {
         self.connection.settled(0).await;
         let from = self.core.reactor.read_clock();
         let mut reply = Vec::new();
@@ -461,7 +484,7 @@ impl Client {
                 Encoder::new(&mut reply, self.session.version).ok();
                 self.watch(keys).await
             }
-            plan => self.gather(plan, &mut reply).await,
+            plan => self.gather(plan, once.as_ref(), &mut reply).await,
         };
         if let Err(NoAnswer(error)) = gathered {
             reply = error;

@@ -79,6 +79,8 @@ pub struct Client {
     pub reply_bytes_max: u64,
     /// Seconds of silence after which a client is disconnected; 0 is never.
     pub idle_timeout_s: u32,
+    /// Seconds for which the writes of sessions are remembered.
+    pub session_expire_s: u32,
     /// Seconds of silence after which TCP probes the client; 0 is never.
     pub tcp_keepalive_s: u32,
     /// Receive buffers of one shard, a power of two.
@@ -387,6 +389,7 @@ impl Config {
                 password: String::new(),
                 reply_bytes_max: 0,
                 idle_timeout_s: 0,
+                session_expire_s: 0,
                 tcp_keepalive_s: 0,
                 chunk_count: 0,
                 chunk_bytes: 0,
@@ -431,6 +434,7 @@ impl Config {
                 peers: Vec::new(),
                 lease_ms: 0,
                 election_jitter_ms: 0,
+                retry_ms: 0,
             },
             peer: Peer {
                 frame_bytes_max: 0,

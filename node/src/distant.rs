@@ -3,11 +3,14 @@
 //! [`crate::message`] and has no bytes.
 //!
 //! ```text
-//! forward   ticket u64, connection u64, database u8, protocol u8, words u32, then each: bytes u32, bytes
-//! replied   ticket u64, outcome u8 (0 it ran, 1 this node does not lead and nothing was done), reply
+//! forward   ticket u64, connection u64, database u8, protocol u8, token, words u32, then each: bytes u32, bytes
+//! token     session_bytes u8, 0 for none, else: session, sequence u64
+//! replied   ticket u64, outcome u8, reply
+//!           outcome: 0 it ran, 1 this node does not lead and nothing was done, 2 nobody knows
 //! ask       ticket u64, question
 //! answered  ticket u64, outcome u8 (as above), answer
-//! question  kind u8, then what it needs: database u8; bounds and counts of a walk
+//! question  kind u8, then what it needs: database u8; bounds and counts of a walk; of a write of a session
+//!           token, print u32, and the question
 //! answer    kind u8, then what it says
 //! ```
 //! Lengths are u32 before their bytes, numbers are little-endian.
@@ -17,11 +20,12 @@
 use std::ops::Bound;
 
 use ashlar_consensus::{NodeId, Timestamp};
+use ashlar_partition::session::ID_BYTES;
 use ashlar_partition::{Order, Part, Refusal, Scan as Walk, Stamp};
 
 use crate::command::spread::{Answer, Question};
 use crate::command::table;
-use crate::message::{Forward, Origin, Ticket};
+use crate::message::{Forward, Once, Origin, OwnedToken, Ticket};
 use crate::resp::{OwnedWords, Version};
 
 /// Section kinds of the peer channel.
@@ -57,6 +61,8 @@ pub enum Outcome {
     Ran,
     /// The node does not lead the partition, and has done nothing.
     Elsewhere,
+    /// The node has stopped leading the partition: what it did may last, or not.
+    Unknown,
 }
 
 /// Bytes taken from the front.
@@ -117,10 +123,36 @@ pub fn encode_forward(forward: &Forward, ticket: Ticket, out: &mut Vec<u8>) {
         Version::Resp2 => 2,
         Version::Resp3 => 3,
     });
+    encode_token(forward.token.as_deref(), out);
     let words = forward.words.as_words();
     let count = u32::try_from(words.len()).expect("the words of a command are limited");
     out.extend_from_slice(&count.to_le_bytes());
     words.iter().for_each(|word| put_counted(out, word));
+}
+
+fn encode_token(token: Option<&OwnedToken>, out: &mut Vec<u8>) {
+    let Some(token) = token else {
+        return out.push(0);
+    };
+    out.push(u8::try_from(token.session.len()).expect("ids of sessions are short"));
+    out.extend_from_slice(&token.session);
+    put_u64s(out, &[token.sequence]);
+}
+
+/// Reads a token, if there is one; nothing when the bytes are none.
+#[expect(clippy::option_option, reason = "of two kinds, and used once")]
+fn decode_token(bytes: &mut Bytes<'_>) -> Option<Option<OwnedToken>> {
+    let length = usize::from(bytes.u8()?);
+    if length == 0 {
+        return Some(None);
+    }
+    let (session, rest) = bytes.0.split_at_checked(length)?;
+    bytes.0 = rest;
+    let token = OwnedToken {
+        session: session.to_vec(),
+        sequence: bytes.u64()?,
+    };
+    ID_BYTES.contains(&length).then_some(Some(token))
 }
 
 /// Reads a command that came from `from`, for a partition; nothing when it is none.
@@ -134,6 +166,7 @@ pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Fo
         3 => Version::Resp3,
         _ => return None,
     };
+    let token = decode_token(&mut bytes)?.map(Box::new);
     let count = bytes.u32()?;
     let words: Option<Vec<&[u8]>> = (0..count).map(|_| bytes.counted()).collect();
     let words = words?;
@@ -148,13 +181,19 @@ pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Fo
         words: OwnedWords::of(&words),
         database,
         version,
+        token,
+        lost: None,
     })
 }
 
 /// Appends what a ticket, an outcome and bytes come to.
 pub fn encode_replied(ticket: Ticket, outcome: Outcome, reply: &[u8], out: &mut Vec<u8>) {
     put_u64s(out, &[ticket.0]);
-    out.push(u8::from(outcome == Outcome::Elsewhere));
+    out.push(match outcome {
+        Outcome::Ran => 0,
+        Outcome::Elsewhere => 1,
+        Outcome::Unknown => 2,
+    });
     out.extend_from_slice(reply);
 }
 
@@ -166,6 +205,7 @@ pub fn decode_replied(bytes: &[u8]) -> Option<(Ticket, Outcome, &[u8])> {
     let outcome = match bytes.u8()? {
         0 => Outcome::Ran,
         1 => Outcome::Elsewhere,
+        2 => Outcome::Unknown,
         _ => return None,
     };
     Some((ticket, outcome, bytes.0))
@@ -174,7 +214,17 @@ pub fn decode_replied(bytes: &[u8]) -> Option<(Ticket, Outcome, &[u8])> {
 /// Appends a question.
 pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
     put_u64s(out, &[ticket.0]);
+    encode_asked(question, out);
+}
+
+fn encode_asked(question: &Question, out: &mut Vec<u8>) {
     match question {
+        Question::Once(once, question) => {
+            out.push(9);
+            encode_token(Some(&once.token), out);
+            out.extend_from_slice(&once.print.to_le_bytes());
+            encode_asked(question, out);
+        }
         Question::Count { database } => out.extend_from_slice(&[0, *database]),
         Question::Clear { database: None } => out.push(1),
         Question::Clear {
@@ -215,7 +265,28 @@ pub fn encode_question(question: &Question, ticket: Ticket, out: &mut Vec<u8>) {
 pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
     let mut bytes = Bytes(bytes);
     let ticket = Ticket(bytes.u64()?);
-    let question = match bytes.u8()? {
+    let question = match bytes.0.first()? {
+        9 => decode_once(&mut bytes)?,
+        _ => decode_asked(&mut bytes)?,
+    };
+    bytes.0.is_empty().then_some((ticket, question))
+}
+
+/// Reads a question that is a write of a session. It holds one that is none.
+fn decode_once(bytes: &mut Bytes<'_>) -> Option<Question> {
+    let _kind = bytes.u8()?;
+    let once = Once {
+        token: decode_token(bytes)??,
+        print: bytes.u32()?,
+    };
+    let question = decode_asked(bytes)?;
+    question
+        .writes()
+        .then(|| Question::Once(once, Box::new(question)))
+}
+
+fn decode_asked(bytes: &mut Bytes<'_>) -> Option<Question> {
+    Some(match bytes.u8()? {
         0 => Question::Count {
             database: bytes.u8()?,
         },
@@ -227,7 +298,7 @@ pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
             start: bytes.counted()?.to_vec(),
             end: bytes.counted()?.to_vec(),
         },
-        4 => Question::Scan(decode_walk(&mut bytes)?),
+        4 => Question::Scan(decode_walk(bytes)?),
         5 => Question::Random {
             database: bytes.u8()?,
             seed: bytes.u64()?,
@@ -244,8 +315,7 @@ pub fn decode_question(bytes: &[u8]) -> Option<(Ticket, Question)> {
             key: bytes.counted()?.to_vec(),
         },
         _ => return None,
-    };
-    bytes.0.is_empty().then_some((ticket, question))
+    })
 }
 
 fn encode_walk(walk: &Walk, out: &mut Vec<u8>) {

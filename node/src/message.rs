@@ -3,9 +3,61 @@
 
 use ashlar_consensus::NodeId;
 
-use crate::command::Command;
+use ashlar_io::Monotonic;
+use ashlar_partition::{Token, session};
+
 use crate::command::spread::{Answer, Question};
-use crate::resp::{OwnedWords, Version};
+use crate::command::{Command, Context};
+use crate::resp::{OwnedWords, Version, Words};
+
+/// Names a write of a session, with its own copy of the session's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedToken {
+    /// Id of the session.
+    pub session: Vec<u8>,
+    /// Which of its writes it is.
+    pub sequence: u64,
+}
+
+impl OwnedToken {
+    /// Copies a token.
+    #[must_use]
+    pub fn of(token: Token<'_>) -> Self {
+        Self {
+            session: token.session.to_vec(),
+            sequence: token.sequence,
+        }
+    }
+
+    /// Returns the token.
+    #[must_use]
+    pub fn as_token(&self) -> Token<'_> {
+        Token {
+            session: &self.session,
+            sequence: self.sequence,
+        }
+    }
+}
+
+/// A write that goes over many partitions, as one of a session: each of them does it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Which write of which session.
+    pub token: OwnedToken,
+    /// Hash of the command.
+    pub print: u32,
+}
+
+impl Once {
+    /// Makes it of a command's words.
+    #[must_use]
+    pub fn of(token: Token<'_>, database: u8, words: Words<'_>) -> Self {
+        Self {
+            token: OwnedToken::of(token),
+            print: session::print(database, words.iter()),
+        }
+    }
+}
 
 /// Names a question on the shard that asked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,4 +126,20 @@ pub struct Forward {
     pub database: u8,
     /// Protocol of the reply.
     pub version: Version,
+    /// Which write of a session it is, if of any: then it takes effect once, however often it is sent.
+    pub token: Option<Box<OwnedToken>>,
+    /// Since when nobody knows whether it was done: it was sent to a node that was lost.
+    pub lost: Option<Monotonic>,
+}
+
+impl Forward {
+    /// Returns what it is run with.
+    #[must_use]
+    pub fn context(&self) -> Context<'_> {
+        Context {
+            database: self.database,
+            version: self.version,
+            token: self.token.as_ref().map(|token| token.as_token()),
+        }
+    }
 }

@@ -46,6 +46,8 @@ pub struct ShardCounters {
     pub out_bytes: AtomicU64,
     /// Keys deleted because they had expired.
     pub expired: AtomicU64,
+    /// Writes of sessions that were answered from what is remembered of them.
+    pub recalled: AtomicU64,
     /// Memory that the shard's data takes.
     pub used_bytes: AtomicU64,
     /// Keys of each database on this shard.
@@ -99,6 +101,7 @@ impl Default for ShardCounters {
             in_bytes: AtomicU64::default(),
             out_bytes: AtomicU64::default(),
             expired: AtomicU64::default(),
+            recalled: AtomicU64::default(),
             used_bytes: AtomicU64::default(),
             keys: Default::default(),
             expiring: Default::default(),
@@ -126,12 +129,13 @@ impl Default for ShardCounters {
 }
 
 /// The counters that a reset begins anew.
-const SINCE_RESET: [fn(&ShardCounters) -> &AtomicU64; 9] = [
+const SINCE_RESET: [fn(&ShardCounters) -> &AtomicU64; 10] = [
     |shard| &shard.commands,
     |shard| &shard.hits,
     |shard| &shard.misses,
     |shard| &shard.accepted,
     |shard| &shard.rejected,
+    |shard| &shard.recalled,
     |shard| &shard.errors,
     |shard| &shard.in_bytes,
     |shard| &shard.out_bytes,

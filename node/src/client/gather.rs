@@ -12,6 +12,7 @@ use crate::cluster::roster::Change;
 use crate::command::member::Wish;
 use crate::command::spread::{Answer, Plan, Question, Range, Scan};
 use crate::glob;
+use crate::message::Once;
 use crate::resp::encode::Encoder;
 
 /// Bytes of keys and values that one partition answers at once.
@@ -24,14 +25,19 @@ pub(super) struct NoAnswer(pub(super) Vec<u8>);
 
 impl Client {
     /// Asks all partitions that a command goes over, and writes its reply.
-    pub(super) async fn gather(&self, plan: Plan, reply: &mut Vec<u8>) -> Result<(), NoAnswer> {
+    pub(super) async fn gather(
+        &self,
+        plan: Plan,
+        once: Option<&Once>,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), NoAnswer> {
         let mut encoder = Encoder::new(reply, self.session.version);
         let encoder = &mut encoder;
         match plan {
             Plan::Count { database } => self.count(database, encoder).await,
             Plan::Clear { database } => {
                 let question = |_| Question::Clear { database };
-                self.change_all(0, question, encoder).await
+                self.change_all(0, once, question, encoder).await
             }
             Plan::DeleteRange { start, end } => {
                 let first = self.core.routes.partition_of(&start);
@@ -40,7 +46,7 @@ impl Client {
                     let (start, end) = range.clamp(&start, &end);
                     Question::DeleteRange { start, end }
                 };
-                self.change_all(first, question, encoder).await
+                self.change_all(first, once, question, encoder).await
             }
             Plan::Scan(scan) => self.scan(scan, encoder).await,
             Plan::Walk(range) => self.walk(range, encoder).await,
@@ -114,11 +120,16 @@ impl Client {
     async fn change_all(
         &self,
         first: usize,
+        once: Option<&Once>,
         question: impl Fn(usize) -> Question,
         encoder: &mut Encoder<'_>,
     ) -> Result<(), NoAnswer> {
         for partition in first..self.core.routes.partitions() {
-            self.ask(partition, question(partition)).await?;
+            let question = match once {
+                Some(once) => Question::Once(once.clone(), Box::new(question(partition))),
+                None => question(partition),
+            };
+            self.ask(partition, question).await?;
         }
         encoder.ok();
         Ok(())

@@ -291,6 +291,7 @@ fn reset(call: &mut SessionCall<'_>) {
     call.session.muted = Muted::No;
     call.session.is_authenticated = call.shared.config().client.password.is_empty();
     call.session.watched.clear();
+    call.session.bound = None;
     set_name(call, b"");
     call.reply().simple(b"RESET");
 }

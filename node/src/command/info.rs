@@ -177,6 +177,7 @@ fn stats(lines: &mut Lines<'_>) {
     lines.since_reset("total_net_input_bytes", |shard| &shard.in_bytes);
     lines.since_reset("total_net_output_bytes", |shard| &shard.out_bytes);
     lines.since_reset("rejected_connections", |shard| &shard.rejected);
+    lines.since_reset("session_repeats_answered", |shard| &shard.recalled);
     lines.field("evicted_keys", 0);
     lines.since_reset("keyspace_hits", |shard| &shard.hits);
     lines.since_reset("keyspace_misses", |shard| &shard.misses);

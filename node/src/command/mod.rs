@@ -24,6 +24,7 @@ pub mod object;
 pub mod options;
 pub mod ordered;
 pub mod server;
+pub mod session;
 pub mod settings;
 pub mod spread;
 pub mod string;
@@ -39,7 +40,7 @@ use std::io::ErrorKind;
 use ashlar_consensus::{Clock, Index};
 use ashlar_io::wal::GrowthFailure;
 use ashlar_partition::key::{KeyBuf, USER_KEY_BYTES_MAX};
-use ashlar_partition::{Partition, Refusal, Request, Response};
+use ashlar_partition::{Partition, Refusal, Request, Response, Token};
 
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
@@ -187,6 +188,26 @@ impl Muted {
     }
 }
 
+/// What a command on the shard of its keys is run with.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Database of the connection.
+    pub database: u8,
+    /// Protocol of the reply.
+    pub version: Version,
+    /// Which write of a session it is, if of any.
+    pub token: Option<Token<'a>>,
+}
+
+/// The session that a connection is bound to: its writes are done once, however often they are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Id of the session.
+    pub id: Vec<u8>,
+    /// Sequence of the next write.
+    pub next: u64,
+}
+
 /// What a connection has been told about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
@@ -216,6 +237,31 @@ pub struct Session {
     pub queue: Option<transaction::Queue>,
     /// Keys that the next `EXEC` wants unchanged.
     pub watched: Vec<transaction::Watched>,
+    /// The session that it is bound to, if any.
+    pub bound: Option<Bound>,
+    /// How many ids of sessions it was given.
+    pub ids: u32,
+}
+
+impl Session {
+    /// Returns the token of the next command, if there is a session. Of a read it says nothing but that it
+    /// may be sent again, with the writes before it.
+    #[must_use]
+    pub fn token(&self) -> Option<Token<'_>> {
+        let bound = self.bound.as_ref()?;
+        Some(Token {
+            session: &bound.id,
+            sequence: bound.next,
+        })
+    }
+
+    /// Counts a command that has been run, or refused. A transaction is one write, whatever it does.
+    pub fn count(&mut self, command: &Command) {
+        let counts = command.writes() || matches!(command.run, Run::Exec);
+        if let Some(bound) = self.bound.as_mut().filter(|_| counts) {
+            bound.next += 1;
+        }
+    }
 }
 
 /// A command on its connection.

@@ -11,6 +11,8 @@ use ashlar_partition::{
     Scan as Walk, Scanned, Stamp, Want,
 };
 
+use crate::message::Once;
+
 /// What a partition is asked.
 #[derive(Clone, Debug)]
 pub enum Question {
@@ -59,6 +61,8 @@ pub enum Question {
         /// An internal key.
         key: Vec<u8>,
     },
+    /// A question that changes something, as a write of a session: it is done once.
+    Once(Once, Box<Self>),
 }
 
 impl Question {
@@ -66,7 +70,7 @@ impl Question {
     #[must_use]
     pub fn writes(&self) -> bool {
         match self {
-            Self::Clear { .. } | Self::DeleteRange { .. } => true,
+            Self::Clear { .. } | Self::DeleteRange { .. } | Self::Once(..) => true,
             Self::Swap { to, .. } => !to.is_empty(),
             _ => false,
         }
@@ -197,6 +201,9 @@ pub fn answer(
         return Step::Done(None);
     }
     match question {
+        Question::Once(_, question) => {
+            self::answer(partition, question, answer, clock, (now_ms, now_us))
+        }
         Question::Count { database } => {
             *answer = Answer::Count(partition.keys_of(*database));
             Step::Done(None)

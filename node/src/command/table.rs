@@ -9,7 +9,7 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, integer, keys, member, object,
-    ordered, server, string, support, transaction,
+    ordered, server, session, string, support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -24,6 +24,7 @@ const FAMILIES: &[&[Command]] = &[
     ordered::ORDERED,
     transaction::TRANSACTION,
     connection::CONNECTION,
+    session::SESSION,
     server::SERVER,
     support::SUPPORTING,
     cluster::CLUSTER,

@@ -64,6 +64,10 @@ pub const KNOBS: &[Knob] = &[
         .between(1, 32_767)
         .step(Step::OrZero("never"))
         .about("Silence after which TCP probes whether the client is still there."),
+    count("client.session_expire_s", "600", |c| &mut c.client.session_expire_s)
+        .between(60, 604_800)
+        .running()
+        .about("How long a write of a session is remembered: who sends it again later has it done again."),
     count("client.chunk_count", "256", |c| &mut c.client.chunk_count)
         .between(16, 32_768)
         .step(Step::PowerOfTwo)
@@ -209,6 +213,14 @@ pub const KNOBS: &[Knob] = &[
     count("cluster.election_jitter_ms", "150", |c| &mut c.cluster.election_jitter_ms)
         .between(10, 10_000)
         .about("Spread of the times after which nodes that miss a leader stand for election."),
+    count("cluster.retry_ms", "2000", |c| &mut c.cluster.retry_ms)
+        .between(1, 60_000)
+        .step(Step::OrZero("never"))
+        .running()
+        .about(
+            "How long a node goes on trying to have a write of a session done whose leader was lost, \
+             before it answers -UNKNOWN.",
+        ),
     size_32("peer.frame_bytes_max", "16 MiB", |c| &mut c.peer.frame_bytes_max)
         .between(64 * KIB, GIB)
         .about("Largest frame between two nodes; the smaller of both counts, and what is larger goes in several."),

@@ -28,7 +28,8 @@ use super::snapshots::Snapshots;
 use super::{Core, Data, Owned, Waiter};
 use crate::cluster::roster::KEY;
 use crate::cluster::{Decree, Roster};
-use crate::distant::kind;
+use crate::distant::{Outcome, kind};
+use crate::message::Origin;
 use crate::peer::frame::Interval;
 use crate::peer::{Event, Lane, Peers};
 use crate::resp::encode::Encoder;
@@ -335,6 +336,7 @@ impl Core {
         for (partition, event) in events {
             match event {
                 RaftEvent::BecameLeader { term } => {
+                    self.lose_elsewhere(partition.0 as usize, None);
                     tracing::info!("leads partition {partition}, term {}", term.0);
                     if partition.0 as usize == self.routes.partition_of(KEY) {
                         self.refresh_roster();
@@ -347,6 +349,9 @@ impl Core {
                 RaftEvent::SnapshotAccepted { from, at } => {
                     self.receive_snapshot(partition, from, at);
                 }
+                RaftEvent::LeaderKnown {
+                    leader: Some(leader),
+                } => self.lose_elsewhere(partition.0 as usize, Some(leader.node)),
                 RaftEvent::Removed => {
                     tracing::warn!(
                         "the replica of partition {partition} here is no member any more"
@@ -374,6 +379,7 @@ impl Core {
             owned.lives += 1;
             std::mem::take(&mut owned.waiters)
         };
+        let mut again = VecDeque::new();
         for (_, waiter) in waiters {
             match waiter {
                 Waiter::Connection(connection) => {
@@ -381,7 +387,11 @@ impl Core {
                     connection.replies.borrow_mut().fail(partition, UNKNOWN);
                     self.release_replies(&connection);
                 }
-                Waiter::Forward(to, ticket, _) => {
+                Waiter::Forward(_, _, _, Some(forward)) => again.push_back(forward),
+                Waiter::Forward(Origin::Node(node), ticket, ..) => {
+                    self.reply_to_node(node, ticket, Outcome::Unknown, b"");
+                }
+                Waiter::Forward(to, ticket, ..) => {
                     let mut reply = Vec::new();
                     Encoder::new(&mut reply, crate::resp::Version::Resp2).error(UNKNOWN);
                     self.reply_to(to, ticket, reply);
@@ -389,6 +399,7 @@ impl Core {
                 Waiter::Task(waker) => waker.wake(),
             }
         }
+        self.send_again(again);
     }
 
     /// Has the groups agree on this turn's entries, and sends one frame to each peer. The log's writes

@@ -174,6 +174,8 @@ mod tests {
             words: Spans::new().words(&[]).to_owned(),
             database: 0,
             version: Version::Resp2,
+            token: None,
+            lost: None,
         })
     }
 

@@ -7,13 +7,14 @@ use std::task::Waker;
 use ashlar_consensus::Index;
 use ashlar_partition::{Standing, Want};
 
+use super::once::token_bytes;
 use super::{Admitted, Asked, Core, Ran, Waiter};
-use crate::command::Command;
+use crate::command::{Command, Context};
 use crate::connection::Connection;
 use crate::distant::Outcome;
-use crate::message::{Forward, Message, Origin, Ticket};
+use crate::message::{Forward, Message, Origin, OwnedToken, Ticket};
+use crate::resp::Words;
 use crate::resp::encode::Encoder;
-use crate::resp::{Version, Words};
 
 /// Commands behind one that wants blocks whose blocks are fetched with it.
 pub(crate) const AHEAD_COMMANDS: usize = 64;
@@ -32,7 +33,7 @@ impl Core {
         partition: usize,
         command: &'static Command,
         words: Words<'_>,
-        (database, version): (u8, Version),
+        context: Context<'_>,
     ) {
         let (ticket, owner) = (self.ticket(), self.routes.shard_of(partition));
         connection.replies.borrow_mut().await_remote(ticket);
@@ -50,8 +51,10 @@ impl Core {
             partition,
             command,
             words,
-            database,
-            version,
+            database: context.database,
+            version: context.version,
+            token: context.token.map(|token| Box::new(OwnedToken::of(token))),
+            lost: None,
         };
         self.post(owner, Message::Run(Box::new(forward)));
     }
@@ -126,12 +129,12 @@ impl Core {
     /// Runs a command for another shard; gives it back when it must wait for room in the log,
     /// or for blocks.
     pub(super) fn run_forward(self: &Rc<Self>, forward: Box<Forward>) -> Option<Box<Forward>> {
-        if self.standing(forward.partition) != Standing::Serves {
+        if self.standing(forward.partition) != Standing::Serves || self.is_behind(&forward) {
             self.relay(forward);
             return None;
         }
         self.start_lap();
-        let bytes = forward.words.heap_bytes();
+        let bytes = forward.words.heap_bytes() + token_bytes(forward.context());
         let (partition, command, version) = (forward.partition, forward.command, forward.version);
         let mut out = Vec::new();
         let wait = match self.admits(partition, command, bytes) {
@@ -144,8 +147,7 @@ impl Core {
             }
             Admitted::Now => {
                 let words = forward.words.as_words();
-                let context = (forward.database, version);
-                match self.run(partition, command, words, context, &mut out) {
+                match self.run(partition, command, words, forward.context(), &mut out) {
                     Ran::Done(wait) => {
                         self.note_if_slow(words, forward.connection);
                         wait
@@ -159,7 +161,7 @@ impl Core {
         };
         drop(self.fetched.take());
         self.note_sent((forward.from, forward.connection), out.len());
-        self.reply_when(partition, wait, (forward.from, forward.ticket), out);
+        self.reply_when(partition, wait, forward, out);
         None
     }
 
@@ -206,13 +208,16 @@ impl Core {
         &self,
         partition: usize,
         wait: Option<Index>,
-        (to, ticket): (Origin, Ticket),
+        forward: Box<Forward>,
         reply: Vec<u8>,
     ) {
+        let (to, ticket) = (forward.from, forward.ticket);
         let Some(index) = wait else {
             return self.reply_to(to, ticket, reply);
         };
-        let waiter = Waiter::Forward(to, ticket, reply);
+        // It may be sent anew when this replica stops leading; another node sends its own itself.
+        let again = forward.token.is_some() && matches!(to, Origin::Shard(_));
+        let waiter = Waiter::Forward(to, ticket, reply, again.then_some(forward));
         let mut data = self.data.borrow_mut();
         data.owned_mut(partition).waiters.push_back((index, waiter));
     }

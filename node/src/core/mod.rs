@@ -13,6 +13,7 @@ mod fetch;
 mod heard;
 mod lanes;
 mod messages;
+mod once;
 mod questions;
 mod relay;
 mod rest;
@@ -48,6 +49,7 @@ pub(crate) use self::cluster::Cluster;
 pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
+pub(crate) use self::once::token_bytes;
 use self::questions::Asking;
 use self::rest::Rest;
 pub use self::run::Ran;
@@ -64,8 +66,8 @@ use crate::stats::ShardCounters;
 /// Who waits for an index to be applied.
 enum Waiter {
     Connection(Rc<Connection>),
-    /// A command's reply.
-    Forward(Origin, Ticket, Vec<u8>),
+    /// A command's reply; and the command, when it may be sent anew if this replica stops leading.
+    Forward(Origin, Ticket, Vec<u8>, Option<Box<Forward>>),
     Task(Waker),
 }
 
@@ -369,7 +371,7 @@ impl Core {
     fn release(&self, waiter: Waiter) {
         match waiter {
             Waiter::Connection(connection) => self.release_replies(&connection),
-            Waiter::Forward(to, ticket, reply) => self.reply_to(to, ticket, reply),
+            Waiter::Forward(to, ticket, reply, _) => self.reply_to(to, ticket, reply),
             Waiter::Task(waker) => waker.wake(),
         }
     }

@@ -98,7 +98,27 @@ impl Core {
 
     /// Answers a question about a partition of this shard, as often interrupted as blocks must be
     /// fetched for it; the answer is durable.
-    pub(super) async fn answer(&self, partition: usize, mut question: Question) -> Answer {
+    pub(super) async fn answer(&self, partition: usize, question: Question) -> Answer {
+        let is_known = |answer: &Answer| !matches!(answer, Answer::Failed(_) | Answer::Refused(_));
+        let mut lost = None;
+        loop {
+            let answer = self.answer_now(partition, question.clone()).await;
+            if !matches!(question, Question::Once(..)) || is_known(&answer) {
+                return answer;
+            }
+            // Of a write of a session whoever leads next knows whether it was done.
+            if lost.is_none() && answer != Answer::Failed(unknown()) {
+                return answer;
+            }
+            let now = self.reactor.now();
+            if now >= *lost.get_or_insert(now) + self.retries_for() {
+                return Answer::Failed(unknown());
+            }
+            self.reactor.sleep(RETRY).await;
+        }
+    }
+
+    async fn answer_now(&self, partition: usize, mut question: Question) -> Answer {
         if self.cluster.is_some()
             && let Some(answer) = self.answer_elsewhere(partition, &question).await
         {
@@ -107,7 +127,12 @@ impl Core {
         let mut answer = Answer::Nothing;
         let mut fetched: VecDeque<Fetched> = VecDeque::new();
         loop {
-            let step = self.answer_step(partition, &mut question, &mut answer);
+            let step = match &mut question {
+                Question::Once(once, question) => {
+                    self.answer_once(partition, once, question, &mut answer)
+                }
+                question => self.answer_step(partition, question, &mut answer),
+            };
             // What an earlier step has brought is needed until the walk gets on: an index, the block
             // that it leads to, a value.
             if fetched.len() > PINNED_STEPS {
@@ -135,7 +160,12 @@ impl Core {
         }
     }
 
-    fn answer_step(&self, partition: usize, question: &mut Question, answer: &mut Answer) -> Step {
+    pub(super) fn answer_step(
+        &self,
+        partition: usize,
+        question: &mut Question,
+        answer: &mut Answer,
+    ) -> Step {
         let now = self.now.get();
         let mut data = self.data.borrow_mut();
         let Data {
@@ -266,7 +296,11 @@ impl Core {
             let mut bytes = Vec::new();
             if core.standing(number) == Standing::Serves {
                 let answer = core.answer(number, question).await;
-                distant::encode_replied(ticket, Outcome::Ran, b"", &mut bytes);
+                let outcome = match answer == Answer::Failed(unknown()) {
+                    true => Outcome::Unknown,
+                    false => Outcome::Ran,
+                };
+                distant::encode_replied(ticket, outcome, b"", &mut bytes);
                 distant::encode_answer(&answer, &mut bytes);
             } else {
                 distant::encode_replied(ticket, Outcome::Elsewhere, b"", &mut bytes);
@@ -294,6 +328,7 @@ impl Core {
         let answer = match outcome {
             Outcome::Ran => Told::Answered(distant::decode_answer(rest)?),
             Outcome::Elsewhere => Told::Elsewhere,
+            Outcome::Unknown => Told::Lost,
         };
         if let Some(asking) = self.asking.borrow_mut().get_mut(&ticket) {
             asking.answer = Some(answer);

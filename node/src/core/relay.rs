@@ -4,10 +4,18 @@
 //!
 //! Every command is in one place: here until it is sent, then with the node that it was sent to, then
 //! here again if that node says that it does not lead and has done nothing. So a command runs once; when
-//! the connection to the node is lost on the way, nobody knows whether it ran, and the reply says so.
+//! the connection to the node is lost on the way, nobody knows whether it ran. A write of a session is
+//! then sent again, for some time, since whoever leads knows whether it was done. Of another write, and
+//! after that time, the reply says that nobody knows.
 //!
-//! Invariant: what is relayed is bounded by what the connections of this node may await, and by what
-//! other nodes may have queued.
+//! Writes without a session are not given one by the node: remembering each would cost a fifth more
+//! processor time per write on every replica, for something that is of use in the moments after a crash.
+//!
+//! Invariants:
+//! 1. What is relayed is bounded by what the connections of this node may await, and by what other nodes
+//!    may have queued.
+//! 2. Commands for one partition leave in the order in which they came, those that wait for a leader
+//!    included.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -18,6 +26,7 @@ use ashlar_io::Monotonic;
 use ashlar_partition::Standing;
 
 use super::Core;
+use super::once::is_passing;
 use crate::distant::{self, Outcome, kind};
 use crate::message::{Forward, Origin, Ticket};
 use crate::peer::{Lane, Queued};
@@ -37,6 +46,8 @@ pub(crate) const UNKNOWN: &[u8] =
 #[derive(Debug)]
 struct Held {
     since: Monotonic,
+    /// Its place among the commands of this shard for its partition.
+    order: i64,
     forward: Box<Forward>,
 }
 
@@ -46,7 +57,12 @@ pub(super) struct Relay {
     last: u64,
     /// With the node that leads their partition, by the ticket that it was given.
     sent: BTreeMap<Ticket, (NodeId, Held)>,
-    waiting: VecDeque<Held>,
+    /// How many of them are of sessions, by partition and node.
+    sent_to: BTreeMap<(usize, NodeId), usize>,
+    /// By partition and place.
+    waiting: BTreeMap<(usize, i64), Held>,
+    /// The places given so far: from the first one up to the last one.
+    orders: (i64, i64),
     looked: Monotonic,
     /// Something has changed: look at those that wait.
     again: bool,
@@ -66,6 +82,12 @@ impl Relay {
         self.again = true;
     }
 
+    /// Says whether commands for a partition wait for a leader.
+    fn waits_for(&self, partition: usize) -> bool {
+        let of = (partition, i64::MIN)..=(partition, i64::MAX);
+        self.waiting.range(of).next().is_some()
+    }
+
     /// Returns how many commands are with other nodes or wait for a leader.
     fn held(&self) -> usize {
         self.sent.len() + self.waiting.len()
@@ -74,6 +96,54 @@ impl Relay {
     /// Says whether any command waits for a leader.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Returns the next place, behind all others.
+    fn place(&mut self) -> i64 {
+        self.orders.1 += 1;
+        self.orders.1
+    }
+
+    fn wait(&mut self, held: Held) {
+        self.waiting
+            .insert((held.forward.partition, held.order), held);
+    }
+
+    fn sent(&mut self, ticket: Ticket, to: NodeId, held: Held) {
+        if held.forward.token.is_some() {
+            let key = (held.forward.partition, to);
+            *self.sent_to.entry(key).or_default() += 1;
+        }
+        self.sent.insert(ticket, (to, held));
+    }
+
+    fn take_sent(&mut self, ticket: Ticket) -> Option<Held> {
+        let (to, held) = self.sent.remove(&ticket)?;
+        let key = (held.forward.partition, to);
+        if held.forward.token.is_some()
+            && let Some(count) = self.sent_to.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.sent_to.remove(&key);
+            }
+        }
+        Some(held)
+    }
+
+    /// Takes back what was sent to a node and fits, in its order.
+    fn take_back(&mut self, fits: impl Fn(NodeId, &Held) -> bool) -> Vec<Held> {
+        let fitting = self.sent.iter().filter(|(_, (to, held))| fits(*to, held));
+        let tickets: Vec<Ticket> = fitting.map(|(ticket, _)| *ticket).collect();
+        let taken = tickets.into_iter();
+        taken.filter_map(|ticket| self.take_sent(ticket)).collect()
+    }
+
+    /// Says whether commands of sessions for a partition are with another node than `leader`.
+    fn is_elsewhere(&self, partition: usize, leader: Option<NodeId>) -> bool {
+        let of = (partition, NodeId(0))..=(partition, NodeId(u64::MAX));
+        let mut nodes = self.sent_to.range(of);
+        nodes.any(|((_, node), _)| Some(*node) != leader)
     }
 }
 
@@ -101,14 +171,29 @@ impl Core {
 
     /// Takes a command that cannot run here now: sends it to the leader, or has it wait for one.
     pub(super) fn relay(self: &Rc<Self>, forward: Box<Forward>) {
-        let since = self.reactor.now();
-        self.relay_held(Held { since, forward });
-    }
-
-    fn relay_held(self: &Rc<Self>, held: Held) {
         let Some(cluster) = &self.cluster else {
             unreachable!("a lone node leads everything");
         };
+        let order = cluster.relay.borrow_mut().place();
+        self.relay_held(Held {
+            since: self.reactor.now(),
+            order,
+            forward,
+        });
+    }
+
+    /// Says whether a command comes behind others that wait for a leader. Those of other nodes do not: they
+    /// wait where they came from.
+    pub(super) fn is_behind(&self, forward: &Forward) -> bool {
+        let Some(cluster) = &self.cluster else {
+            return false;
+        };
+        let relay = cluster.relay.borrow();
+        matches!(forward.from, Origin::Shard(_)) && relay.waits_for(forward.partition)
+    }
+
+    fn relay_held(self: &Rc<Self>, held: Held) {
+        let Some(cluster) = &self.cluster else { return };
         let partition = held.forward.partition;
         let to = match self.standing(partition) {
             Standing::Follows(leader) if leader.node != cluster.node => leader.node,
@@ -118,7 +203,12 @@ impl Core {
             // It may know better by now; if not, it waits there.
             return self.reply_to_node(node, held.forward.ticket, Outcome::Elsewhere, b"");
         }
+        self.lose_elsewhere(partition, Some(to));
         let mut relay = cluster.relay.borrow_mut();
+        if relay.waits_for(partition) {
+            relay.wake();
+            return relay.wait(held);
+        }
         relay.last += 1;
         let ticket = Ticket(relay.last);
         let mut bytes = Vec::new();
@@ -127,11 +217,25 @@ impl Core {
         let queued = cluster
             .peers
             .queue(to, Lane::Bulk, kind::FORWARD, id, &[&bytes]);
-        if queued == Queued::Taken {
-            relay.sent.insert(ticket, (to, held));
-        } else {
-            relay.waiting.push_back(held);
+        match queued {
+            Queued::Taken => relay.sent(ticket, to, held),
+            _ => relay.wait(held),
         }
+    }
+
+    /// Takes back the commands of sessions that are with a node which does not lead their partition any
+    /// more: who leads now knows what has become of them.
+    pub(super) fn lose_elsewhere(&self, partition: usize, leader: Option<NodeId>) {
+        let Some(cluster) = &self.cluster else { return };
+        if !cluster.relay.borrow().is_elsewhere(partition, leader) {
+            return;
+        }
+        let fits = |to: NodeId, held: &Held| {
+            let forward = &held.forward;
+            forward.partition == partition && Some(to) != leader && forward.token.is_some()
+        };
+        let taken = cluster.relay.borrow_mut().take_back(fits);
+        taken.into_iter().for_each(|held| self.lose(held));
     }
 
     fn hold(&self, held: Held) {
@@ -139,7 +243,25 @@ impl Core {
         if let Origin::Node(node) = held.forward.from {
             self.reply_to_node(node, held.forward.ticket, Outcome::Elsewhere, b"");
         } else {
-            cluster.relay.borrow_mut().waiting.push_back(held);
+            cluster.relay.borrow_mut().wait(held);
+        }
+    }
+
+    /// Takes commands of sessions back that ran here, of which nobody knows whether they were done: this
+    /// replica does not lead any more. They come before all that came since.
+    pub(super) fn send_again(&self, forwards: VecDeque<Box<Forward>>) {
+        let Some(cluster) = &self.cluster else { return };
+        let first = {
+            let orders = &mut cluster.relay.borrow_mut().orders;
+            orders.0 -= i64::try_from(forwards.len()).expect("commands in flight are few");
+            orders.0
+        };
+        for (order, forward) in (first..).zip(forwards) {
+            self.lose(Held {
+                since: self.reactor.now(),
+                order,
+                forward,
+            });
         }
     }
 
@@ -157,9 +279,9 @@ impl Core {
             (relay.looked, relay.again) = (now, false);
             std::mem::take(&mut relay.waiting)
         };
-        for held in waiting {
-            if now >= held.since + PATIENCE {
-                self.give_up(&held.forward);
+        for held in waiting.into_values() {
+            if self.is_over(&held, now) {
+                self.give_up(&held);
             } else if self.standing(held.forward.partition) == Standing::Serves {
                 self.deferred.borrow_mut().push_back(held.forward);
             } else {
@@ -169,7 +291,31 @@ impl Core {
         self.run_deferred();
     }
 
-    fn give_up(&self, forward: &Forward) {
+    /// Says whether a command has waited for long enough.
+    fn is_over(&self, held: &Held, now: Monotonic) -> bool {
+        match held.forward.lost {
+            None => now >= held.since + PATIENCE,
+            Some(lost) => now >= lost + self.retries_for(),
+        }
+    }
+
+    /// Returns how long a write is sent again of which nobody knows whether it was done.
+    pub(super) fn retries_for(&self) -> Duration {
+        Duration::from_millis(u64::from(self.config().cluster.retry_ms))
+    }
+
+    /// Answers that nobody knows whether a write was done.
+    fn tell_unknown(&self, forward: &Forward) {
+        let mut reply = Vec::new();
+        Encoder::new(&mut reply, forward.version).error(UNKNOWN);
+        self.reply_to(forward.from, forward.ticket, reply);
+    }
+
+    fn give_up(&self, held: &Held) {
+        let forward = &held.forward;
+        if forward.lost.is_some() {
+            return self.tell_unknown(forward);
+        }
         let mut reply = Vec::new();
         let text = format!(
             "CLUSTERDOWN partition {} has no leader that can be reached; nothing was done",
@@ -182,41 +328,39 @@ impl Core {
     /// Takes in what became of a command that was relayed.
     pub(super) fn relayed(self: &Rc<Self>, ticket: Ticket, outcome: Outcome, reply: &[u8]) {
         let Some(cluster) = &self.cluster else { return };
-        let sent = cluster.relay.borrow_mut().sent.remove(&ticket);
-        let Some((_, held)) = sent else { return };
+        let sent = cluster.relay.borrow_mut().take_sent(ticket);
+        let Some(held) = sent else { return };
         match outcome {
+            // An earlier attempt may have been done all the same.
+            Outcome::Ran if held.forward.lost.is_some() && is_undecided(reply) => {
+                self.tell_unknown(&held.forward);
+            }
             Outcome::Ran => {
                 let Forward { from, ticket, .. } = *held.forward;
                 self.reply_to(from, ticket, reply.to_vec());
             }
             Outcome::Elsewhere => self.hold(held),
+            Outcome::Unknown => self.lose(held),
         }
+    }
+
+    /// Takes in that nobody knows whether a command was done.
+    fn lose(&self, mut held: Held) {
+        if !held.forward.command.writes() {
+            return self.hold(held);
+        }
+        if held.forward.token.is_none() {
+            return self.tell_unknown(&held.forward);
+        }
+        held.forward.lost.get_or_insert(self.reactor.now());
+        self.hold(held);
     }
 
     /// Takes in that the connection to a node is lost: what it was asked may have been done.
     pub(super) fn relay_lost(&self, node: NodeId) {
         let Some(cluster) = &self.cluster else { return };
-        let mut lost = Vec::new();
-        {
-            let mut relay = cluster.relay.borrow_mut();
-            let of = relay.sent.extract_if(.., |_, (to, _)| *to == node);
-            lost.extend(of.map(|(_, (_, held))| held));
-        }
-        for held in lost {
-            if !held.forward.command.writes() {
-                self.hold(held);
-                continue;
-            }
-            let Forward {
-                from,
-                ticket,
-                version,
-                ..
-            } = *held.forward;
-            let mut reply = Vec::new();
-            Encoder::new(&mut reply, version).error(UNKNOWN);
-            self.reply_to(from, ticket, reply);
-        }
+        let lost = cluster.relay.borrow_mut().take_back(|to, _| to == node);
+        lost.into_iter().for_each(|held| self.lose(held));
     }
 
     /// Sends what became of a command to the node that asked for it.
@@ -242,6 +386,11 @@ impl Core {
                 .disconnect(node, "it takes replies too slowly");
         }
     }
+}
+
+/// Says whether a reply to a write that was sent again leaves open whether it was done the first time.
+fn is_undecided(reply: &[u8]) -> bool {
+    is_passing(reply) || reply.starts_with(b"-SESSIONOLD ") || reply.starts_with(b"-SESSIONFULL ")
 }
 
 /// Returns the number of a partition as nodes say it to each other.

@@ -7,25 +7,28 @@ use ashlar_partition::{Partition, Want};
 use super::{Core, Data};
 use ashlar_partition::Refusal;
 
-use crate::command::{Command, DataCall, Run, refuse, refuse_growth, table, transaction};
+use crate::command::{Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction};
+use crate::resp::Words;
 use crate::resp::encode::Encoder;
-use crate::resp::{Version, Words};
 use crate::stats::ShardCounters;
 
 impl Core {
-    /// Runs a command on a partition of this shard; its reply goes to `out`. A command that wants
-    /// blocks which are not in memory has done nothing.
+    /// Runs a command on a partition of this shard, whether or not it was run before; its reply goes to
+    /// `out`. A command that wants blocks which are not in memory has done nothing.
     ///
     /// # Panics
     /// When the partition is another shard's, or the command touches no key: routing keeps both away.
-    pub fn run(
+    pub(super) fn run_once(
         &self,
         partition: usize,
         command: &Command,
         words: Words<'_>,
-        (database, version): (u8, Version),
+        context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> Ran {
+        let Context {
+            database, version, ..
+        } = context;
         let Run::Data(run) = command.run else {
             unreachable!("{} touches no key", command.name)
         };

@@ -19,6 +19,13 @@ fn walk() -> Walk {
     }
 }
 
+fn token() -> OwnedToken {
+    OwnedToken {
+        session: b"0123456789abcdef".to_vec(),
+        sequence: 77,
+    }
+}
+
 #[test]
 fn questions_and_answers_come_back_as_they_went() {
     let questions = [
@@ -43,6 +50,13 @@ fn questions_and_answers_come_back_as_they_went() {
             from: Vec::new(),
             to: b"v".to_vec(),
         },
+        Question::Once(
+            Once {
+                token: token(),
+                print: 9,
+            },
+            Box::new(Question::Clear { database: Some(2) }),
+        ),
     ];
     for question in questions {
         let mut bytes = Vec::new();
@@ -88,6 +102,8 @@ fn a_command_comes_back_as_it_went() {
         words: OwnedWords::of(&[b"SET", b"k", b""]),
         database: 4,
         version: Version::Resp3,
+        token: Some(Box::new(token())),
+        lost: None,
     };
     let mut bytes = Vec::new();
     encode_forward(&forward, Ticket(11), &mut bytes);
@@ -97,6 +113,7 @@ fn a_command_comes_back_as_it_went() {
         (Ticket(11), 9, 4)
     );
     assert_eq!((back.version, back.partition), (Version::Resp3, 2));
+    assert_eq!(back.token.as_deref(), Some(&token()));
     let words: Vec<_> = back.words.as_words().iter().map(<[u8]>::to_vec).collect();
     assert_eq!(words, [&b"SET"[..], b"k", b""]);
     for cut in 0..bytes.len() {

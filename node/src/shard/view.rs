@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use ashlar_consensus::{Mono, Supports};
 use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
@@ -42,6 +43,13 @@ impl Shard {
     pub fn table_traffic(&self) -> (u64, u64) {
         let core = self.core.as_ref();
         core.map_or((0, 0), |core| core.ground.reads_and_written_bytes())
+    }
+
+    /// Returns how many writes of sessions this shard has answered from what its partitions remember.
+    #[must_use]
+    pub fn repeats_answered(&self) -> u64 {
+        let core = self.core.as_ref();
+        core.map_or(0, |core| core.counters().recalled.load(Ordering::Relaxed))
     }
 
     /// Shows each partition of a shard that has recovered, with what it needs to tell who serves it at

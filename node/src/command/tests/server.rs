@@ -253,7 +253,7 @@ fn commands_describe_themselves() {
         ("COMMAND LIST FILTERBY PATTERN getr*", "*1|$8|getrange"),
         (
             "COMMAND LIST FILTERBY ACLCAT connection",
-            "*8|$4|ping|$4|echo|$5|hello|$4|auth|$6|select|$4|quit|$5|reset|$6|client",
+            "*9|$4|ping|$4|echo|$5|hello|$4|auth|$6|select|$4|quit|$5|reset|$6|client|$7|session",
         ),
         ("COMMAND LIST FILTERBY MODULE x", "*0"),
         ("COMMAND LIST FILTERBY foo x", SYNTAX),
