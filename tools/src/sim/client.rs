@@ -16,6 +16,7 @@ use ashlar_io::{Reactor, Socket};
 use super::ask::{Asked, Asker, counter_key, database_of, own_database_keys, own_keys};
 use super::judge::{judge, judge_names, refused, unknown};
 use super::model::{Model, Span};
+use super::once::{self, Once};
 use super::wire::{Reply, command, parse, value_of};
 
 /// How long a client waits for replies before it gives the connection up: of a lone node, and of a
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client waits for a connection to a node of a cluster.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
+/// Probability that a client writes through its session before its next pipeline.
+const SESSIONS: f64 = 0.1;
 /// Commands in one pipeline at most.
 const PIPELINE_MAX: u64 = 6;
 
@@ -88,17 +91,19 @@ impl Crowd {
 
 pub(super) async fn run(crowd: Rc<Crowd>, number: u32, rng: Rng) {
     let mut asker = Asker::new(Rc::clone(&crowd), number, rng);
+    let mut session = Once::new(number);
     while !crowd.healed.get() {
         let Some(mut socket) = crowd.connect(&mut asker.rng).await else {
             crowd.reactor.sleep(Duration::from_millis(20)).await;
             continue;
         };
-        talk(&crowd, &mut asker, &mut socket).await;
+        talk(&crowd, (&mut asker, &mut session), &mut socket).await;
     }
     // Everything is healed: each key that this client owns must be what the model says, and writes
     // are taken again.
     loop {
         if let Some(mut socket) = crowd.connect(&mut asker.rng).await
+            && settle(&crowd, (&mut session, &mut asker.rng), &mut socket).await
             && check_all(&crowd, number, &mut socket).await
             && write_again(&crowd, number, &mut socket).await
         {
@@ -109,9 +114,27 @@ pub(super) async fn run(crowd: Rc<Crowd>, number: u32, rng: Rng) {
     }
 }
 
+/// Has all writes of the session answered, and checks what came of them; `false` when the connection broke
+/// before.
+async fn settle(crowd: &Crowd, (session, rng): (&mut Once, &mut Rng), socket: &mut Socket) -> bool {
+    while !session.is_settled() {
+        if !once::exchange(crowd, (session, rng), socket).await {
+            return false;
+        }
+    }
+    once::check(crowd, session, socket).await
+}
+
 /// Asks over one connection until it breaks, or the run is healed.
-async fn talk(crowd: &Crowd, asker: &mut Asker, socket: &mut Socket) {
+async fn talk(crowd: &Crowd, (asker, session): (&mut Asker, &mut Once), socket: &mut Socket) {
     while !crowd.healed.get() {
+        let again = !session.is_settled() || asker.rng.chance(SESSIONS);
+        if again {
+            let with = (&mut *session, &mut asker.rng);
+            if !once::exchange(crowd, with, socket).await {
+                return;
+            }
+        }
         if asker.rng.chance(0.01) && !walk_names(crowd, asker, socket).await {
             return;
         }

@@ -11,6 +11,7 @@ mod cluster;
 mod judge;
 mod model;
 mod moment;
+mod once;
 mod plant;
 mod run;
 mod server;
@@ -213,7 +214,9 @@ fn all_faults(rng: &mut Rng) -> Faults {
 }
 
 /// What runs of many seeds are to have seen: else they test less than they seem to.
-const SOMETIMES: [&str; 22] = [
+const SOMETIMES: [&str; 25] = [
+    "answered after another attempt",
+    "left before the reply",
     "lists with KEYS",
     "node died",
     "power lost",
@@ -224,6 +227,7 @@ const SOMETIMES: [&str; 22] = [
     "refused: file cannot be read",
     "refused: several partitions",
     "refused: too old",
+    "repeats answered from memory",
     "sync error",
     "table damaged",
     "table merged away",
@@ -238,15 +242,17 @@ const SOMETIMES: [&str; 22] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 26] = [
+const SOMETIMES_CLUSTER: [&str; 29] = [
     "all nodes died",
     "all other nodes died",
+    "answered after another attempt",
     "commands wait for other nodes",
     "disk lost",
     "entries taken back",
     "leader elected",
     "leader stepped down",
     "lease lost",
+    "left before the reply",
     "lists with KEYS",
     "lost disk replaced",
     "node died",
@@ -257,6 +263,7 @@ const SOMETIMES_CLUSTER: [&str; 26] = [
     "refused: no leader",
     "refused: several partitions",
     "refused: too old",
+    "repeats answered from memory",
     "served by another node",
     "snapshot installed",
     "table merged away",

@@ -416,6 +416,9 @@ impl Run {
         if let Some(life) = &self.nodes[0].life {
             self.watch.take_traffic(life.table_traffic());
         }
+        for life in self.nodes.iter().flat_map(|node| &node.life) {
+            self.watch.take_repeats(life.repeats_answered());
+        }
         let model = self.crowd.model.borrow();
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());

@@ -79,6 +79,8 @@ pub(super) fn draw_config(rng: &mut Rng, nodes: u32) -> Config {
     config.partition.separate_bytes = [64, 1 << 10][rng.index(2)];
     config.partition.table_bytes = [64 << 10, 256 << 10, 64 << 20][rng.index(3)];
     config.partition.compaction = Compaction::EVERY[rng.index(2)];
+    // Clocks may jump by minutes, and what is remembered must not expire by that.
+    config.client.session_expire_s = 86_400;
     if nodes > 1 {
         draw_cluster(rng, &mut config);
     }
@@ -233,7 +235,7 @@ impl Server {
             lease_ms: self.config.cluster.lease_ms,
             election_jitter_ms: self.config.cluster.election_jitter_ms,
             #[cfg(feature = "planted")]
-            planted: self.planted.0,
+            planted: self.planted.of_core(),
         }
     }
 
@@ -256,6 +258,14 @@ impl Server {
             stopped: 0,
             search,
         }
+    }
+
+    /// Returns the configuration that the node runs with.
+    fn effective_config(&self) -> Config {
+        let config = self.config.clone();
+        #[cfg(feature = "planted")]
+        let config = self.planted.spoil(config);
+        config
     }
 
     fn search(&self, reactor: &Reactor) -> Search {
@@ -282,7 +292,7 @@ impl Server {
         let routes = Routes::new(&format.boundaries(), format.shards);
         let shared = Arc::new(Shared::new(Facts {
             format: format.clone(),
-            config: self.config.clone(),
+            config: self.effective_config(),
             started_ms: reactors[0].wall().millis(),
             run_id: format!("{:040x}", reactors[0].random()),
             listen: self.listen,
@@ -366,6 +376,11 @@ impl Life {
     pub(super) fn table_traffic(&self) -> (u64, u64) {
         let shards = self.shards.iter().map(Shard::table_traffic);
         shards.fold((0, 0), |sum, shard| (sum.0 + shard.0, sum.1 + shard.1))
+    }
+
+    /// Returns how many writes of sessions were answered from memory in this life.
+    pub(super) fn repeats_answered(&self) -> u64 {
+        self.shards.iter().map(Shard::repeats_answered).sum()
     }
 
     /// Ends the life; the world has been told how.

@@ -65,6 +65,11 @@ impl Watch {
         self.add("KiB of tables written", bytes >> 10);
     }
 
+    /// Takes in how many writes of sessions a life of a node has answered from memory.
+    pub(super) fn take_repeats(&mut self, repeats: u64) {
+        self.add("repeats answered from memory", repeats);
+    }
+
     pub(super) fn take_marks(&mut self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.marks)
     }

@@ -57,6 +57,7 @@ impl Run {
         if machine == 0 {
             self.watch.take_traffic(life.table_traffic());
         }
+        self.watch.take_repeats(life.repeats_answered());
         if power_cut {
             self.world.crash(machine);
         } else {
