@@ -10,8 +10,10 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::{Client, Node, Reply, run, wait_until};
@@ -97,6 +99,12 @@ impl Cluster {
 
     fn connect(&self, node: usize) -> Client {
         self.nodes[node].as_ref().unwrap().connect()
+    }
+
+    /// Returns where clients reach each node that runs.
+    fn addrs(&self) -> Vec<Option<SocketAddr>> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| Some(node.as_ref()?.addr)).collect()
     }
 
     /// Returns who leads partition 0, as a node knows it.
@@ -246,6 +254,105 @@ fn check(client: &mut Client, sent: u64, acknowledged: u64, kill: u64) {
             );
         }
         other => panic!("after kill {kill}: {other:?}"),
+    }
+}
+
+/// One who counts through a session, whichever node there is.
+struct Counter {
+    id: String,
+    addrs: Arc<Mutex<Vec<Option<SocketAddr>>>>,
+    /// Increments asked for, each of which was answered.
+    asked: u64,
+    /// How often one was sent.
+    sent: u64,
+}
+
+impl Counter {
+    /// Increments until told to stop.
+    fn run(mut self, stop: &AtomicBool) -> Self {
+        while !stop.load(Ordering::Relaxed) {
+            self.asked += 1;
+            let mut node = usize::try_from(self.asked).unwrap();
+            loop {
+                node = (node + 1) % NODES;
+                let addr = self.addrs.lock().unwrap()[node];
+                self.sent += 1;
+                match addr.and_then(|addr| self.increment(addr)) {
+                    Some(Reply::Integer(sum)) => break assert!(sum > 0),
+                    Some(Reply::Error(error)) => {
+                        let known = ["UNKNOWN", "CLUSTERDOWN"];
+                        assert!(known.iter().any(|code| error.starts_with(code)), "{error}");
+                    }
+                    Some(other) => panic!("{other:?}"),
+                    None => std::thread::yield_now(),
+                }
+            }
+        }
+        self
+    }
+
+    /// Sends the increment that is to be made; nothing when the connection breaks.
+    fn increment(&self, addr: SocketAddr) -> Option<Reply> {
+        let mut client = Client::try_connect(addr).ok()?;
+        let mut bytes = Vec::new();
+        let sequence = self.asked.to_string();
+        let session = ["SESSION", &self.id, "SEQ", &sequence].map(str::as_bytes);
+        support::encode(&mut bytes, &session);
+        support::encode(&mut bytes, &[b"INCR", b"counter"]);
+        client.send(&bytes).ok()?;
+        assert_eq!(client.read().ok()?, Reply::ok());
+        client.read().ok()
+    }
+}
+
+#[test]
+fn increments_through_sessions_are_made_once_whatever_leader_is_killed() {
+    let kills = std::env::var("ASHLAR_CLUSTER_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let mut cluster = Cluster::new(&[]);
+    cluster.start();
+    let addrs = Arc::new(Mutex::new(cluster.addrs()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let counting: Vec<_> = (0..NODES)
+        .map(|number| {
+            let counter = Counter {
+                id: format!("session-number-{number}"),
+                addrs: Arc::clone(&addrs),
+                asked: 0,
+                sent: 0,
+            };
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || counter.run(&stop))
+        })
+        .collect();
+    for _ in 0..kills {
+        let mut leader = None;
+        wait_until("a leader is known", || {
+            leader = (0..NODES).find_map(|node| cluster.leader(node));
+            leader.is_some()
+        });
+        let leader = leader.unwrap();
+        let before = count(&mut cluster.connect((leader + 1) % NODES));
+        addrs.lock().unwrap()[leader] = None;
+        cluster.nodes[leader].take().unwrap().kill();
+        let mut survivor = cluster.connect((leader + 1) % NODES);
+        wait_until("it is counted on", || count(&mut survivor) > before);
+        cluster.start();
+        *addrs.lock().unwrap() = cluster.addrs();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let counted: Vec<Counter> = counting.into_iter().map(|of| of.join().unwrap()).collect();
+    let asked: u64 = counted.iter().map(|counter| counter.asked).sum();
+    let sent: u64 = counted.iter().map(|counter| counter.sent).sum();
+    println!("{kills} kills, {asked} increments asked for, {sent} sent");
+    assert_eq!(count(&mut cluster.connect(0)), asked);
+}
+
+/// Returns what the counter is; nothing is zero, and so is what cannot be told now.
+fn count(client: &mut Client) -> u64 {
+    match ask(client, &["GET", "counter"]) {
+        Reply::Bulk(Some(value)) => String::from_utf8(value).unwrap().parse().unwrap(),
+        Reply::Bulk(None) | Reply::Error(_) => 0,
+        other => panic!("{other:?}"),
     }
 }
 

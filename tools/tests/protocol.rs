@@ -10,6 +10,8 @@
 mod ordered;
 #[path = "protocol/partitions.rs"]
 mod partitions;
+#[path = "protocol/sessions.rs"]
+mod sessions;
 mod support;
 
 use std::io::Write;

@@ -62,12 +62,17 @@ impl Client {
     /// Connects.
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self {
+        Self::try_connect(addr).unwrap()
+    }
+
+    /// Connects, if anybody listens there.
+    pub(crate) fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
             stream: BufReader::with_capacity(64 << 10, stream),
-        }
+        })
     }
 
     /// Returns a second handle of the connection, to send on while this one reads.
