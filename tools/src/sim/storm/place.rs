@@ -116,7 +116,8 @@ impl Place {
     /// Takes everything back, as far as it was made; the kernel does the rest when the namespaces end.
     fn unmake(&self) {
         for node in 0..self.nodes {
-            // Some of it may never have been made.
+            // Some of it may never have been made; and a namespace takes its time to go.
+            let _ = run("ip", &format!("link del v{}", node + 1));
             let _ = run("umount", &self.disk(node).display().to_string());
             let _ = run("ip", &format!("netns del {}", space(node)));
         }
