@@ -166,6 +166,7 @@ impl Journal {
     /// Gives memory back that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.held.shrink_to_fit();
+        self.terms.shrink();
     }
 
     /// Makes an entry the base: the log does not hold it, nor those before it, any more.

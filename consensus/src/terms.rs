@@ -33,6 +33,11 @@ impl Terms {
         }
     }
 
+    /// Gives memory back that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.runs.shrink_to_fit();
+    }
+
     /// Returns the position before the first entry.
     pub(crate) fn base(&self) -> LogPosition {
         self.base
