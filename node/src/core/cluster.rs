@@ -326,6 +326,14 @@ impl Core {
         });
     }
 
+    /// Has the groups give back the memory that a burst has left.
+    pub(super) fn shrink_groups(&self, data: &mut Data) {
+        let Some(cluster) = &self.cluster else { return };
+        data.with_turn(cluster, self.mono(), |owned, turn| {
+            owned.partition.decide(turn, |raft, _, _| raft.shrink());
+        });
+    }
+
     /// Acts on what happened in the groups.
     fn take_events(self: &Rc<Self>, cluster: &Cluster) {
         let offers = std::mem::take(&mut cluster.outbox.borrow_mut().offers);

@@ -334,6 +334,9 @@ impl Core {
             if self.durable.replace(durable) != durable || self.is_stopping() {
                 self.stir();
             }
+            if self.rest.begins() {
+                self.shrink_groups(&mut data);
+            }
             if !self.rest.passes() {
                 self.apply_durable(&mut data, durable, &mut released);
                 self.admit_turn(&mut data);

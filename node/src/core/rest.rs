@@ -25,6 +25,8 @@ pub(super) struct Rest {
     looked: Cell<Monotonic>,
     /// This turn passes over the partitions.
     passes: Cell<bool>,
+    /// None has passed over them since something happened.
+    is_new: Cell<bool>,
 }
 
 impl Rest {
@@ -41,6 +43,12 @@ impl Rest {
     pub(super) fn stir(&self, now: Monotonic) {
         self.stirred.set(now);
         self.passes.set(false);
+        self.is_new.set(true);
+    }
+
+    /// Says, once, that a shard that was stirred rests.
+    pub(super) fn begins(&self) -> bool {
+        self.passes.get() && self.is_new.replace(false)
     }
 
     /// Says whether this turn need not look at the partitions, as far as is known by now.
@@ -62,8 +70,10 @@ mod tests {
         };
         rest.stir(Monotonic(0));
         assert!((0..1000).step_by(10).all(|ms| !turn(ms)));
+        assert!(!rest.begins());
         let looks = (1000..2000).step_by(10).filter(|ms| !turn(*ms)).count();
         assert_eq!(looks, 4);
+        assert!(rest.begins() && !rest.begins());
         rest.stir(Monotonic(2_000_000_000));
         assert!(!rest.passes() && !turn(2010));
     }
