@@ -85,8 +85,9 @@ pub(super) fn judge(crowd: &Crowd, asked: Asked, reply: Reply) {
         }
         (Asked::ReadOther(key, horizon), Reply::Bulk(found)) => {
             let mut model = crowd.model.borrow_mut();
+            let known = model.keys.entry(key.clone()).or_default();
             let result = parsed(&key, found.as_deref())
-                .and_then(|found| model.keys[&key].read_by_other(&horizon, found));
+                .and_then(|found| known.read_by_other(&horizon, found, now_ns));
             model.check(&key, result);
         }
         (Asked::ReadAt(key, moment), Reply::Bulk(found)) => {
@@ -165,10 +166,14 @@ fn judge_refusal(crowd: &Crowd, asked: Asked, text: &str) {
     match asked {
         Asked::Write(writes) => {
             for (key, write) in writes {
-                model.keys.entry(key).or_default().refused(write);
+                let result = model.keys.entry(key.clone()).or_default().refused(write);
+                model.check(&key, result);
             }
         }
-        Asked::Swap(key, write, _) => model.keys.entry(key).or_default().refused(write),
+        Asked::Swap(key, write, _) => {
+            let result = model.keys.entry(key.clone()).or_default().refused(write);
+            model.check(&key, result);
+        }
         Asked::WriteRange(writes) => {
             for (key, write) in writes {
                 model.keys.entry(key).or_default().undecided(write);
@@ -366,8 +371,9 @@ fn judge_found(
             continue;
         };
         let mut model = crowd.model.borrow_mut();
+        let known = model.keys.entry(key.clone()).or_default();
         let result = number_of(key, value)
-            .and_then(|number| model.keys[key].read_by_other(horizon, Some(number)));
+            .and_then(|number| known.read_by_other(horizon, Some(number), span.now_ns));
         model.check(key, result);
     }
 }

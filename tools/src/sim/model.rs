@@ -78,6 +78,15 @@ pub(super) struct Known {
     candidates: Vec<Write>,
     floating: Vec<Write>,
     last: u64,
+    seen: Option<Seen>,
+}
+
+/// The newest write that another client has seen, which nothing definite was newer than.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    number: u64,
+    /// Virtual time of the answer, in nanoseconds.
+    at_ns: u64,
 }
 
 impl Known {
@@ -146,8 +155,15 @@ impl Known {
     }
 
     /// The write was refused: it certainly has no effect.
-    pub(super) fn refused(&mut self, write: Write) {
+    ///
+    /// # Errors
+    /// Another client has seen it.
+    pub(super) fn refused(&mut self, write: Write) -> Result<(), String> {
         self.floating.retain(|floating| *floating != write);
+        match self.seen.is_some_and(|seen| seen.number == write.number) {
+            true => Err(format!("{} was refused after it was seen", write.number)),
+            false => Ok(()),
+        }
     }
 
     /// The node died: what floats is in its log or nowhere.
@@ -166,10 +182,13 @@ impl Known {
         found: Option<u64>,
         span: Span,
     ) -> Result<(), String> {
+        let seen = self.seen.filter(|seen| seen.at_ns < span.asked_ns);
+        let is_past = |write: &Write| seen.is_some_and(|seen| write.number < seen.number);
         let matches = |write: &&Write| write.shows(found, span);
-        let candidate = self.candidates.iter().find(matches).copied();
+        let mut candidates = self.candidates.iter().filter(|write| !is_past(write));
+        let candidate = candidates.find(matches).copied();
         let floating = self.floating.iter().find(matches).copied();
-        let never = found.is_none() && self.candidates.is_empty();
+        let never = found.is_none() && self.candidates.is_empty() && seen.is_none();
         let mut now = match (candidate, floating, never) {
             (_, _, true) => return Ok(()),
             (Some(write), _, _) => write,
@@ -209,28 +228,35 @@ impl Known {
             .min()
             .unwrap_or(0);
         Horizon {
-            definite,
+            definite: definite.max(self.seen.map_or(0, |seen| seen.number)),
             floating: self.floating.iter().map(|write| write.number).collect(),
         }
     }
 
-    /// Checks what another client read, having begun when `horizon` was taken.
+    /// Checks what another client read, having begun when `horizon` was taken. What it has seen has taken effect:
+    /// nobody who asks later may find less.
     pub(super) fn read_by_other(
-        &self,
+        &mut self,
         horizon: &Horizon,
         found: Option<u64>,
+        now_ns: u64,
     ) -> Result<(), String> {
         // A missing key carries no number; only the owner can check it.
         let Some(number) = found else { return Ok(()) };
         let allowed = (number >= horizon.definite && number <= self.last)
             || horizon.floating.contains(&number);
-        if allowed {
-            Ok(())
-        } else {
-            Err(format!(
+        if !allowed {
+            return Err(format!(
                 "another client read {number}, outside {horizon:?} of {self:?}"
-            ))
+            ));
         }
+        let is_older = |other: &Write| other.number < number;
+        let before = self.seen.is_none_or(|seen| seen.number < number);
+        if before && self.candidates.iter().all(is_older) {
+            let at_ns = now_ns;
+            self.seen = Some(Seen { number, at_ns });
+        }
+        Ok(())
     }
 }
 
@@ -348,9 +374,37 @@ mod tests {
     fn a_refused_write_must_not_appear() {
         let mut key = Known::default();
         let write = key.begin(false, None);
-        key.refused(write);
+        assert!(key.refused(write).is_ok());
         assert!(key.clone().read_by_owner(9, Some(1), SPAN).is_err());
         assert!(key.read_by_owner(9, None, SPAN).is_ok());
+    }
+
+    #[test]
+    fn what_one_has_seen_nobody_misses_later() {
+        let mut key = Known::default();
+        let first = key.begin(false, None);
+        key.acknowledged(first, 0);
+        let early = key.horizon();
+        let second = key.begin(false, None);
+        assert!(key.read_by_other(&early, Some(2), 5).is_ok());
+        assert!(
+            key.read_by_other(&early, Some(1), 6).is_ok(),
+            "it asked before"
+        );
+        let late = key.horizon();
+        assert!(key.clone().read_by_other(&late, Some(1), 7).is_err());
+        let later = Span {
+            asked_ns: 6,
+            ..SPAN
+        };
+        assert!(
+            key.clone().read_by_owner(2, Some(1), SPAN).is_ok(),
+            "it asked before"
+        );
+        assert!(key.clone().read_by_owner(2, Some(1), later).is_err());
+        assert!(key.clone().refused(second).is_err(), "it was seen");
+        key.acknowledged(second, 8);
+        assert!(key.read_by_owner(2, Some(2), later).is_ok());
     }
 
     #[test]
