@@ -26,7 +26,7 @@ use self::gather::NoAnswer;
 use self::transact::Whole;
 use crate::clients::ClientEntry;
 use crate::command::spread::Plan;
-use crate::command::{Command, Context, Muted, Run, Session, check_keys, table};
+use crate::command::{Command, Context, Muted, Run, Session, check_keys, table, unknown_command};
 use crate::connection::Connection;
 use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran, token_bytes};
 use crate::message::Once;
@@ -299,7 +299,7 @@ impl Client {
         }
         let Some(command) = table::resolve(&words[0], words.get(1)) else {
             self.break_queue();
-            self.reject(None, |encoder| encoder.unknown_command(words));
+            self.reject(None, |encoder| unknown_command(encoder, words));
             return None;
         };
         let is_queued = self.session.queue.is_some() && !matches!(command.run, Run::Exec);

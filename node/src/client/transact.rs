@@ -96,10 +96,7 @@ impl Client {
         }
         let whole = match self.whole.take() {
             Some(whole) => whole,
-            None => match self.put_together(exec) {
-                Some(whole) => whole,
-                None => return None,
-            },
+            None => self.put_together(exec)?,
         };
         let bytes = whole.words.heap_bytes();
         let command = table::of_transactions();

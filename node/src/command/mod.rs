@@ -19,6 +19,7 @@ pub mod edit;
 pub mod info;
 pub mod integer;
 pub mod keys;
+pub mod left_out;
 pub mod member;
 pub mod object;
 pub mod options;
@@ -416,6 +417,18 @@ pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
             "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
             path.display()
         ),
+    }
+}
+
+/// Writes the error of a command that is not in the table.
+pub fn unknown_command(encoder: &mut Encoder<'_>, words: Words<'_>) {
+    let name = words.get(0).unwrap_or_default();
+    match left_out::reason(name) {
+        None => encoder.unknown_command(words),
+        Some(reason) => {
+            let name = String::from_utf8_lossy(name);
+            encoder.error(format!("ERR unknown command '{name}': {reason}").as_bytes());
+        }
     }
 }
 

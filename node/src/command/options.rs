@@ -85,7 +85,9 @@ pub fn invalid_expire(name: &str) -> String {
 
 /// Options of `SET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetOptions {
+pub struct SetOptions<'a> {
+    /// The value that the key must have.
+    pub equals: Option<&'a [u8]>,
     /// When to set.
     pub condition: Condition,
     /// When the key is to expire.
@@ -98,8 +100,9 @@ pub struct SetOptions {
 ///
 /// # Errors
 /// The line to answer.
-pub fn set_options(words: Words<'_>, now_ms: u64) -> Result<SetOptions, String> {
+pub fn set_options(words: Words<'_>, now_ms: u64) -> Result<SetOptions<'_>, String> {
     let mut options = SetOptions {
+        equals: None,
         condition: Condition::Always,
         expiry: Expiry::Never,
         old: false,
@@ -108,10 +111,16 @@ pub fn set_options(words: Words<'_>, now_ms: u64) -> Result<SetOptions, String> 
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if let Some(condition) = condition_of(word) {
-            if ![Condition::Always, condition].contains(&options.condition) {
+            let fits = [Condition::Always, condition].contains(&options.condition);
+            if !fits || options.equals.is_some() {
                 return Err(SYNTAX.to_owned());
             }
             options.condition = condition;
+        } else if word.eq_ignore_ascii_case(b"ifeq")
+            && options.condition == Condition::Always
+            && options.equals.is_none()
+        {
+            options.equals = Some(words.next().ok_or(SYNTAX)?);
         } else if word.eq_ignore_ascii_case(b"get") {
             options.old = true;
         } else if word.eq_ignore_ascii_case(b"keepttl") && time.is_none() {

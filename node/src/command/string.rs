@@ -7,7 +7,7 @@ use ashlar_partition::{
     Condition, ExpireCondition, Expiry, LogRoom, Pressure, Put, Refusal, Request, Response, Return,
 };
 
-use super::options::{self, Base, Scale, Touch, Unit};
+use super::options::{self, Base, Scale, SetOptions, Touch, Unit};
 use super::{Command, DataCall, Derived, Run, not_an_integer, refuse, respond, wrong_arity};
 use crate::number::parse_i64;
 use crate::resp::encode::Encoder;
@@ -52,7 +52,7 @@ pub const STRING: &[Command] = &[
         name: "set",
         arity: -3,
         summary: "Sets the value of a key, whatever it was before.",
-        syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        syntax: "key value [NX | XX | IFEQ comparison-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         run: Run::Data(set),
         ..WRITE
     },
@@ -217,11 +217,29 @@ fn set(call: &mut DataCall<'_>) {
     let (key, value) = (call.word(1), call.word(2));
     match options::set_options(call.words.tail(3), call.now_ms) {
         Err(error) => call.reply().error(error.as_bytes()),
+        Ok(options) if options.equals.is_some() => set_if_equal(call, options),
         Ok(options) if options.old => set_and_return(call, options.condition, options.expiry),
         Ok(options) => {
             let request = put(value, options.condition, options.expiry, Return::Outcome);
             call.ask(key, &request, respond);
         }
+    }
+}
+
+/// Sets the key if its value is the one given.
+fn set_if_equal(call: &mut DataCall<'_>, options: SetOptions<'_>) {
+    let before = call.look(call.word(1));
+    if options.old {
+        call.count_read(before.is_some());
+    }
+    let is_equal = before.as_deref() == options.equals;
+    if is_equal && let Err(refusal) = call.store(call.word(1), call.word(2), options.expiry) {
+        return refuse(&mut call.reply(), refusal);
+    }
+    match (options.old, is_equal) {
+        (true, _) => call.reply().optional_bulk(before.as_deref()),
+        (false, true) => call.reply().ok(),
+        (false, false) => call.reply().null(),
     }
 }
 

@@ -23,7 +23,7 @@ use words::{Command, Words};
 const EPISODE_COMMANDS: u64 = 600;
 const TOGETHER_MAX: u64 = 120;
 /// Connections of an episode, at most.
-const CONNECTIONS_MAX: u64 = 3;
+const CONNECTIONS_MAX: usize = 3;
 
 /// Flags of `ashlar compare-redis`.
 #[derive(Clone, Debug, clap::Args)]
@@ -127,9 +127,9 @@ fn steps(args: &Args, episode: u64) -> Result<Vec<Step>, String> {
             args.only.join(" or ")
         ));
     }
-    let connections = 1 + words.below(CONNECTIONS_MAX);
+    let connections = 1 + words.below(CONNECTIONS_MAX as u64);
     let (mut steps, mut connection, mut left) = (Vec::new(), 0, 0);
-    let mut queueing = [false; CONNECTIONS_MAX as usize];
+    let mut queueing = [false; CONNECTIONS_MAX];
     while (steps.len() as u64) < EPISODE_COMMANDS {
         if left == 0 {
             connection = usize::try_from(words.below(connections)).unwrap_or(0);
@@ -172,7 +172,7 @@ fn follow(queueing: &mut bool, words: &Command) -> bool {
 
 /// Says whether commands may be sent: leaving out some can bring others into a transaction.
 fn may_be_sent(steps: &[Step]) -> bool {
-    let mut queueing = [false; CONNECTIONS_MAX as usize];
+    let mut queueing = [false; CONNECTIONS_MAX];
     steps
         .iter()
         .all(|step| follow(&mut queueing[step.connection], &step.words))

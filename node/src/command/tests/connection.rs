@@ -2,8 +2,10 @@
 
 use super::harness::Client;
 use super::{NOT_AN_INTEGER, SYNTAX};
+use crate::command::Muted;
 use crate::command::table;
 use crate::resp::Version;
+use crate::shared::Paused;
 
 #[test]
 fn a_ping_is_answered() {
@@ -189,8 +191,8 @@ fn subcommands_are_checked_in_the_words_of_redis() {
             "-ERR unknown subcommand 'foo'. Try CLIENT HELP.",
         ),
         (
-            "CLIENT REPLY OFF",
-            "-ERR unknown subcommand 'REPLY'. Try CLIENT HELP.",
+            "CLIENT REPLYS OFF",
+            "-ERR unknown subcommand 'REPLYS'. Try CLIENT HELP.",
         ),
         (
             "CLIENT SETNAME",
@@ -203,6 +205,98 @@ fn subcommands_are_checked_in_the_words_of_redis() {
     ]);
     let help = client.line("CLIENT HELP");
     let head =
-        "*19\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+GETNAME\r\n";
+        "*37\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+CACHING";
     assert!(help.starts_with(head), "{help}");
+}
+
+#[test]
+fn connections_are_closed_by_what_is_known_of_them() {
+    let mut client = Client::new();
+    let other = client
+        .shared
+        .clients
+        .connect("1.2.3.4:5".to_owned(), 1, 0, 10);
+    let other = other.expect("there is room").id;
+    client.expect(&[
+        ("CLIENT KILL 9.9.9.9:9", "-ERR No such client"),
+        (
+            "CLIENT KILL ID x",
+            "-ERR client-id should be greater than 0",
+        ),
+        ("CLIENT KILL TYPE x", "-ERR Unknown client type 'x'"),
+        ("CLIENT KILL USER x", "-ERR No such user 'x'"),
+        ("CLIENT KILL ID 1 SKIPME x", SYNTAX),
+        ("CLIENT KILL ID", "-ERR No such client"),
+        ("CLIENT KILL ID 1", ":0"),
+        ("CLIENT KILL TYPE pubsub", ":0"),
+        ("CLIENT KILL ADDR 1.2.3.4:5 ID 1", ":0"),
+        ("CLIENT KILL TYPE normal USER default", ":1"),
+    ]);
+    assert_eq!(client.session.kills, [(1, other)]);
+    assert!(!client.session.closing);
+    client.expect(&[("CLIENT KILL SKIPME no ID 1", ":1")]);
+    assert!(client.session.closing);
+}
+
+#[test]
+fn replies_are_silenced_until_they_are_wanted() {
+    let mut client = Client::new();
+    client.expect(&[("CLIENT REPLY x", SYNTAX), ("CLIENT REPLY SKIP", "+OK")]);
+    let (this, next) = (client.session.muted, client.session.muted.next());
+    assert_eq!(
+        (this, next, next.next()),
+        (Muted::AlsoNext, Muted::This, Muted::No)
+    );
+    client.expect(&[("CLIENT REPLY OFF", "+OK"), ("CLIENT REPLY SKIP", "+OK")]);
+    assert_eq!(client.session.muted.next(), Muted::Always);
+    client.expect(&[("CLIENT REPLY ON", "+OK")]);
+    assert_eq!(client.session.muted, Muted::No);
+}
+
+#[test]
+fn commands_are_kept_waiting_for_a_while() {
+    let mut client = Client::new();
+    client.expect(&[
+        (
+            "CLIENT PAUSE x",
+            "-ERR timeout is not an integer or out of range",
+        ),
+        ("CLIENT PAUSE -1", "-ERR timeout is negative"),
+        (
+            "CLIENT PAUSE 5 x",
+            "-ERR CLIENT PAUSE mode must be WRITE or ALL",
+        ),
+        ("CLIENT PAUSE 50 WRITE", "+OK"),
+    ]);
+    let at = |client: &Client, ms| client.shared.pause.now(client.now_ms + ms);
+    assert_eq!(
+        (at(&client, 49), at(&client, 50)),
+        (Some(Paused::Writes), None)
+    );
+    client.expect(&[("CLIENT PAUSE 10", "+OK")]);
+    assert_eq!(at(&client, 49), Some(Paused::All), "the later end");
+    client.expect(&[("CLIENT UNPAUSE", "+OK")]);
+    assert_eq!(at(&client, 0), None);
+}
+
+#[test]
+fn a_password_is_asked_for_once_there_is_one() {
+    let mut client = Client::new();
+    client.expect(&[
+        ("CONFIG SET requirepass secret", "+OK"),
+        ("CONFIG GET requirepass", "*2|$11|requirepass|$6|secret"),
+        ("RESET", "+RESET"),
+    ]);
+    assert!(!client.session.is_authenticated);
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    client.expect(&[
+        ("HELLO 3", "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"),
+        ("AUTH wrong", wrong),
+        ("AUTH bob secret", wrong),
+    ]);
+    assert!(client.session.delay_ms >= 50 && !client.session.is_authenticated);
+    client.expect(&[("AUTH default secret", "+OK")]);
+    assert!(client.session.is_authenticated);
+    client.expect(&[("RESET", "+RESET"), ("AUTH secret", "+OK")]);
+    assert!(client.session.is_authenticated);
 }

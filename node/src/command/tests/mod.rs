@@ -1,12 +1,16 @@
 //! Command lines and the replies that Redis 7.2 gives to them, family by family.
 
+mod bitmap;
 mod connection;
+mod edit;
 mod harness;
 mod keys;
 mod ordered;
 mod server;
 mod string;
+mod support;
 mod table;
+mod transaction;
 
 pub(crate) use harness::shared;
 

@@ -194,7 +194,7 @@ fn several_keys_are_set_together_or_not_at_all() {
         ("MSETNX c 1 d 2", ":1"),
     ]);
     client.partition.admission.value_bytes_max = 3;
-    let too_long = "-ERR string exceeds maximum allowed size (client.value_bytes_max)";
+    let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     client.expect(&[("MSET e 1 f 1234", too_long), ("EXISTS e f", ":0")]);
 }
 
