@@ -1,5 +1,5 @@
-//! Wrong passwords, by address: whoever gives one waits before the next is looked at, longer each time. Passwords from one
-//! address are looked at one after another, so more connections do not help.
+//! Wrong passwords, by address: whoever gives one waits before the next is looked at, longer each time.
+//! Passwords from one address are looked at one after another, so more connections do not help.
 //!
 //! Invariant: [`ADDRESSES_MAX`] addresses are remembered; the one that has been silent longest is forgotten first.
 
@@ -30,8 +30,8 @@ struct Failures {
 pub struct Attempts(Mutex<BTreeMap<String, Failures>>);
 
 impl Attempts {
-    /// Notes an attempt from an address without its port, and how it went; returns how long it is to wait for its answer,
-    /// in milliseconds. A right password waits too while wrong ones are waited for.
+    /// Notes an attempt from an address without its port, and how it went; returns how long it is to wait for
+    /// its answer, in milliseconds. A right password waits too while wrong ones are waited for.
     #[must_use]
     pub fn note(&self, addr: &str, is_right: bool, now_ms: u64) -> u64 {
         let mut known = lock(&self.0);

@@ -1,5 +1,5 @@
-//! Bits of byte strings: counting, searching, combining, and integers of any width at any bit. Bit 0 is the highest of the
-//! first byte, as in Redis. Pure; what lies behind the end of a string is 0.
+//! Bits of byte strings: counting, searching, combining, and integers of any width at any bit. Bit 0 is the
+//! highest of the first byte, as in Redis. Pure; what lies behind the end of a string is 0.
 //!
 //! Invariant: places are in bits unless a name says bytes.
 
@@ -190,8 +190,8 @@ impl Field {
         }
     }
 
-    /// Returns what is written of a number, given as the field's own kind widened; nothing when it does not fit and that
-    /// is a failure.
+    /// Returns what is written of a number, given as the field's own kind widened; nothing when it does not fit
+    /// and that is a failure.
     fn fit(&self, number: i128, overflow: Overflow) -> Option<i64> {
         let (least, most) = match self.sign {
             Sign::Signed => (
@@ -264,7 +264,8 @@ mod tests {
             let bits = naive(&bytes);
             let (one, other) = (one % bits.len() as u64, other % bits.len() as u64);
             let range = one.min(other)..=one.max(other);
-            let of = |bit: bool| range.clone().filter(|at| bits[usize::try_from(*at).unwrap()] == bit).collect::<Vec<_>>();
+            let is = |at: u64, bit: bool| bits[usize::try_from(at).unwrap()] == bit;
+            let of = |bit: bool| range.clone().filter(|at| is(*at, bit)).collect::<Vec<_>>();
             prop_assert_eq!(count(&bytes, range.clone()), of(true).len() as u64);
             for bit in [false, true] {
                 prop_assert_eq!(find(&bytes, range.clone(), bit), of(bit).first().copied());
@@ -294,7 +295,8 @@ mod tests {
                 let added = field.add(&mut bytes, 1, Overflow::Saturate);
                 prop_assert_eq!(added, Some(read.saturating_add(1).min(most)));
                 let failed = field.add(&mut bytes, i64::MAX, Overflow::Fail);
-                prop_assert_eq!(failed.is_some(), i128::from(added.unwrap()) + i128::from(i64::MAX) <= i128::from(most));
+                let sum = i128::from(added.unwrap()) + i128::from(i64::MAX);
+                prop_assert_eq!(failed.is_some(), sum <= i128::from(most));
             }
         }
     }

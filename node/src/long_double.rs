@@ -1,6 +1,7 @@
-//! Floating point numbers of 64 significant bits, as `INCRBYFLOAT` adds them: Redis computes with the `long double` of
-//! x86-64, and programs see its digits. Reading, adding and writing with one rounding each, to the nearest, ties to even.
-//! Not a number type: there is no product, no infinity and no number too small for a normalized form.
+//! Floating point numbers of 64 significant bits, as `INCRBYFLOAT` adds them: Redis computes with the `long
+//! double` of x86-64, and programs see its digits. Reading, adding and writing with one rounding each, to the
+//! nearest, ties to even. Not a number type: there is no product, no infinity and no number too small for a
+//! normalized form.
 //!
 //! Invariant: `magnitude` is 0, or its highest bit is set; the number is `magnitude * 2^exponent`.
 
@@ -33,7 +34,8 @@ pub enum Spelled {
     Infinite,
 }
 
-/// Reads a number as Redis does: decimal, with an exponent or without, or `inf`. Nothing when it is none, or does not fit.
+/// Reads a number as Redis does: decimal, with an exponent or without, or `inf`. Nothing when it is none, or
+/// does not fit.
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<Spelled> {
     if text.len() > TEXT_BYTES_MAX {

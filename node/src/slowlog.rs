@@ -1,7 +1,8 @@
-//! The commands that took long, newest first: `SLOWLOG`. Time in it is that of the command itself, without what it waited
-//! for: the disk, other shards, its turn. Written rarely, so one lock serves all shards.
+//! The commands that took long, newest first: `SLOWLOG`. Time in it is that of the command itself, without what
+//! it waited for: the disk, other shards, its turn. Written rarely, so one lock serves all shards.
 //!
-//! Invariant: what is kept is bounded: [`ENTRIES_MAX`] entries of at most [`WORDS_MAX`] words of [`WORD_BYTES_MAX`] bytes.
+//! Invariant: what is kept is bounded: [`ENTRIES_MAX`] entries of at most [`WORDS_MAX`] words of
+//! [`WORD_BYTES_MAX`] bytes.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

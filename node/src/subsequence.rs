@@ -1,7 +1,8 @@
-//! The longest common subsequence of two byte strings, by a table of the lengths for all pairs of their beginnings. Takes
-//! time and memory as the product of the lengths, so these are bounded. Pure.
+//! The longest common subsequence of two byte strings, by a table of the lengths for all pairs of their
+//! beginnings. Takes time and memory as the product of the lengths, so these are bounded. Pure.
 //!
-//! Invariant: `cells[i * (other + 1) + j]` is the length for the first `i` bytes of one and the first `j` of the other.
+//! Invariant: `cells[i * (other + 1) + j]` is the length for the first `i` bytes of one and the first `j` of
+//! the other.
 
 /// Largest product of the lengths: some milliseconds, and 16 MiB.
 pub const CELLS_MAX: usize = 4 << 20;

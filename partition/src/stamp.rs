@@ -1,5 +1,6 @@
-//! What tells one state of a key from another: asked for when a client begins to watch a key, and again before it acts on
-//! what it has read. The timestamp of the newest version does, whether that is applied or still in flight.
+//! What tells one state of a key from another: asked for when a client begins to watch a key, and again before
+//! it acts on what it has read. The timestamp of the newest version does, whether that is applied or still in
+//! flight.
 //!
 //! Not a lock: nobody is kept from changing the key.
 
@@ -20,8 +21,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Says whether nothing has happened to the key between this and a later state. A deletion that has been forgotten
-    /// since, because nobody could read what it hid, is not taken for a change.
+    /// Says whether nothing has happened to the key between this and a later state. A deletion that has been
+    /// forgotten since, because nobody could read what it hid, is not taken for a change.
     #[must_use]
     pub fn holds(self, later: Self) -> bool {
         self == later || (!self.is_there && later == Self::default())

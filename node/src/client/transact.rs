@@ -108,8 +108,8 @@ impl Client {
         stop
     }
 
-    /// Says whether the watched keys must be looked at before commands are run on the connection: these take effect before
-    /// the shard of the keys has said that it runs the others.
+    /// Says whether the watched keys must be looked at before commands are run on the connection: these take
+    /// effect before the shard of the keys has said that it runs the others.
     fn must_look(&self) -> bool {
         let Some(queue) = &self.session.queue else {
             return false;

@@ -1,5 +1,6 @@
-//! Values as a whole, for commands that read one, make another of it and set that: on the shard of the key, in one call,
-//! so that nothing comes between. What is proposed is the outcome: replicas are told the new value, not how it was made.
+//! Values as a whole, for commands that read one, make another of it and set that: on the shard of the key, in
+//! one call, so that nothing comes between. What is proposed is the outcome: replicas are told the new value,
+//! not how it was made.
 //!
 //! Invariant: what could not be read because it is not in memory is as if it were missing, and everything after it is
 //! refused; the whole command is then run anew.

@@ -1,7 +1,7 @@
 //! Commands on the connection itself: which protocol, which database, who the client is.
 //!
-//! There is one user, `default`, and one password, `client.password`. While that is empty the user may come with any, as
-//! with a Redis that has none set.
+//! There is one user, `default`, and one password, `client.password`. While that is empty the user may come
+//! with any, as with a Redis that has none set.
 
 use super::{
     Command, Derived, Muted, Run, SessionCall, client, not_an_integer, syntax_error, wrong_arity,

@@ -163,7 +163,9 @@ fn follow(queueing: &mut bool, words: &Command) -> bool {
     let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
     match words.len() {
         1 if is("MULTI") => *queueing = true,
-        1 if is("EXEC") || is("DISCARD") || is("RESET") => *queueing = false,
+        1 if is("DISCARD") || is("RESET") => *queueing = false,
+        // One with too many words ends the transaction, too.
+        _ if is("EXEC") => *queueing = false,
         _ if *queueing => return !APART.iter().any(|name| is(name)),
         _ => {}
     }
@@ -312,8 +314,9 @@ impl Client {
             self.queued.push(words.clone());
             return ours == theirs;
         }
-        let ends = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes()) && words.len() == 1;
-        let queued = match ends("EXEC") || ends("DISCARD") || ends("RESET") {
+        let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+        let ends = is("EXEC") || (words.len() == 1 && (is("DISCARD") || is("RESET")));
+        let queued = match ends {
             true => std::mem::take(&mut self.queued),
             false => Vec::new(),
         };
@@ -321,7 +324,7 @@ impl Client {
             return true;
         }
         match (reply::elements(ours), reply::elements(theirs)) {
-            (Some((header, ours)), Some((of, theirs))) if ends("EXEC") => {
+            (Some((header, ours)), Some((of, theirs))) if is("EXEC") => {
                 let each = queued.iter().zip(ours.iter().zip(&theirs));
                 header == of
                     && each.into_iter().all(|(words, (ours, theirs))| {

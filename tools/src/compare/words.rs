@@ -3,7 +3,8 @@
 //!
 //! A pattern is words: `$k` a key, `$v` a value, `$i` an integer, `$f` a number, `$o` an offset into a value, `$n` a
 //! small number, `$t` `$T` far seconds and milliseconds, `$a` `$A` moments, `$p` a glob, `$y` `$w` a type and a
-//! number of BITFIELD, `$b` a bit. `a|b` is one of them, `a:b` several words, `?` before means perhaps, `+` means up to three more.
+//! number of BITFIELD, `$b` a bit. `a|b` is one of them, `a:b` several words, `?` before means perhaps, `+`
+//! means up to three more.
 
 use ashlar_io::rng::Rng;
 
@@ -188,7 +189,6 @@ const PATTERNS: &[(u32, &str)] = &[
     (1, "LASTSAVE extra"),
     (1, "WAIT 0 $i"),
     (1, "MEMORY USAGE $v $v $v"),
-    (1, "DEBUG SLEEP 0"),
     (1, "FUNCTION FLUSH"),
     (1, "AUTH $v ?$v"),
     (1, "NOSUCHCOMMAND $v ?$v"),
