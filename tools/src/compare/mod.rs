@@ -129,7 +129,7 @@ fn steps(args: &Args, episode: u64) -> Result<Vec<Step>, String> {
     }
     let connections = 1 + words.below(CONNECTIONS_MAX as u64);
     let (mut steps, mut connection, mut left) = (Vec::new(), 0, 0);
-    let mut queueing = [false; CONNECTIONS_MAX];
+    let mut states = [State::default(); CONNECTIONS_MAX];
     while (steps.len() as u64) < EPISODE_COMMANDS {
         if left == 0 {
             connection = usize::try_from(words.below(connections)).unwrap_or(0);
@@ -137,7 +137,7 @@ fn steps(args: &Args, episode: u64) -> Result<Vec<Step>, String> {
         }
         left -= 1;
         let words = words.command();
-        if !follow(&mut queueing[connection], &words) {
+        if !follow(&mut states, connection, &words) {
             continue;
         }
         steps.push(Step { connection, words });
@@ -158,15 +158,30 @@ const APART: [&str; 8] = [
     "DEBUG",
 ];
 
-/// Follows whether a connection queues commands; says whether this one may be sent to it now.
-fn follow(queueing: &mut bool, words: &Command) -> bool {
+/// What is followed of a connection while commands are drawn.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    queueing: bool,
+    watching: bool,
+}
+
+/// Follows the states of connections; says whether a command may be sent now.
+fn follow(states: &mut [State], connection: usize, words: &Command) -> bool {
     let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+    // A watched key that was missing, was set and is flushed counts as unchanged, which Redis tells apart.
+    let flushes = is("FLUSHALL") || is("FLUSHDB");
+    if flushes && states.iter().any(|state| state.watching) {
+        return false;
+    }
+    let state = &mut states[connection];
     match words.len() {
-        1 if is("MULTI") => *queueing = true,
-        1 if is("DISCARD") || is("RESET") => *queueing = false,
+        1 if is("MULTI") => state.queueing = true,
+        1 if is("RESET") || (is("DISCARD") && state.queueing) => *state = State::default(),
         // One with too many words ends the transaction, too.
-        _ if is("EXEC") => *queueing = false,
-        _ if *queueing => return !APART.iter().any(|name| is(name)),
+        _ if is("EXEC") => *state = State::default(),
+        _ if state.queueing => return !APART.iter().any(|name| is(name)),
+        1 if is("UNWATCH") => state.watching = false,
+        2.. if is("WATCH") => state.watching = true,
         _ => {}
     }
     true
@@ -174,10 +189,9 @@ fn follow(queueing: &mut bool, words: &Command) -> bool {
 
 /// Says whether commands may be sent: leaving out some can bring others into a transaction.
 fn may_be_sent(steps: &[Step]) -> bool {
-    let mut queueing = [false; CONNECTIONS_MAX];
-    steps
-        .iter()
-        .all(|step| follow(&mut queueing[step.connection], &step.words))
+    let mut states = [State::default(); CONNECTIONS_MAX];
+    let mut steps = steps.iter();
+    steps.all(|step| follow(&mut states, step.connection, &step.words))
 }
 
 /// The two connections of a client, and what it has queued.
