@@ -9,14 +9,17 @@ use crate::nodes::{NODES, wait_until};
 use crate::options::Options;
 use crate::process::{Process, free_ports};
 
+/// How long the check writes, in seconds.
+const CHECK_S: f64 = 60.0;
 /// What to do when it is not there.
 const INSTALL: &str = "apt-get install etcd-server etcd-client";
 
-/// Returns the writes per second of a fresh cluster below `dir`.
+/// Returns the writes per second of a fresh cluster below `dir`, and what one costs all members in microseconds of
+/// CPU time: where the machine has much else to do, that is what compares.
 ///
 /// # Errors
 /// It is not installed, does not start, or its check says nothing that can be understood.
-pub(crate) fn measure(options: &Options, dir: &Path) -> Result<f64, Failure> {
+pub(crate) fn measure(options: &Options, dir: &Path) -> Result<(f64, f64), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {dir:?}: {error}"))?;
     for program in ["etcd", "etcdctl"] {
         let found = Command::new(program).arg("--help").output();
@@ -26,7 +29,8 @@ pub(crate) fn measure(options: &Options, dir: &Path) -> Result<f64, Failure> {
     let members: Result<Vec<Process>, Failure> = (0..NODES)
         .map(|node| start(options, dir, &ports, node))
         .collect();
-    let _members = members?;
+    let members = members?;
+    let cpu_s = || -> Result<f64, Failure> { members.iter().map(Process::cpu_s).sum() };
     let endpoints: Vec<String> = ports[..NODES]
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
@@ -45,12 +49,16 @@ pub(crate) fn measure(options: &Options, dir: &Path) -> Result<f64, Failure> {
         "--load",
         "xl",
     ]);
+    let before_s = cpu_s()?;
     let output = check.env("ETCDCTL_API", "3").output();
     let output = output.map_err(|error| format!("cannot run etcdctl: {error}"))?;
     // It fails when the machine is no etcd machine; its rate counts all the same.
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    parse(&text).ok_or_else(|| format!("etcdctl check perf says no rate: {:?}", text.trim()))
+    let rate = parse(&text);
+    let rate = rate.ok_or_else(|| format!("etcdctl check perf says no rate: {:?}", text.trim()))?;
+    let spent_us = (cpu_s()? - before_s) * 1e6;
+    Ok((rate, spent_us / (rate * CHECK_S)))
 }
 
 fn start(options: &Options, dir: &Path, ports: &[u16], node: usize) -> Result<Process, Failure> {

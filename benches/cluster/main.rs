@@ -73,9 +73,12 @@ fn measure(options: &Options) -> Result<Report, Failure> {
     if options.has("etcd") {
         eprintln!("etcd, a minute");
         match etcd::measure(options, &directory.path().join("etcd")) {
-            Ok(rate) => {
-                eprintln!("{rate} writes/s");
-                report.add(Side::Etcd, Measure::Rate(Workload::WideP1), rate);
+            Ok((rate, cpu_us)) => {
+                eprintln!("{rate} writes/s, {cpu_us:.0} us of CPU time for one");
+                for workload in [Workload::WideP1, Workload::WideP16] {
+                    report.add(Side::Etcd, Measure::Rate(workload), rate);
+                    report.add(Side::Etcd, Measure::CpuPerOp(workload), cpu_us);
+                }
             }
             Err(failure) => report.fail("etcd", &failure),
         }
