@@ -10,6 +10,7 @@ mod bench_wal;
 mod compare;
 mod demo;
 mod disk;
+mod doctor;
 mod inspect;
 mod member;
 mod node;
@@ -44,6 +45,8 @@ enum Command {
     /// Look into files of a data directory, offline.
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Look at this machine: what a node needs, what is in its way, and how to cure it.
+    Doctor(doctor::Args),
     /// Check every checksum of a stopped node, or of a backup, and all that files say of each other.
     Verify(verify::Args),
     /// Copy a node's data, also while it runs; what an earlier backup has is not copied again.
@@ -120,6 +123,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::Inspect(Inspect::Table(args)) => inspect::table::run(&args),
         Command::Inspect(Inspect::Manifest(args)) => inspect::manifest::run(&args),
         Command::Inspect(Inspect::Partition(args)) => inspect::partition::run(&args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),

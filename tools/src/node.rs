@@ -53,7 +53,20 @@ pub(crate) struct FormatArgs {
 }
 
 impl StartArgs {
-    fn load(self) -> Result<Config, String> {
+    /// Returns the flags of a node with this data directory and this configuration file.
+    pub(crate) fn of(data: Option<String>, config: Option<PathBuf>) -> Self {
+        Self {
+            data,
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the configuration that file and flags make.
+    ///
+    /// # Errors
+    /// One line that names the file or the key, the value and what is allowed.
+    pub(crate) fn load(self) -> Result<Config, String> {
         let mut config = match &self.config {
             None => Config::defaults(),
             Some(path) => {
