@@ -5,6 +5,7 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+#[allow(unused_imports, reason = "no client connects here")]
 mod support;
 
 use std::fs;

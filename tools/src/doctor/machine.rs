@@ -95,14 +95,14 @@ impl Machine {
         }
         let device = self.path(&format!("/sys/class/block/{disk}"));
         let device = device.canonicalize().ok()?;
-        let parts = device
+        let mut parts = device
             .iter()
             .filter_map(|part| part.to_str())
             .filter(|part| {
                 let number = part.strip_prefix("virtio");
                 number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
             });
-        parts.last().map(|virtio| format!("{virtio}-"))
+        parts.next_back().map(|virtio| format!("{virtio}-"))
     }
 }
 
