@@ -8,6 +8,7 @@ mod fixture;
 mod kernel;
 mod machine;
 mod parse;
+mod probe;
 mod report;
 mod storage;
 
@@ -45,6 +46,9 @@ pub(crate) struct Args {
         default_value = "/var/lib/ashlar/doctor-before.toml"
     )]
     before: PathBuf,
+    /// Measure the disk beneath a directory instead, for about twenty seconds, and keep the result beside that file
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["fix", "revert", "json", "data", "config"])]
+    probe: Option<PathBuf>,
 }
 
 /// Looks, and prints what was found.
@@ -57,6 +61,9 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         let lines = fix::revert(&machine, &args.before)?;
         lines.iter().for_each(|line| println!("{line}"));
         return Ok(());
+    }
+    if let Some(dir) = &args.probe {
+        return measure(&machine, dir, &args.before);
     }
     let config = StartArgs::of(args.data, args.config).load()?;
     let mut findings = examine(&machine, &config)?;
@@ -79,6 +86,25 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         0 => Ok(()),
         fails => Err(format!("{fails} of {} checks failed", findings.len())),
     }
+}
+
+/// Measures a device, prints what it does, and keeps that.
+fn measure(machine: &Machine, dir: &Path, before: &Path) -> Result<(), String> {
+    if !dir.is_dir() {
+        return Err(format!(
+            "--probe {}: there is no such directory",
+            dir.display()
+        ));
+    }
+    let place = Place::find(machine, dir)?;
+    let measured = probe::measure(machine, &place, probe::Plan::whole())?;
+    print!("{}", measured.table());
+    match measured.keep(before.parent().unwrap_or(Path::new("."))) {
+        Ok(path) => println!("kept in {}", path.display()),
+        // It was measured all the same.
+        Err(line) => eprintln!("warning: {line}"),
+    }
+    Ok(())
 }
 
 /// Makes every check.
