@@ -168,15 +168,18 @@ struct State {
 /// Follows the states of connections; says whether a command may be sent now.
 fn follow(states: &mut [State], connection: usize, words: &Command) -> bool {
     let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
-    // A watched key that was missing, was set and is flushed counts as unchanged, which Redis tells apart.
-    let flushes = is("FLUSHALL") || is("FLUSHDB");
-    if flushes && states.iter().any(|state| state.watching) {
+    // A watched key that was missing, was set and is flushed counts as unchanged, and one that nothing is appended to;
+    // not so in Redis.
+    let appends_nothing = is("APPEND") && words.get(2).is_some_and(Vec::is_empty);
+    let is_told_apart = appends_nothing || is("FLUSHALL") || is("FLUSHDB");
+    if is_told_apart && states.iter().any(|state| state.watching) {
         return false;
     }
     let state = &mut states[connection];
     match words.len() {
         1 if is("MULTI") => state.queueing = true,
         1 if is("RESET") || (is("DISCARD") && state.queueing) => *state = State::default(),
+        1 if is("EXEC") && !state.queueing => {}
         // One with too many words ends the transaction, too.
         _ if is("EXEC") => *state = State::default(),
         _ if state.queueing => return !APART.iter().any(|name| is(name)),
