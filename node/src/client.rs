@@ -145,6 +145,7 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
     connection.settled(0).await;
     core.connections.borrow_mut().remove(&id);
     core.shared.clients.disconnect(id);
+    core.shared.monitors.remove(id);
 }
 
 fn limits(core: &Core, is_authenticated: bool) -> Limits {

@@ -30,6 +30,7 @@ pub mod format;
 pub mod glob;
 pub mod long_double;
 pub mod message;
+pub mod monitors;
 pub mod number;
 pub mod peer;
 pub mod replies;

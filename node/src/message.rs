@@ -1,6 +1,8 @@
 //! What shards say to each other: questions to the owner of a partition, and answers to the one
 //! that asked.
 
+use std::sync::Arc;
+
 use ashlar_consensus::NodeId;
 
 use ashlar_io::Monotonic;
@@ -92,6 +94,8 @@ pub enum Message {
         /// How many bytes.
         bytes: usize,
     },
+    /// Give a connection of yours bytes that answer no command.
+    Tell(u64, Arc<[u8]>),
     /// Close a connection of yours.
     Close(u64),
     /// Finish what was acknowledged and stop.

@@ -14,6 +14,7 @@ use crate::cluster::view::View;
 use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
+use crate::monitors::Monitors;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 
@@ -49,6 +50,8 @@ pub struct Shared {
     pub pause: Pause,
     /// Commands that took long.
     pub slowlog: Slowlog,
+    /// Connections that watch every command.
+    pub monitors: Monitors,
     /// Wrong passwords.
     pub attempts: Attempts,
     config: Mutex<Config>,
@@ -125,6 +128,7 @@ impl Shared {
             pause: Pause::default(),
             slowlog: Slowlog::default(),
             attempts: Attempts::default(),
+            monitors: Monitors::default(),
             config: Mutex::new(config),
             config_version: AtomicU64::new(1),
             cursors: Mutex::default(),

@@ -46,6 +46,9 @@ impl Client {
         if self.is_paused(command) {
             return Some(Stop::Pause(Pause::Paused));
         }
+        if self.core.shared.monitors.any() {
+            self.show_to_monitors(command, words);
+        }
         self.entry.note_command(command);
         if self.session.queue.is_some() && !command.is_never_queued() {
             self.enqueue(command, words);

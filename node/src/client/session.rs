@@ -1,9 +1,12 @@
 //! What a connection does around its commands: answers, errors, and what a command has said about the connection itself
 //! or others: waiting, silence, closing.
 
+use std::sync::Arc;
+
 use super::{Client, Stop, limits};
 use crate::command::{Command, SessionCall};
 use crate::message::Message;
+use crate::monitors::line;
 use crate::replies::ReplyMark;
 use crate::resp::Words;
 use crate::resp::encode::Encoder;
@@ -22,6 +25,21 @@ impl Client {
             None => false,
             Some(Paused::All) => true,
             Some(Paused::Writes) => command.writes() || command.name == "exec",
+        }
+    }
+
+    /// Shows a command to those who watch all; not what names passwords, and not what looks at the node.
+    pub(super) fn show_to_monitors(&self, command: &Command, words: Words<'_>) {
+        let is_hidden = matches!(command.name, "auth" | "hello" | "config" | "monitor");
+        if is_hidden {
+            return;
+        }
+        let (_, now_us) = self.core.now();
+        let line = line(words, now_us, self.session.database, &self.entry.addr);
+        let line: Arc<[u8]> = line.into_bytes().into();
+        for (shard, connection) in self.core.shared.monitors.all() {
+            self.core
+                .post(shard, Message::Tell(connection, Arc::clone(&line)));
         }
     }
 

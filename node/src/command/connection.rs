@@ -288,6 +288,7 @@ fn reset(call: &mut SessionCall<'_>) {
     call.session.database = 0;
     call.session.version = Version::Resp2;
     call.session.queue = None;
+    call.shared.monitors.remove(call.session.id);
     call.session.muted = Muted::No;
     call.session.is_authenticated = call.shared.config().client.password.is_empty();
     call.session.watched.clear();

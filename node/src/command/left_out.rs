@@ -131,7 +131,6 @@ const LEFT_OUT: [(&[&str], &str); 12] = [
             "publish.",
             "spublish.",
             "pubsub.",
-            "monitor.",
         ],
         "messages between clients are not supported yet",
     ),

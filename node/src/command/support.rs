@@ -85,6 +85,16 @@ pub const SUPPORTING: &[Command] = &[
         ..SUPPORT
     },
     Command {
+        name: "monitor",
+        arity: 1,
+        flags: &["admin", "noscript", "loading", "stale", "no_multi"],
+        summary: "Shows every command of every client, until RESET or QUIT.",
+        since: "1.0.0",
+        syntax: "",
+        run: Run::Session(monitor),
+        ..SUPPORT
+    },
+    Command {
         name: "shutdown",
         arity: -1,
         flags: &[
@@ -410,6 +420,13 @@ fn waitaof(call: &mut SessionCall<'_>) {
             reply.integer(i64::try_from(sure).unwrap_or(i64::MAX));
         }
     }
+}
+
+fn monitor(call: &mut SessionCall<'_>) {
+    if let Some(client) = call.shared.clients.find(call.session.id) {
+        call.shared.monitors.add(client.shard, client.id);
+    }
+    call.reply().ok();
 }
 
 /// Asks the process to stop, as a signal would.

@@ -103,6 +103,7 @@ impl Core {
                 connection,
                 bytes,
             } => self.note_taken((Origin::Shard(from), connection), bytes),
+            Message::Tell(connection, bytes) => self.tell(connection, &bytes),
             Message::Close(connection) => {
                 if let Some(connection) = self.connections.borrow().get(&connection) {
                     connection.sender.shut_down();
@@ -110,6 +111,22 @@ impl Core {
             }
             Message::Stop => self.stop(),
         }
+    }
+
+    /// Gives a connection of this shard bytes that answer no command. One that takes them too slowly is closed.
+    fn tell(&self, connection: u64, bytes: &[u8]) {
+        let found = self.connections.borrow().get(&connection).cloned();
+        let Some(connection) = found else { return };
+        let bytes_max = self.config().client.reply_bytes_max;
+        if connection.pending_bytes() as u64 > bytes_max {
+            return connection.sender.shut_down();
+        }
+        connection
+            .replies
+            .borrow_mut()
+            .out()
+            .extend_from_slice(bytes);
+        self.release_replies(&connection);
     }
 
     /// Runs what had to wait, oldest first, until one has to wait again.

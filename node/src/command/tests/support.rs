@@ -82,6 +82,15 @@ fn what_is_always_so_is_said() {
 }
 
 #[test]
+fn a_monitor_is_one_until_it_is_reset() {
+    let mut client = Client::new();
+    client.expect(&[("MONITOR", "+OK"), ("MONITOR", "+OK")]);
+    assert_eq!(client.shared.monitors.all(), [(0, client.session.id)]);
+    client.expect(&[("RESET", "+RESET")]);
+    assert!(!client.shared.monitors.any());
+}
+
+#[test]
 fn what_is_left_out_says_so() {
     Client::new().expect(&[
         (
