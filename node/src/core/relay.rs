@@ -8,8 +8,9 @@
 //! then sent again, for some time, since whoever leads knows whether it was done. Of another write, and
 //! after that time, the reply says that nobody knows.
 //!
-//! Writes without a session are not given one by the node: remembering each would cost a fifth more
-//! processor time per write on every replica, for something that is of use in the moments after a crash.
+//! Writes without a session are not given one by the node. Remembering each takes a tenth more processor time of
+//! three nodes together, and a sixth more of the leader (relayed SETs of 100 bytes, 48 in flight), all the time, for
+//! what is of use in the moments after a crash.
 //!
 //! Invariants:
 //! 1. What is relayed is bounded by what the connections of this node may await, and by what other nodes
