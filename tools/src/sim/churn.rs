@@ -3,6 +3,7 @@
 //! had may be on one disk now.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -56,17 +57,19 @@ impl Churn {
 
 /// Sees to lost disks as long as the run goes on.
 pub(super) async fn operate(crowd: Rc<Crowd>, churn: Rc<Churn>, mut rng: Rng) {
+    // A node may tell what was so long ago: numbers only grow, so who knows the last one cannot be misled.
+    let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         crowd.reactor.sleep(PAUSE).await;
         let lost = churn.lost.borrow().clone();
         let Some(name) = lost else { continue };
-        if let Some(before) = number_of(&crowd, &mut rng, &name).await
-            && replace(&crowd, &mut rng, &name).await
-        {
-            settle(&crowd, &mut rng, &name, before).await;
-            churn.replaced.set(churn.replaced.get() + 1);
-            *churn.lost.borrow_mut() = None;
-        }
+        let before = numbers.get(&name).copied();
+        let before = before.unwrap_or(crowd.servers.len() as u64);
+        replace(&crowd, &mut rng, &name).await;
+        let number = settle(&crowd, &mut rng, &name, before).await;
+        numbers.insert(name, number);
+        churn.replaced.set(churn.replaced.get() + 1);
+        *churn.lost.borrow_mut() = None;
     }
 }
 
@@ -97,32 +100,24 @@ fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     found.next().map(|(_, value)| value)
 }
 
-/// Returns the number of a member as some node knows it, which may be of long ago.
-async fn number_of(crowd: &Crowd, rng: &mut Rng, name: &str) -> Option<u64> {
-    let lines = list(crowd, rng).await;
-    let line = lines
-        .iter()
-        .find(|line| value(line, "name") == Some(name))?;
-    value(line, "node")?.parse().ok()
-}
-
 /// Asks until the member is replaced; whoever says that it has that disk has done it before.
-async fn replace(crowd: &Crowd, rng: &mut Rng, name: &str) -> bool {
+async fn replace(crowd: &Crowd, rng: &mut Rng, name: &str) {
     loop {
         match ask(crowd, rng, &["KV.MEMBER", "REPLACE", name]).await {
-            Some(Reply::Ok) => return true,
+            Some(Reply::Ok) => return,
             Some(Reply::Error(text))
                 if text.contains("has that disk") || text.contains("already, and serves") =>
             {
-                return true;
+                return;
             }
             _ => crowd.reactor.sleep(PAUSE).await,
         }
     }
 }
 
-/// Waits until a node says that the newcomer votes everywhere, and only members do.
-async fn settle(crowd: &Crowd, rng: &mut Rng, name: &str, before: u64) {
+/// Waits until a node says that the newcomer, whose number is above `before`, votes everywhere, and only
+/// members do; returns the number.
+async fn settle(crowd: &Crowd, rng: &mut Rng, name: &str, before: u64) -> u64 {
     loop {
         let lines = list(crowd, rng).await;
         let number = |line: &str, key: &str| value(line, key).and_then(|n| n.parse::<u64>().ok());
@@ -132,9 +127,11 @@ async fn settle(crowd: &Crowd, rng: &mut Rng, name: &str, before: u64) {
                 && number(line, "leaving") == Some(0)
         };
         let of = lines.iter().find(|line| value(line, "name") == Some(name));
-        let came = of.is_some_and(|line| number(line, "node") > Some(before));
-        if came && lines.iter().all(is_settled) {
-            return;
+        let came = of.and_then(|line| number(line, "node"));
+        if let Some(came) = came.filter(|number| *number > before)
+            && lines.iter().all(is_settled)
+        {
+            return came;
         }
         crowd.reactor.sleep(PAUSE).await;
     }
