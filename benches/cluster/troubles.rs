@@ -32,12 +32,13 @@ pub(crate) fn kills(options: &Options, dir: &Path, report: &mut Report) -> Resul
             process.kill();
             let from = Instant::now();
             while !write(&mut wire, number)? {}
-            times_ms.push(from.elapsed().as_secs_f64() * 1e3);
+            let took_ms = from.elapsed().as_secs_f64() * 1e3;
+            eprintln!("kill {} of {}: {took_ms:.0} ms", number + 1, options.kills);
+            times_ms.push(took_ms);
         }
         cluster.restart(leader)?;
     }
     times_ms.sort_by(f64::total_cmp);
-    eprintln!("first writes after kills, ms: {times_ms:.0?}");
     report.add(Side::Cluster, Measure::KillP50, percentile(&times_ms, 50));
     report.add(Side::Cluster, Measure::KillP99, percentile(&times_ms, 99));
     Ok(())
