@@ -131,7 +131,7 @@ pub(crate) fn revert(machine: &Machine, kept: &Path) -> Result<Vec<String>, Stri
         journal.setting.remove(0);
         journal.save(kept)?;
     }
-    fs::remove_file(kept).map_err(|error| format!("cannot remove {}: {error}", kept.display()))?;
+    journal.save(kept)?;
     Ok(lines)
 }
 
@@ -185,8 +185,16 @@ impl Journal {
         }
     }
 
-    /// Writes the file anew, whole or not at all.
+    /// Writes the file anew, whole or not at all; with nothing to put back there is none.
     fn save(&self, kept: &Path) -> Result<(), String> {
+        if self.setting.is_empty() {
+            return match fs::remove_file(kept) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(format!("cannot remove {}: {error}", kept.display()))
+                }
+                _ => Ok(()),
+            };
+        }
         let text = toml::to_string(self).expect("two levels of strings are TOML");
         let fresh = kept.with_extension("toml.new");
         let saved = (|| {

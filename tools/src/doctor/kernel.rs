@@ -27,6 +27,8 @@ const CLOCK_KEEPERS: [&str; 6] = [
 ];
 /// Bit of the right to lock memory without limit (`CAP_IPC_LOCK`).
 const CAN_LOCK: u64 = 1 << 14;
+/// Bytes of a ring for each of its submission entries, with the four completions of each: 132, and room for more.
+const ENTRY_BYTES: u64 = 256;
 /// Descriptors of a node that are not clients: what it warns of when it starts.
 const FILES_BESIDE_CLIENTS: u64 = 64;
 /// Descriptors without which it does not come to serve.
@@ -114,13 +116,16 @@ fn ring_cure(error: &StartError) -> &'static str {
     }
 }
 
-/// Memory that may be locked: blocks of the log that the kernel maps once.
+/// Memory that may be locked: blocks of the log that the kernel maps once, and the rings, which newer kernels count.
 pub(crate) fn locked_memory(machine: &Machine, config: &Config, shards: u64) -> Finding {
-    let wanted_bytes = shards * u64::from(config.io.registered_blocks) * BLOCK_BYTES as u64;
+    let blocks_bytes = u64::from(config.io.registered_blocks) * BLOCK_BYTES as u64;
+    let ring_bytes = u64::from(config.io.queue_entries) * ENTRY_BYTES;
+    let wanted_bytes = shards * (blocks_bytes + ring_bytes);
     let wanted = format!(
-        "{} KiB: io.registered_blocks = {} of {shards} shards",
+        "{} KiB for {shards} shards with io.registered_blocks = {} and io.queue_entries = {}",
         wanted_bytes >> 10,
-        config.io.registered_blocks
+        config.io.registered_blocks,
+        config.io.queue_entries
     );
     if may_lock_all(machine) {
         return Finding::ok("locked memory", &wanted, "no limit (CAP_IPC_LOCK)");
@@ -314,8 +319,8 @@ mod tests {
         for (files, locked, verdicts) in [
             ("524288", "unlimited", (Verdict::Ok, Verdict::Ok)),
             ("4096", "65536", (Verdict::Warn, Verdict::Warn)),
-            ("100", "4194304", (Verdict::Fail, Verdict::Ok)),
-            ("10063", "4194303", (Verdict::Warn, Verdict::Warn)),
+            ("100", "4718592", (Verdict::Fail, Verdict::Ok)),
+            ("10063", "4718591", (Verdict::Warn, Verdict::Warn)),
         ] {
             fixture.put("/proc/self/limits", &limits(files, locked));
             let found = (
