@@ -1,6 +1,8 @@
-//! Connections that watch every command go by: `MONITOR`. While there is none, a command pays for one load of a counter.
+//! Connections that watch every command go by: `MONITOR`. While there is none, a command pays for one load of a
+//! counter.
 //!
-//! Invariant: what a monitor has not taken is bounded by `client.reply_bytes_max`; one that takes too slowly is closed.
+//! Invariant: what a monitor has not taken is bounded by `client.reply_bytes_max`; one that takes too slowly is
+//! closed.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;

@@ -78,9 +78,9 @@ const EXPLAINED: &[Explained] = &[
                 && elements(theirs).is_some()
         },
     },
-    // All is on disk, always; when a key was read is not noted.
+    // All is on disk, always; when a key was read is not noted; what is slow is slow in one server alone.
     Explained {
-        names: &["LASTSAVE", "OBJECT"],
+        names: &["LASTSAVE", "OBJECT", "SLOWLOG"],
         holds: |_, ours, theirs| integer(ours).is_some() && integer(theirs).is_some(),
     },
     // For developers of Redis.
