@@ -226,6 +226,7 @@ fn encode_asked(question: &Question, out: &mut Vec<u8>) {
             encode_asked(question, out);
         }
         Question::Count { database } => out.extend_from_slice(&[0, *database]),
+        Question::Timestamp => out.push(10),
         Question::Clear { database: None } => out.push(1),
         Question::Clear {
             database: Some(database),
@@ -290,6 +291,7 @@ fn decode_asked(bytes: &mut Bytes<'_>) -> Option<Question> {
         0 => Question::Count {
             database: bytes.u8()?,
         },
+        10 => Question::Timestamp,
         1 => Question::Clear { database: None },
         2 => Question::Clear {
             database: Some(bytes.u8()?),
@@ -378,6 +380,10 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
             out.push(1);
             put_u64s(out, &[*count]);
         }
+        Answer::Timestamp(at) => {
+            out.push(10);
+            put_u64s(out, &[at.0]);
+        }
         Answer::Done => out.push(2),
         Answer::Refused(refusal) => {
             out.push(3);
@@ -420,6 +426,7 @@ pub fn decode_answer(bytes: &[u8]) -> Option<Answer> {
     let answer = match bytes.u8()? {
         0 => Answer::Nothing,
         1 => Answer::Count(bytes.u64()?),
+        10 => Answer::Timestamp(Timestamp(bytes.u64()?)),
         2 => Answer::Done,
         3 => Answer::Refused(decode_refusal(&mut bytes)?),
         4 => Answer::Failed(String::from_utf8_lossy(bytes.counted()?).into_owned()),

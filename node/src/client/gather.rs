@@ -56,6 +56,7 @@ impl Client {
                 encoder.ok();
                 Ok(())
             }
+            Plan::Timestamp => self.timestamp(encoder).await,
             Plan::Member(wish) => self.change_members(wish, encoder).await,
             Plan::Watch(_) => unreachable!("watching changes the session: the connection does it"),
             Plan::Keys { database, pattern } => self.keys(database, &pattern, encoder).await,
@@ -102,6 +103,18 @@ impl Client {
             Wish::Replace(name, invited) => Change::Replace(name, self.core.invite(invited).await?),
         };
         self.core.change_members(&change).await
+    }
+
+    /// Answers the last of all leaders' timestamps.
+    async fn timestamp(&self, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {
+        let mut last = 0;
+        for partition in 0..self.core.routes.partitions() {
+            if let Answer::Timestamp(at) = self.ask(partition, Question::Timestamp).await? {
+                last = last.max(at.0);
+            }
+        }
+        encoder.integer(i64::try_from(last).unwrap_or(i64::MAX));
+        Ok(())
     }
 
     async fn count(&self, database: u8, encoder: &mut Encoder<'_>) -> Result<(), NoAnswer> {

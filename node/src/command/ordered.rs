@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use ashlar_consensus::Timestamp;
 use ashlar_partition::{Held, Order, Part, Refusal, Scan as Walk};
 
-use super::spread::{Plan, Range};
+use super::spread::{Plan, Range, last_of};
 use super::{Command, DataCall, Derived, Run, SessionCall, not_an_integer, refuse, syntax_error};
 use crate::number::parse_i64;
 use crate::resp::encode::Encoder;
@@ -77,7 +77,7 @@ pub const ORDERED: &[Command] = &[
         key_step: 0,
         summary: "Returns a timestamp that everything acknowledged so far is at or before.",
         syntax: "",
-        run: Run::Session(timestamp),
+        run: Run::Spread(timestamp),
         ..OURS
     },
 ];
@@ -211,13 +211,18 @@ fn delete_range(call: &mut SessionCall<'_>) -> Option<Plan> {
     Some(Plan::DeleteRange { start, end })
 }
 
-fn timestamp(call: &mut SessionCall<'_>) {
+/// A lone node knows what its shards have given. In a cluster the leaders are asked: the clock of another
+/// node may be behind theirs.
+fn timestamp(call: &mut SessionCall<'_>) -> Option<Plan> {
+    if call.shared.cluster.look().is_some() {
+        return Some(Plan::Timestamp);
+    }
     // The last one of this microsecond; or what a shard has given already, when its clock runs
     // ahead of the wall.
-    let at = Timestamp::at_micros(call.now_us + 1).0 - 1;
     let given = call.shared.stats.shards().iter();
     let at = given
         .map(|shard| shard.last_timestamp.load(Ordering::Acquire))
-        .fold(at, u64::max);
+        .fold(last_of(call.now_us).0, u64::max);
     call.reply().integer(i64::try_from(at).unwrap_or(i64::MAX));
+    None
 }

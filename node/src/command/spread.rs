@@ -42,6 +42,8 @@ pub enum Question {
         /// Picks it.
         seed: u64,
     },
+    /// A timestamp that all that is acknowledged here is at or before.
+    Timestamp,
     /// Hand leadership over to a node.
     HandOver {
         /// The node.
@@ -95,6 +97,8 @@ pub enum Answer {
     Entries(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>),
     /// A user key.
     Key(Option<Vec<u8>>),
+    /// A timestamp.
+    Timestamp(Timestamp),
     /// What a key of the system has, then.
     Value(Vec<u8>),
     /// The state of a key.
@@ -150,6 +154,8 @@ pub enum Plan {
         /// The node.
         to: NodeId,
     },
+    /// A timestamp that all that is acknowledged anywhere is at or before.
+    Timestamp,
     /// Change the members of the cluster.
     Member(Wish),
     /// Remember the states of keys, internal ones.
@@ -221,6 +227,10 @@ pub fn answer(
                 return step;
             }
             scan(partition, walk, answer, now_ms)
+        }
+        Question::Timestamp => {
+            *answer = Answer::Timestamp(clock.last().max(last_of(now_us)));
+            Step::Done(None)
         }
         Question::HandOver { to } => {
             *answer = match partition.hand_over(Some(*to)) {
@@ -294,6 +304,12 @@ fn refused(partition: &mut Partition, refusal: Refusal, answer: &mut Answer) -> 
             Step::Done(None)
         }
     }
+}
+
+/// Returns the last timestamp of a microsecond.
+#[must_use]
+pub(super) fn last_of(now_us: u64) -> Timestamp {
+    Timestamp(Timestamp::at_micros(now_us + 1).0 - 1)
 }
 
 fn changed(answer: &mut Answer, outcome: Result<Option<Index>, Refusal>) -> Step {

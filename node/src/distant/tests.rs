@@ -45,6 +45,7 @@ fn questions_and_answers_come_back_as_they_went() {
         Question::Stamp {
             key: b"\0k".to_vec(),
         },
+        Question::Timestamp,
         Question::Swap {
             key: b"k".to_vec(),
             from: Vec::new(),
@@ -77,6 +78,7 @@ fn questions_and_answers_come_back_as_they_went() {
         Answer::Entries(Vec::new(), None),
         Answer::Key(None),
         Answer::Key(Some(b"k".to_vec())),
+        Answer::Timestamp(Timestamp(7)),
         Answer::Value(b"v".to_vec()),
         Answer::Stamp(Stamp {
             timestamp: 9,
