@@ -229,7 +229,8 @@ impl Engine {
         let wanted = |partition: &mut Partition| {
             Got::Wanted(
                 partition
-                    .take_want()
+                    .take_wants()
+                    .pop()
                     .expect("what is not in memory is named"),
             )
         };

@@ -35,6 +35,7 @@ fn make(choices: &mut Choices<'_>, index: u64) -> Vec<u8> {
         let database = choices.byte();
         let command = match kind {
             0 => Command::Put {
+                is_root: false,
                 key: &key,
                 expire_at_ms,
                 value,

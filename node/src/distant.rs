@@ -17,13 +17,17 @@
 //!
 //! Invariant: no bytes make a decoder panic, or allocate more than a few times their length.
 
+mod refusals;
+
 use std::ops::Bound;
 
 use ashlar_consensus::{NodeId, Timestamp};
+use ashlar_partition::collection::Family;
 use ashlar_partition::session::ID_BYTES;
-use ashlar_partition::{Order, Part, Refusal, Scan as Walk, Stamp};
+use ashlar_partition::{Order, Part, Scan as Walk, Stamp};
 
-use crate::command::spread::{Answer, Question};
+use self::refusals::{decode_refusal, encode_refusal};
+use crate::command::spread::{Answer, Found, Question};
 use crate::command::table;
 use crate::message::{Forward, Once, Origin, OwnedToken, Ticket};
 use crate::resp::{OwnedWords, Version};
@@ -396,9 +400,10 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
         Answer::Entries(entries, next) => {
             out.push(5);
             put_u64s(out, &[entries.len() as u64]);
-            for (key, value) in entries {
+            for Found { key, value, family } in entries {
                 put_counted(out, key);
                 put_counted(out, value);
+                out.push(family.map_or(0, Family::code));
             }
             out.push(u8::from(next.is_some()));
             next.iter().for_each(|walk| encode_walk(walk, out));
@@ -447,7 +452,14 @@ fn decode_entries(bytes: &mut Bytes<'_>) -> Option<Answer> {
     let count = bytes.u64()?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        entries.push((bytes.counted()?.to_vec(), bytes.counted()?.to_vec()));
+        entries.push(Found {
+            key: bytes.counted()?.to_vec(),
+            value: bytes.counted()?.to_vec(),
+            family: match bytes.u8()? {
+                0 => None,
+                code => Some(Family::of_code(code)?),
+            },
+        });
     }
     let next = match bytes.u8()? {
         0 => None,
@@ -455,37 +467,6 @@ fn decode_entries(bytes: &mut Bytes<'_>) -> Option<Answer> {
         _ => return None,
     };
     Some(Answer::Entries(entries, next))
-}
-
-/// Refusals in the order of their numbers, but for the one that names a partition.
-const REFUSALS: [Refusal; 8] = [
-    Refusal::NotAnInteger,
-    Refusal::Overflow,
-    Refusal::TooLong,
-    Refusal::Busy,
-    Refusal::TooOld,
-    Refusal::InFuture,
-    Refusal::NotInMemory,
-    Refusal::DiskFull,
-];
-/// Number of the refusal that names a partition.
-const DAMAGED: u8 = 255;
-
-fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
-    if let Refusal::Damaged(partition) = refusal {
-        out.push(DAMAGED);
-        out.extend_from_slice(&partition.to_le_bytes());
-        return;
-    }
-    let number = (0..).zip(REFUSALS).find(|(_, known)| *known == refusal);
-    out.push(number.map_or(DAMAGED, |(number, _)| number));
-}
-
-fn decode_refusal(bytes: &mut Bytes<'_>) -> Option<Refusal> {
-    match bytes.u8()? {
-        DAMAGED => Some(Refusal::Damaged(bytes.u32()?)),
-        number => REFUSALS.get(usize::from(number)).copied(),
-    }
 }
 
 #[cfg(test)]

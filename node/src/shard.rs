@@ -325,6 +325,8 @@ impl Shard {
             }
             self.expiring |= partition.expire(now_ms, clock, now_us);
         }
+        drop(data);
+        self.expiring |= core.sweep();
     }
 
     /// Says whether a stopping shard is done: all is durable and attested, and its connections have

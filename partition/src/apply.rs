@@ -4,9 +4,9 @@
 use ashlar_consensus::Timestamp;
 
 use crate::command::{Command, Commands, EntryHeader, Malformed};
-use crate::key::DATABASES;
+use crate::key::{DATABASES, DUES, ELEMENTS};
 use crate::lsm::ranges::Ranges;
-use crate::memtable::{Beneath, Memtable, Version};
+use crate::memtable::{Beneath, Kind, Memtable, Version};
 
 /// Commands whose keys are looked up together.
 const GROUP: usize = 16;
@@ -72,10 +72,14 @@ impl Applied<'_> {
         match command {
             Command::Put {
                 key,
+                is_root,
                 expire_at_ms,
                 value,
             } => {
-                let version = Version::put(timestamp.0, expire_at_ms, value);
+                let version = Version {
+                    kind: if is_root { Kind::Root } else { Kind::Put },
+                    ..Version::put(timestamp.0, expire_at_ms, value)
+                };
                 self.memtable.put(hash, key, version, floor, self.beneath);
             }
             Command::Delete { key } => {
@@ -98,7 +102,10 @@ impl Applied<'_> {
             return;
         }
         match database {
-            None => self.ranges.add(&[0], &[DATABASES], timestamp.0),
+            None => {
+                self.ranges.add(&[0], &[DATABASES], timestamp.0);
+                self.ranges.add(&[ELEMENTS], &[DUES + 1], timestamp.0);
+            }
             Some(database) => self.ranges.add(&[database], &[database + 1], timestamp.0),
         }
     }
@@ -108,12 +115,20 @@ impl Applied<'_> {
 mod tests {
     use super::*;
     use crate::command::{ENTRY_BYTES, EntryHeader};
-    use crate::key::is_of_system;
+    use crate::key::is_kept_by_clears;
 
     #[test]
-    fn a_clear_of_all_databases_leaves_what_the_partition_has_for_itself() {
-        let keys: [&[u8]; 4] = [b"\x00a", b"\x0fz", b"\xf0\x00", b"\xf1\x01a"];
+    fn a_clear_of_all_databases_leaves_what_belongs_to_none() {
+        let keys: [&[u8]; 6] = [
+            b"\x00a",
+            b"\x0fz",
+            b"\xf0\x00",
+            b"\xf1\x01a",
+            b"\xf2\x01a",
+            b"\xf3\x01a",
+        ];
         let put = |key| Command::Put {
+            is_root: false,
             key,
             expire_at_ms: None,
             value: b"v",
@@ -125,7 +140,7 @@ mod tests {
         Command::Clear { database: None }.encode(&mut entry);
         let header = EntryHeader {
             timestamp: Timestamp(9),
-            commands: 5,
+            commands: 7,
             ..EntryHeader::default()
         };
         header.encode(&mut entry);
@@ -142,7 +157,7 @@ mod tests {
             let is_hidden = ranges.newest_over(key, u64::MAX).is_some();
             assert_eq!(
                 (is_there, is_hidden),
-                (is_of_system(key), !is_of_system(key)),
+                (is_kept_by_clears(key), !is_kept_by_clears(key)),
                 "{key:?}"
             );
         }

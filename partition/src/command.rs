@@ -17,12 +17,12 @@
 //! command  0  kind        u8
 //!          1  key_bytes   u32
 //!          5  value_bytes u32
-//!          9  expire_at   u64   only in kind 2
+//!          9  expire_at   u64   only in kinds 2 and 8
 //!             key, value
 //! ```
-//! Kinds: 1 put, 2 put with expiry, 3 delete (no value), 4 clear (the key is one byte, the
-//! database; or empty for all), 6 delete range (the value is the end, which stays). Kind 5 was of
-//! an earlier layout.
+//! Kinds: 1 put, 2 put with expiry, 7 and 8 the same of the root of a collection, 3 delete (no value), 4 clear (the
+//! key is one byte, the database; or empty for all), 6 delete range (the value is the end, which stays). Kind 5 was
+//! of an earlier layout.
 
 use std::array;
 use std::fmt;
@@ -50,6 +50,8 @@ pub enum Command<'a> {
     Put {
         /// Internal key.
         key: &'a [u8],
+        /// Whether the value is the root of a collection.
+        is_root: bool,
         /// Milliseconds since 1970.
         expire_at_ms: Option<u64>,
         /// The value.
@@ -92,10 +94,11 @@ impl<'a> Command<'a> {
         let (kind, key, value, expire): (u8, &[u8], &[u8], Option<u64>) = match *self {
             Self::Put {
                 key,
+                is_root,
                 expire_at_ms,
                 value,
             } => (
-                1 + u8::from(expire_at_ms.is_some()),
+                if is_root { 7 } else { 1 } + u8::from(expire_at_ms.is_some()),
                 key,
                 value,
                 expire_at_ms,
@@ -129,7 +132,7 @@ impl<'a> Command<'a> {
         let (key_bytes, rest) = take_u32(rest)?;
         let (value_bytes, mut rest) = take_u32(rest)?;
         let mut expire = 0;
-        if kind == 2 {
+        if matches!(kind, 2 | 8) {
             (expire, rest) = take_u64(rest)?;
         }
         let (key, rest) = rest.split_at_checked(key_bytes as usize)?;
@@ -139,8 +142,9 @@ impl<'a> Command<'a> {
         }
         let expire_at_ms = if expire == 0 { None } else { Some(expire) };
         let command = match (kind, key, value) {
-            (1 | 2, [_, ..], _) => Self::Put {
+            (1 | 2 | 7 | 8, [_, ..], _) => Self::Put {
                 key,
+                is_root: kind >= 7,
                 expire_at_ms,
                 value,
             },
@@ -377,15 +381,21 @@ pub(crate) fn command_at(entry: &[u8], offset: usize) -> Command<'_> {
     command
 }
 
+/// Walks the commands of an entry of our own, open or not, with the offset of each.
+pub(crate) fn commands_in(entry: &[u8]) -> impl Iterator<Item = (usize, Command<'_>)> {
+    let mut rest = &entry[ENTRY_BYTES..];
+    std::iter::from_fn(move || {
+        let offset = entry.len() - rest.len();
+        let command;
+        (command, rest) = Command::decode(rest)?;
+        Some((offset, command))
+    })
+}
+
 /// Returns how many commands of an entry lie before the one at `offset`.
 pub(crate) fn commands_before(entry: &[u8], offset: usize) -> u64 {
-    let (mut rest, mut count) = (&entry[ENTRY_BYTES..], 0);
-    let behind = entry.len() - offset;
-    while rest.len() > behind {
-        (_, rest) = Command::decode(rest).expect("encode wrote what lies before an offset");
-        count += 1;
-    }
-    count
+    let before = commands_in(entry).take_while(|(at, _)| *at < offset);
+    before.count() as u64
 }
 
 #[cfg(test)]
@@ -399,11 +409,13 @@ mod tests {
         let commands = [
             Command::Put {
                 key: b"\x00k",
+                is_root: false,
                 expire_at_ms: None,
                 value: b"v",
             },
             Command::Put {
                 key: b"\x00k",
+                is_root: true,
                 expire_at_ms: Some(5),
                 value: b"",
             },
@@ -446,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..7) {
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..10) {
             let mut entry = vec![0; 4];
             entry.push(VERSION);
             entry.resize(ENTRY_BYTES, 0);

@@ -4,12 +4,15 @@
 
 use std::borrow::Cow;
 
+use crate::collection::Root;
 use crate::request::{Condition, ExpireCondition, Expiry, Put, Refusal, Request, Response, Return};
 
 /// A key as it is now. One that has expired is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Current<'a> {
+    /// The value; of a collection, its root.
     pub(crate) value: &'a [u8],
+    pub(crate) is_root: bool,
     pub(crate) expire_at_ms: Option<u64>,
 }
 
@@ -17,6 +20,7 @@ pub(crate) struct Current<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Nothing,
+    /// It gets a value; if that is unchanged, so is what the key is.
     Put {
         value: NewValue,
         expire_at_ms: Option<u64>,
@@ -46,8 +50,13 @@ pub(crate) fn evaluate<'a>(
     now_ms: u64,
     value_bytes_max: usize,
 ) -> Decision<'a> {
+    let is_root = current.is_some_and(|c| c.is_root);
+    if is_root && request.is_of_strings() {
+        return (Response::Refused(Refusal::WrongType), Effect::Nothing);
+    }
     match *request {
         Request::Get => (answer(current), Effect::Nothing),
+        Request::Look => (look(current), Effect::Nothing),
         Request::Put(put) => evaluate_put(put, current, now_ms),
         Request::Delete => match current {
             Some(_) => (Response::Integer(1), Effect::Delete),
@@ -74,6 +83,15 @@ pub(crate) fn evaluate<'a>(
             _ => (Response::Integer(0), Effect::Nothing),
         },
     }
+}
+
+fn look(current: Option<Current<'_>>) -> Response<'_> {
+    current.map_or(Response::Missing, |c| {
+        let family = Root::decode(c.value)
+            .filter(|_| c.is_root)
+            .map(|root| root.family);
+        Response::There(family, c.expire_at_ms)
+    })
 }
 
 fn answer(current: Option<Current<'_>>) -> Response<'_> {
@@ -223,6 +241,7 @@ mod tests {
 
     const HERE: Option<Current<'_>> = Some(Current {
         value: b"10",
+        is_root: false,
         expire_at_ms: Some(500),
     });
 
@@ -283,6 +302,7 @@ mod tests {
         ] {
             let current = Some(Current {
                 value: bad,
+                is_root: false,
                 expire_at_ms: None,
             });
             assert_eq!(
@@ -292,6 +312,7 @@ mod tests {
         }
         let max = Some(Current {
             value: b"9223372036854775807",
+            is_root: false,
             expire_at_ms: None,
         });
         assert_eq!(
@@ -300,6 +321,7 @@ mod tests {
         );
         let min = Some(Current {
             value: b"-9223372036854775808",
+            is_root: false,
             expire_at_ms: None,
         });
         assert_eq!(decide(Request::Add(0), min).0, Response::Integer(i64::MIN));
@@ -326,6 +348,7 @@ mod tests {
     fn expiry_conditions_treat_none_as_for_ever() {
         let for_ever = Some(Current {
             value: b"v",
+            is_root: false,
             expire_at_ms: None,
         });
         let did = |at_ms, condition, current| {

@@ -2,11 +2,17 @@
 //! user's key, so that the databases lie one after another in the order of all keys. Behind them, from
 //! the byte 16 on, are keys of the system, which no command on databases reads or clears.
 
+use crate::collection::element_key;
+
 /// Databases of a node; their numbers are the first bytes of internal keys.
 pub const DATABASES: u8 = 16;
 /// First byte of the keys of the system that each partition has for itself, in its range or not.
 pub const OWN: u8 = 0xf1;
 const _: () = assert!(OWN >= DATABASES);
+/// First byte of the keys of elements of collections ([`crate::collection`]).
+pub const ELEMENTS: u8 = 0xf2;
+/// First byte of the keys that say when collections are to be looked at ([`crate::sweep`]).
+pub const DUES: u8 = 0xf3;
 /// Longest key of a user, in bytes.
 pub const USER_KEY_BYTES_MAX: usize = 64 << 10;
 
@@ -22,12 +28,24 @@ impl KeyBuf {
         self.0.extend_from_slice(user);
         &self.0
     }
+
+    /// Sets the key of an element of a collection and returns it.
+    pub fn element(&mut self, id: u64, part: u8, sub_key: &[u8]) -> &[u8] {
+        element_key(id, part, sub_key, &mut self.0);
+        &self.0
+    }
 }
 
 /// Says whether `key` is one of the system: no user sees it, and no deletion of databases deletes it.
 #[must_use]
 pub fn is_of_system(key: &[u8]) -> bool {
     key.first().is_some_and(|first| *first >= DATABASES)
+}
+
+/// Says whether a deletion of all databases leaves `key`: it belongs to none of them.
+#[must_use]
+pub fn is_kept_by_clears(key: &[u8]) -> bool {
+    is_of_system(key) && !matches!(key.first(), Some(&ELEMENTS | &DUES))
 }
 
 /// Says whether each partition has `key` for itself, wherever its range is.

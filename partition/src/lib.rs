@@ -27,7 +27,9 @@
 
 mod apply;
 pub mod ballot;
+pub mod collection;
 pub mod command;
+mod elements;
 mod evaluate;
 mod figures;
 pub mod group;
@@ -48,7 +50,9 @@ pub mod session;
 pub mod snapshot;
 mod stamp;
 mod standing;
+mod sweep;
 
+pub use elements::Rooted;
 pub use group::Turn;
 pub use key::KeyRange;
 pub use memtable::{Beneath, ChunkPool, Kind, Memtable, Parked, Version, Versions};
@@ -56,8 +60,10 @@ pub use outbox::{Outbox, Urgency};
 pub use partition::{Admission, LogRoom, Partition, Pressure};
 pub use read::{Held, Want};
 pub use recover::{Others, Recovering};
+pub use replica::Savepoint;
 pub use request::{Condition, ExpireCondition, Expiry, Put, Refusal, Request, Response, Return};
 pub use scan::{Order, Part, Scan, Scanned};
 pub use session::{Attempt, Recalled, Token};
 pub use stamp::Stamp;
 pub use standing::Standing;
+pub use sweep::Swept;

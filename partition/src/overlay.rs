@@ -7,7 +7,7 @@
 //! Invariant: for each key, the table holds the last command of the entry that changed it.
 
 use crate::command::{Command, command_at};
-use crate::key::DATABASES;
+use crate::key::is_kept_by_clears;
 
 /// What an entry in flight says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(crate) enum Pending<'a> {
     /// The key has this value.
     Put {
         value: &'a [u8],
+        is_root: bool,
         expire_at_ms: Option<u64>,
     },
     /// The key is gone.
@@ -95,10 +96,12 @@ impl Overlay {
         match command_at(entry, slot.offset as usize - 1) {
             Command::Put {
                 value,
+                is_root,
                 expire_at_ms,
                 ..
             } => Pending::Put {
                 value,
+                is_root,
                 expire_at_ms,
             },
             Command::Delete { .. } | Command::Clear { .. } | Command::DeleteRange { .. } => {
@@ -159,10 +162,10 @@ fn key_at(entry: &[u8], offset: u32) -> &[u8] {
 /// Says whether the command at `offset` (plus one) deletes `key` among others.
 fn clears(entry: &[u8], offset: u32, key: &[u8]) -> bool {
     match command_at(entry, offset as usize - 1) {
-        Command::Clear { database } => {
-            let of = key.first();
-            database.map_or(of < Some(&DATABASES), |database| of == Some(&database))
-        }
+        Command::Clear { database: None } => !is_kept_by_clears(key),
+        Command::Clear {
+            database: Some(database),
+        } => key.first() == Some(&database),
         Command::DeleteRange { start, end } => start <= key && key < end,
         Command::Put { .. } | Command::Delete { .. } => false,
     }
@@ -201,7 +204,8 @@ mod tests {
                     }
                     _ => {
                         let value = offset.to_le_bytes();
-                        Command::Put { key: &key, expire_at_ms: None, value: &value }.encode(&mut entry);
+                        let put = Command::Put { key: &key, is_root: false, expire_at_ms: None, value: &value };
+                        put.encode(&mut entry);
                         overlay.note(hash, &key, &entry, offset);
                         model.insert(key, Some(value.to_vec()));
                     }
@@ -212,7 +216,7 @@ mod tests {
                     let key = [&[database][..], &number.to_le_bytes()].concat();
                     let found = overlay.find(u64::from(number % 16), &key, &entry);
                     let expected = match model.get(&key) {
-                        Some(Some(value)) => Pending::Put { value, expire_at_ms: None },
+                        Some(Some(value)) => Pending::Put { value, is_root: false, expire_at_ms: None },
                         Some(None) => Pending::Deleted,
                         None if cleared[usize::from(database)] => Pending::Deleted,
                         None => Pending::Untouched,

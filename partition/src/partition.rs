@@ -14,6 +14,7 @@ use crate::lsm::tree::Tree;
 use crate::memtable::{Beneath, Memtable};
 use crate::read::Want;
 use crate::replica::Replica;
+use crate::sweep::Sweep;
 
 /// What the shard can still take in this turn. Set anew each turn; requests use it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +63,10 @@ pub struct Partition {
     /// Timestamp beneath which versions may be gone: readers of the past are refused.
     pub(crate) low_water: u64,
     pub(crate) replica: Replica,
-    /// Set while a command could not be served because something is not in memory.
-    pub(crate) want: Option<Want>,
+    /// What a command could not be served without, while it is run.
+    pub(crate) wants: Vec<Want>,
+    /// What is known of collections that are gone.
+    pub(crate) sweep: Sweep,
     /// Why nothing is served: its files are damaged.
     pub(crate) damage: Option<Rc<str>>,
     /// What may be admitted; the shard sets it.
@@ -83,7 +86,8 @@ impl Partition {
             ranges: Ranges::default(),
             low_water: 0,
             replica: Replica::new(id),
-            want: None,
+            wants: Vec::new(),
+            sweep: Sweep::default(),
             damage: None,
             admission: Admission {
                 pressure: Pressure::Open,

@@ -97,7 +97,7 @@ impl Partition {
     ///
     /// # Errors
     /// [`Refusal`]: nothing is told of that time, or something must be brought into memory or be
-    /// applied first ([`Partition::take_want`]).
+    /// applied first ([`Partition::take_wants`]).
     pub fn read_at<A>(
         &mut self,
         key: &[u8],
@@ -112,21 +112,17 @@ impl Partition {
             return Err(Refusal::TooOld);
         }
         if let Some(index) = self.pending_at(at) {
-            self.want = Some(Want::Applied(index));
-            return Err(Refusal::NotInMemory);
+            return Err(self.note(Want::Applied(index)));
         }
         let (hash, at_ms) = (self.memtable.hash(key), at.micros() / 1000);
         match self.find(hash, key, at.0, held) {
+            Ok(Some(version)) if version.kind == Kind::Root => Err(Refusal::WrongType),
             Ok(version) => {
-                let there = version.filter(|v| {
-                    v.kind == Kind::Put && v.expire_at_ms.is_none_or(|end| end > at_ms)
-                });
+                let there = version
+                    .filter(|v| v.kind.is_there() && v.expire_at_ms.is_none_or(|end| end > at_ms));
                 Ok(answer(there.map(|version| version.value)))
             }
-            Err(want) => {
-                self.want = Some(want);
-                Err(Refusal::NotInMemory)
-            }
+            Err(want) => Err(self.note(want)),
         }
     }
 

@@ -10,6 +10,7 @@
 //! 2. An entry is committed only when it is durable, and applied only when it and all before it are
 //!    committed.
 
+mod in_flight;
 mod recovered;
 
 use std::collections::VecDeque;
@@ -26,6 +27,9 @@ use crate::group::Group;
 use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
 
+pub use self::in_flight::Savepoint;
+use self::in_flight::Touched;
+
 /// Entries kept for their buffers, once applied.
 const SPARES_MAX: usize = 4;
 /// Largest buffer that is kept, in bytes.
@@ -41,6 +45,7 @@ pub(crate) struct Entry {
     commands: u32,
     pub(crate) bytes: Vec<u8>,
     overlay: Overlay,
+    touched: Touched,
     pub(crate) mark: Mark,
     chain: u64,
     pub(crate) position: Position,
@@ -56,6 +61,7 @@ impl Default for Entry {
             commands: 0,
             bytes: Vec::new(),
             overlay: Overlay::default(),
+            touched: Touched::default(),
             mark: Mark(0),
             chain: 0,
             position: Position(0),
@@ -150,6 +156,7 @@ impl Replica {
         let entry = self.open.as_mut().expect("opened above");
         let offset = entry.bytes.len();
         command.encode(&mut entry.bytes);
+        entry.touched.add(&command);
         match command {
             Command::Put { key, .. } | Command::Delete { key } => {
                 entry.overlay.note(hash, key, &entry.bytes, offset);
@@ -173,6 +180,7 @@ impl Replica {
         entry.kind = EntryKind::Commands;
         entry.timestamp = timestamp;
         entry.commands = 0;
+        entry.touched = Touched::default();
         entry.bytes.clear();
         entry.bytes.resize(ENTRY_BYTES, 0);
         self.open = Some(entry);
@@ -232,6 +240,7 @@ impl Replica {
         (entry.index, entry.term) = (header.index, header.term);
         (entry.kind, entry.chain) = (header.kind, header.chain);
         (entry.timestamp, entry.commands) = (header.timestamp, header.commands);
+        entry.touched = Touched::default();
         entry.bytes.clear();
         entry.bytes.extend_from_slice(bytes);
         (self.last, self.chain) = (header.index, header.chain);

@@ -5,11 +5,15 @@ use std::borrow::Cow;
 
 use ashlar_consensus::Index;
 
+use crate::collection::Family;
+
 /// A request for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Returns the value and its expiry.
     Get,
+    /// Returns what the key is and its expiry, whatever it is.
+    Look,
     /// Sets the value.
     Put(Put<'a>),
     /// Deletes the key; answers [`Response::Integer`] 1 when it was there.
@@ -35,7 +39,7 @@ impl Request<'_> {
     /// Returns whether the request may change the key.
     #[must_use]
     pub fn writes(&self) -> bool {
-        !matches!(self, Self::Get)
+        !matches!(self, Self::Get | Self::Look)
     }
 
     /// Returns whether answer or effect depend on what the key is. A plain setting with an expiry
@@ -56,6 +60,16 @@ impl Request<'_> {
             || *returns == Return::Old
             || *expiry == Expiry::Keep
             || passed
+    }
+
+    /// Returns whether the request is one of strings alone: what is of another type is left as it is.
+    #[must_use]
+    pub fn is_of_strings(&self) -> bool {
+        match self {
+            Self::Get | Self::Take | Self::Add(_) | Self::Append(_) => true,
+            Self::Put(put) => put.returns == Return::Old,
+            Self::Look | Self::Delete | Self::Expire { .. } | Self::Persist => false,
+        }
     }
 
     /// Returns whether the request may make the partition larger.
@@ -137,6 +151,8 @@ pub enum Response<'a> {
     Done,
     /// A value and its expiry in milliseconds since 1970.
     Value(Cow<'a, [u8]>, Option<u64>),
+    /// The key is there: its family if it is a collection, and its expiry in milliseconds since 1970.
+    There(Option<Family>, Option<u64>),
     /// A number.
     Integer(i64),
     /// Nothing was done, for this reason.
@@ -146,12 +162,18 @@ pub enum Response<'a> {
 /// Why nothing was done. Certain: the request had no effect and will have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The key is of another type.
+    WrongType,
     /// The value is not a decimal 64-bit integer.
     NotAnInteger,
     /// The sum does not fit 64 bits.
     Overflow,
     /// The value would be longer than allowed.
     TooLong,
+    /// The answer would be longer than what is answered at once.
+    TooMuch,
+    /// A collection has no room for what is asked: its field or member is too long, or its places are used up.
+    TooWide,
     /// Memory is full, and tables do not take its content fast enough: try again.
     Busy,
     /// Files of this partition are damaged.

@@ -89,7 +89,7 @@ impl Scan {
         begin.as_ref().map(Vec::as_slice)
     }
 
-    fn is_past(&self, key: &[u8]) -> bool {
+    pub(crate) fn is_past(&self, key: &[u8]) -> bool {
         match (self.order, &self.keys.0, &self.keys.1) {
             (Order::Ascending, _, Bound::Included(end)) => key > end.as_slice(),
             (Order::Ascending, _, Bound::Excluded(end)) => key >= end.as_slice(),
@@ -111,6 +111,16 @@ impl Partition {
         now_ms: u64,
         mut take: impl FnMut(&[u8], &[u8]),
     ) -> Scanned {
+        self.scan_versions(scan, now_ms, |key, version| take(key, version.value))
+    }
+
+    /// Walks as [`Partition::scan`] does; `take` is told of the versions, too.
+    pub fn scan_versions(
+        &self,
+        scan: &mut Scan,
+        now_ms: u64,
+        mut take: impl FnMut(&[u8], &Version<'_>),
+    ) -> Scanned {
         let at = scan.at.map_or(u64::MAX, |at| at.0);
         let now_ms = scan.at.map_or(now_ms, |at| at.micros() / 1000);
         let mut last = Vec::new();
@@ -118,7 +128,7 @@ impl Partition {
             let there = version.is_some_and(|version| {
                 let live = version.expire_at_ms.is_none_or(|end| end > now_ms);
                 if live {
-                    take(key, version.value);
+                    take(key, &version);
                 }
                 live
             });
@@ -212,7 +222,7 @@ impl<'a> Source<'a> {
 ///
 /// They wait in a queue in the order of the keys that they are at. Mostly the one that comes first comes
 /// first again once it has gone on, so that a step takes one or two comparisons, however many there are.
-struct Merged<'a> {
+pub(crate) struct Merged<'a> {
     partition: &'a Partition,
     /// Newest first.
     sources: Vec<Source<'a>>,
@@ -223,7 +233,7 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    fn begin(partition: &'a Partition, scan: &Scan, at: u64) -> Result<Self, Vec<Want>> {
+    pub(crate) fn begin(partition: &'a Partition, scan: &Scan, at: u64) -> Result<Self, Vec<Want>> {
         let mut merged = Self {
             partition,
             sources: vec![Source::memory(&partition.memtable, scan, at)],
@@ -292,13 +302,13 @@ impl<'a> Merged<'a> {
 
     /// Returns the key that comes next.
     #[inline]
-    fn key(&self) -> Option<&[u8]> {
+    pub(crate) fn key(&self) -> Option<&[u8]> {
         self.queue.first().map(|first| self.sources[*first].key())
     }
 
     /// Returns how many sources are at the key that comes next.
     #[inline]
-    fn tied(&self) -> usize {
+    pub(crate) fn tied(&self) -> usize {
         let key = self.key();
         let others = self.queue.iter().skip(1);
         1 + others
@@ -307,7 +317,7 @@ impl<'a> Merged<'a> {
     }
 
     /// Gives `look` what a reader at `at` sees of `key`, which is where the first `tied` sources are.
-    fn look(
+    pub(crate) fn look(
         &self,
         key: &[u8],
         tied: usize,
@@ -317,7 +327,7 @@ impl<'a> Merged<'a> {
     ) -> Result<(), Want> {
         let hidden = self.partition.ranges.newest_over(key, at);
         let visible = |timestamp: u64, kind: Kind| {
-            kind == Kind::Put && hidden.is_none_or(|hidden| timestamp > hidden)
+            kind.is_there() && hidden.is_none_or(|hidden| timestamp > hidden)
         };
         for source in &self.queue[..tied] {
             let cursor = match &self.sources[*source] {
@@ -358,7 +368,12 @@ impl<'a> Merged<'a> {
         part: Part,
         look: impl FnOnce(Option<Version<'_>>),
     ) -> Result<(), Want> {
-        let version = |value| Version::put(entry.timestamp, entry.expire_at_ms, value);
+        let version = |value| Version {
+            timestamp: entry.timestamp,
+            kind: entry.kind,
+            expire_at_ms: entry.expire_at_ms,
+            value,
+        };
         match (entry.value, part) {
             (Value::Inline(value), _) => look(Some(version(value))),
             (Value::Separate(_), Part::Key) => look(Some(version(&[]))),
@@ -379,7 +394,7 @@ impl<'a> Merged<'a> {
     }
 
     /// Moves the first `tied` sources on, the last of them first: what is behind them is in order.
-    fn advance(&mut self, tied: usize) -> Result<(), Vec<Want>> {
+    pub(crate) fn advance(&mut self, tied: usize) -> Result<(), Vec<Want>> {
         for at in (0..tied).rev() {
             let source = self.queue[at];
             self.advance_one(source)?;

@@ -5,7 +5,7 @@
 //! holds it until then.
 //!
 //! A read that needs a block of a table that is not in memory changes nothing and answers
-//! [`Refusal::NotInMemory`]; [`Partition::take_want`] then says what is wanted, and the whole command
+//! [`Refusal::NotInMemory`]; [`Partition::take_wants`] then says what is wanted, and the whole command
 //! is run anew once it has been fetched.
 //!
 //! A read that memory can answer allocates nothing. A read that meets an entry in flight answers
@@ -16,12 +16,14 @@ use std::borrow::Cow;
 
 use ashlar_consensus::Timestamp;
 
+use crate::collection::Root;
 use crate::command::Command;
 use crate::evaluate::{Current, Effect, NewValue, evaluate};
 use crate::memtable::Kind;
 use crate::overlay::Pending;
 use crate::partition::{LogRoom, Partition, Pressure};
 use crate::read::{Held, Want};
+use crate::replica::Savepoint;
 use crate::request::{Refusal, Request, Response, Wait};
 
 /// Range deletions that a partition may have before tables have taken them in.
@@ -54,29 +56,36 @@ impl Partition {
             true => match self.current(hash, key, now_ms, &mut held) {
                 Ok(found) => found,
                 Err(want) => {
-                    self.want = Some(want);
-                    return (answer(Response::Refused(Refusal::NotInMemory)), None);
+                    let refusal = self.note(want);
+                    return (answer(Response::Refused(refusal)), None);
                 }
             },
         };
         let (response, effect) = evaluate(request, current, now_ms, self.admission.value_bytes_max);
+        let due = due_of(current, &effect, now_ms);
         let change = change_of(request, current, effect);
         let answered = answer(response);
         let Some(change) = change else {
             return (answered, wait);
         };
         let command = match &change {
-            Change::Put(value, expire_at_ms) => Command::Put {
+            Change::Put {
+                value,
+                is_root,
+                expire_at_ms,
+            } => Command::Put {
                 key,
+                is_root: *is_root,
                 expire_at_ms: *expire_at_ms,
                 value,
             },
             Change::Delete => Command::Delete { key },
         };
-        (
-            answered,
-            Some(self.replica.propose(hash, command, timestamp)),
-        )
+        let index = self.replica.propose(hash, command, timestamp);
+        if let Some((at_ms, id)) = due {
+            self.put_due(at_ms, id);
+        }
+        (answered, Some(index))
     }
 
     /// Deletes every key of a database, or of all.
@@ -126,14 +135,26 @@ impl Partition {
     }
 
     /// Takes what the last command wanted and did not find in memory.
-    pub fn take_want(&mut self) -> Option<Want> {
-        self.want.take()
+    pub fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.wants)
+    }
+
+    /// Returns the state that a command begins with.
+    #[must_use]
+    pub fn savepoint(&self) -> Savepoint {
+        self.replica.savepoint()
+    }
+
+    /// Takes back all that was proposed since: a command that could not be run to its end has done nothing.
+    pub fn go_back(&mut self, to: Savepoint) {
+        let memtable = &self.memtable;
+        self.replica.go_back(to, |key| memtable.hash(key));
     }
 
     /// Returns why a request cannot be admitted now.
     fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
         // Once a command wants something, the rest of it changes nothing: it will be run anew.
-        if self.want.is_some() {
+        if !self.wants.is_empty() {
             return Some(Refusal::NotInMemory);
         }
         if self.damage.is_some() {
@@ -169,10 +190,12 @@ impl Partition {
             Some(found) => match found.pending {
                 Pending::Put {
                     value,
+                    is_root,
                     expire_at_ms,
                 } => (
                     Some(Current {
                         value,
+                        is_root,
                         expire_at_ms,
                     }),
                     Some(found.index),
@@ -180,9 +203,10 @@ impl Partition {
                 Pending::Deleted | Pending::Untouched => (None, Some(found.index)),
             },
             None => match self.find(hash, key, u64::MAX, held)? {
-                Some(version) if version.kind == Kind::Put => (
+                Some(version) if version.kind.is_there() => (
                     Some(Current {
                         value: version.value,
+                        is_root: version.kind == Kind::Root,
                         expire_at_ms: version.expire_at_ms,
                     }),
                     None,
@@ -199,8 +223,26 @@ impl Partition {
 
 /// What is proposed.
 enum Change<'a> {
-    Put(Cow<'a, [u8]>, Option<u64>),
+    Put {
+        value: Cow<'a, [u8]>,
+        is_root: bool,
+        expire_at_ms: Option<u64>,
+    },
     Delete,
+}
+
+/// Returns when a collection that the change may end is to be looked at, and which one it is.
+fn due_of(current: Option<Current<'_>>, effect: &Effect, now_ms: u64) -> Option<(u64, u64)> {
+    let current = current.filter(|current| current.is_root)?;
+    let id = Root::decode(current.value)?.id;
+    match effect {
+        Effect::Put {
+            value: NewValue::Unchanged,
+            expire_at_ms,
+        } => expire_at_ms.map(|at_ms| (at_ms, id)),
+        Effect::Put { .. } | Effect::Delete => Some((now_ms, id)),
+        Effect::Nothing => None,
+    }
 }
 
 /// Gathers the bytes of a change. Those of the current value are copied: they may lie in the entry
@@ -218,6 +260,7 @@ fn change_of<'a>(
             expire_at_ms,
         } => (value, expire_at_ms),
     };
+    let is_root = value == NewValue::Unchanged && current.is_some_and(|c| c.is_root);
     let value = match (value, request) {
         (NewValue::Made(made), _) => Cow::Owned(made),
         (NewValue::Requested, Request::Put(put)) => Cow::Borrowed(put.value),
@@ -225,5 +268,9 @@ fn change_of<'a>(
         (NewValue::Unchanged, _) => Cow::Owned(current.map_or_else(Vec::new, |c| c.value.to_vec())),
         (NewValue::Requested, other) => unreachable!("{other:?} carries no value"),
     };
-    Some(Change::Put(value, expire_at_ms))
+    Some(Change::Put {
+        value,
+        is_root,
+        expire_at_ms,
+    })
 }

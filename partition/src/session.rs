@@ -298,6 +298,7 @@ impl Partition {
         now_us: u64,
     ) -> Index {
         let put = Command::Put {
+            is_root: false,
             key,
             expire_at_ms: Some(expire_at_ms),
             value,

@@ -6,7 +6,6 @@
 
 use ashlar_consensus::Index;
 
-use crate::memtable::Kind;
 use crate::overlay::Pending;
 use crate::partition::Partition;
 use crate::read::{Held, Want};
@@ -52,7 +51,7 @@ impl Partition {
         let version = self.find(hash, key, u64::MAX, &mut held)?;
         let stamp = version.map_or_else(Stamp::default, |version| Stamp {
             timestamp: version.timestamp,
-            is_there: version.kind == Kind::Put && lasts(version.expire_at_ms),
+            is_there: version.kind.is_there() && lasts(version.expire_at_ms),
         });
         Ok((stamp, None))
     }

@@ -4,13 +4,14 @@
 
 use std::ops::Bound;
 
+use ashlar_partition::collection::Family;
 use ashlar_partition::{Order, Part, Scan as Walk};
 
 use super::Client;
 use crate::cluster::Roster;
 use crate::cluster::roster::Change;
 use crate::command::member::Wish;
-use crate::command::spread::{Answer, Plan, Question, Range, Scan};
+use crate::command::spread::{Answer, Found, Plan, Question, Range, Scan};
 use crate::glob;
 use crate::message::Once;
 use crate::resp::encode::Encoder;
@@ -177,19 +178,16 @@ impl Client {
         } = scan;
         let walk = all_keys(database, after, count);
         let (entries, next) = self.entries(walk).await?;
-        let wanted = |key: &&[u8]| {
-            pattern
+        let is_wanted = |found: &&Found| {
+            let type_name = found.family.map_or("string", Family::name);
+            pattern.as_ref().is_none_or(|pattern| {
+                glob::matches(pattern, &found.key[1..], glob::Case::Sensitive)
+            }) && only_type
                 .as_ref()
-                .is_none_or(|pattern| glob::matches(pattern, key, glob::Case::Sensitive))
-                && only_type
-                    .as_ref()
-                    .is_none_or(|name| name.eq_ignore_ascii_case(b"string"))
+                .is_none_or(|name| name.eq_ignore_ascii_case(type_name.as_bytes()))
         };
-        let keys: Vec<&[u8]> = entries
-            .iter()
-            .map(|(key, _)| &key[1..])
-            .filter(wanted)
-            .collect();
+        let wanted = entries.iter().filter(is_wanted);
+        let keys: Vec<&[u8]> = wanted.map(|found| &found.key[1..]).collect();
         let after = next.and_then(|walk| match walk.keys.0 {
             Bound::Excluded(after) => Some(after),
             Bound::Included(_) | Bound::Unbounded => None,
@@ -215,31 +213,30 @@ impl Client {
         encoder.array(2);
         encoder.optional_bulk(next.as_deref());
         encoder.array(entries.len() * if part == Part::Value { 2 } else { 1 });
-        for (key, value) in &entries {
-            encoder.bulk(&key[1..]);
+        for found in &entries {
+            encoder.bulk(&found.key[1..]);
             if part == Part::Value {
-                encoder.bulk(value);
+                // A collection has elements, and no value.
+                let value = found.family.is_none().then_some(&found.value);
+                encoder.optional_bulk(value.map(Vec::as_slice));
             }
         }
         Ok(())
     }
 
     /// Walks over partitions until enough was found; answers where to go on, if not at the end.
-    async fn entries(
-        &self,
-        mut walk: Walk,
-    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>), NoAnswer> {
+    async fn entries(&self, mut walk: Walk) -> Result<(Vec<Found>, Option<Walk>), NoAnswer> {
         let routes = &self.core.routes;
         let mut partitions: Vec<usize> = routes.partitions_between(&walk.keys).collect();
         if walk.order == Order::Descending {
             partitions.reverse();
         }
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for partition in partitions {
             if walk.keys_max == 0 || walk.bytes_max == 0 {
                 // The partition before has given all that was wanted, and had no more.
-                let (last, _) = found.last().expect("something was wanted and given");
-                walk.resume(last);
+                let last = found.last().expect("something was wanted and given");
+                walk.resume(&last.key);
                 return Ok((found, Some(walk)));
             }
             let Answer::Entries(more, next) =
@@ -247,10 +244,8 @@ impl Client {
             else {
                 break;
             };
-            let bytes: usize = more
-                .iter()
-                .map(|(key, value)| key.len() + value.len())
-                .sum();
+            let bytes = more.iter().map(|found| found.key.len() + found.value.len());
+            let bytes: usize = bytes.sum();
             walk.keys_max = walk.keys_max.saturating_sub(more.len());
             walk.bytes_max = walk.bytes_max.saturating_sub(bytes);
             found.extend(more);
@@ -271,7 +266,7 @@ impl Client {
         let mut walk = Some(all_keys(database, None, KEYS_AT_ONCE));
         while let Some(some) = walk {
             let (entries, next) = self.entries(some).await?;
-            let keys = entries.into_iter().map(|(key, _)| key[1..].to_vec());
+            let keys = entries.into_iter().map(|found| found.key[1..].to_vec());
             found.extend(keys.filter(|key| glob::matches(pattern, key, glob::Case::Sensitive)));
             self.core.next_turn(true).await;
             walk = next.map(|next| Walk {

@@ -2,8 +2,8 @@
 //! one call, so that nothing comes between. What is proposed is the outcome: replicas are told the new value,
 //! not how it was made.
 //!
-//! Invariant: what could not be read because it is not in memory is as if it were missing, and everything after it is
-//! refused; the whole command is then run anew.
+//! Invariant: what could not be read, because it is not in memory or no string, is as if it were missing; all that the
+//! command does then is taken back, and it is run anew or refused.
 
 use ashlar_partition::{Condition, Expiry, Put, Refusal, Request, Response, Return};
 
@@ -27,16 +27,36 @@ impl Held {
 }
 
 impl DataCall<'_> {
+    /// Runs something in another database.
+    pub fn within<A>(&mut self, database: u8, run: impl FnOnce(&mut Self) -> A) -> A {
+        let own = std::mem::replace(&mut self.database, database);
+        let answer = run(self);
+        self.database = own;
+        answer
+    }
+
+    /// Sets a key to what another one held, whatever it was: the elements of a collection are then swept up.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was done.
+    pub fn overwrite(&mut self, key: &[u8], held: &Held) -> Result<(), Refusal> {
+        self.remove(key)?;
+        self.store(key, &held.value, held.expiry())
+    }
+
     /// Returns what a key holds; nothing when it is missing.
     pub fn held(&mut self, key: &[u8]) -> Option<Held> {
         self.ask(key, &Request::Get, |response, _| match response {
-            Response::Value(value, expire_at_ms) => Some(Held {
+            Response::Value(value, expire_at_ms) => Ok(Some(Held {
                 value: value.into_owned(),
                 expire_at_ms,
-            }),
-            Response::Missing | Response::Done | Response::Integer(_) | Response::Refused(_) => {
-                None
-            }
+            })),
+            Response::Refused(refusal) => Err(refusal),
+            _ => Ok(None),
+        })
+        .unwrap_or_else(|refusal| {
+            self.fail(refusal);
+            None
         })
     }
 
@@ -65,9 +85,7 @@ impl DataCall<'_> {
         });
         self.ask(key, &request, |response, _| match response {
             Response::Refused(refusal) => Err(refusal),
-            Response::Missing | Response::Done | Response::Integer(_) | Response::Value(..) => {
-                Ok(())
-            }
+            _ => Ok(()),
         })
     }
 
@@ -79,7 +97,7 @@ impl DataCall<'_> {
         self.ask(key, &Request::Delete, |response, _| match response {
             Response::Refused(refusal) => Err(refusal),
             Response::Integer(deleted) => Ok(deleted > 0),
-            Response::Missing | Response::Done | Response::Value(..) => Ok(false),
+            _ => Ok(false),
         })
     }
 }

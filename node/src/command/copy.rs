@@ -6,7 +6,8 @@ use ashlar_partition::Refusal;
 use ashlar_partition::key::DATABASES;
 
 use super::change::Held;
-use super::{Command, DataCall, Derived, Run, not_an_integer, refuse};
+use super::collection::Opened;
+use super::{Command, DataCall, Derived, Run, not_an_integer};
 use crate::number::parse_i64;
 
 const SAME: &[u8] = b"ERR source and destination objects are the same";
@@ -98,7 +99,7 @@ impl Error {
     fn show(self, call: &mut DataCall<'_>) {
         match self {
             Self::NoKey => call.reply().error(NO_KEY),
-            Self::Refused(refusal) => refuse(&mut call.reply(), refusal),
+            Self::Refused(refusal) => call.fail(refusal),
         }
     }
 }
@@ -106,30 +107,65 @@ impl Error {
 /// Renames; says whether it did.
 fn give(call: &mut DataCall<'_>, target: Target) -> Result<bool, Error> {
     let (key, new) = (call.word(1), call.word(2));
-    let held = call.held(key).ok_or(Error::NoKey)?;
+    let content = Content::of(call, key).map_err(Error::Refused)?;
+    let content = content.ok_or(Error::NoKey)?;
     if key == new {
         return Ok(target == Target::Any);
     }
-    if target == Target::Missing && call.held(new).is_some() {
+    if target == Target::Missing && call.kind_of(new).is_some() {
         return Ok(false);
     }
-    put_and_remove(call, call.database, new, &held).map_err(Error::Refused)?;
+    let database = call.database;
+    let put = content.put(call, (database, new), Elements::Go);
+    put.map_err(Error::Refused)?;
     Ok(true)
 }
 
-/// Sets a key of a database to what the first one held, and deletes that.
-fn put_and_remove(
-    call: &mut DataCall<'_>,
-    database: u8,
-    new: &[u8],
-    held: &Held,
-) -> Result<(), Refusal> {
-    // One that may be set may be deleted, so there is no way to stop between.
-    let own = std::mem::replace(&mut call.database, database);
-    let stored = call.store(new, &held.value, held.expiry());
-    call.database = own;
-    stored?;
-    call.remove(call.word(1)).map(drop)
+/// What a key is.
+enum Content<'a> {
+    String(Held),
+    Collection(Opened<'a>),
+}
+
+/// Whether the elements of a collection go with it to another key, which takes no longer for more of them, or stay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elements {
+    Go,
+    AreCopied,
+}
+
+impl<'a> Content<'a> {
+    /// Returns what a key of the call's database is; nothing when it is missing.
+    fn of(call: &mut DataCall<'_>, key: &'a [u8]) -> Result<Option<Self>, Refusal> {
+        match call.kind_of(key) {
+            None => Ok(None),
+            Some((None, _)) => Ok(call.held(key).map(Self::String)),
+            Some((Some(family), _)) => Ok(call.open(key, family)?.map(Self::Collection)),
+        }
+    }
+
+    /// Sets a key of a database to the content, whatever it was; if the elements go, the first key is gone.
+    fn put(
+        &self,
+        call: &mut DataCall<'_>,
+        (database, new): (u8, &[u8]),
+        elements: Elements,
+    ) -> Result<(), Refusal> {
+        call.partition.admit(true)?;
+        match (self, elements) {
+            (Self::Collection(opened), Elements::Go) => call.move_collection(opened, database, new),
+            (Self::Collection(opened), Elements::AreCopied) => {
+                call.copy_collection(opened, database, new)
+            }
+            (Self::String(held), _) => {
+                call.within(database, |call| call.overwrite(new, held))?;
+                match elements {
+                    Elements::Go => call.remove(call.word(1)).map(drop),
+                    Elements::AreCopied => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// Reads the number of a database.
@@ -176,20 +212,19 @@ fn copy(call: &mut DataCall<'_>) {
     if !is_here(call, database, new) {
         return call.reply().error(APART);
     }
-    let Some(held) = call.held(key) else {
-        return call.reply().integer(0);
-    };
-    let own = std::mem::replace(&mut call.database, database);
-    let stored = if target == Target::Missing && call.held(new).is_some() {
-        Ok(false)
-    } else {
-        call.store(new, &held.value, held.expiry()).map(|()| true)
-    };
-    call.database = own;
-    match stored {
-        Ok(copied) => call.reply().integer(i64::from(copied)),
-        Err(refusal) => refuse(&mut call.reply(), refusal),
-    }
+    call.attempt(|call| {
+        let Some(content) = Content::of(call, key)? else {
+            call.reply().integer(0);
+            return Ok(());
+        };
+        let is_taken = call.within(database, |call| call.kind_of(new).is_some());
+        let copies = target == Target::Any || !is_taken;
+        if copies {
+            content.put(call, (database, new), Elements::AreCopied)?;
+        }
+        call.reply().integer(i64::from(copies));
+        Ok(())
+    });
 }
 
 fn move_key(call: &mut DataCall<'_>) {
@@ -203,17 +238,14 @@ fn move_key(call: &mut DataCall<'_>) {
     if !is_here(call, database, key) {
         return call.reply().error(APART);
     }
-    let Some(held) = call.held(key) else {
-        return call.reply().integer(0);
-    };
-    let own = std::mem::replace(&mut call.database, database);
-    let is_taken = call.held(key).is_some();
-    call.database = own;
-    if is_taken {
-        return call.reply().integer(0);
-    }
-    match put_and_remove(call, database, key, &held) {
-        Ok(()) => call.reply().integer(1),
-        Err(refusal) => refuse(&mut call.reply(), refusal),
-    }
+    call.attempt(|call| {
+        let content = Content::of(call, key)?;
+        let is_taken = call.within(database, |call| call.kind_of(key).is_some());
+        let moves = content.filter(|_| !is_taken);
+        if let Some(content) = &moves {
+            content.put(call, (database, key), Elements::Go)?;
+        }
+        call.reply().integer(i64::from(moves.is_some()));
+        Ok(())
+    });
 }

@@ -1,6 +1,7 @@
 //! Commands on keys whatever their values are: deletion, existence, expiry, and the walk over all
 //! keys.
 
+use ashlar_partition::collection::Family;
 use ashlar_partition::{Refusal, Request, Response};
 
 use super::options::{self, Base, Scale, Unit, moment_ms};
@@ -201,25 +202,16 @@ fn delete(call: &mut DataCall<'_>, place: usize) -> Result<i64, Refusal> {
         |response, _| match response {
             Response::Refused(refusal) => Err(refusal),
             Response::Integer(deleted) => Ok(deleted),
-            Response::Missing | Response::Done | Response::Value(..) => Ok(0),
+            _ => Ok(0),
         },
     )
 }
 
 /// Looks for the key at `place` and counts the read: `None` when it is missing, else its expiry.
 fn look(call: &mut DataCall<'_>, place: usize) -> Option<Option<u64>> {
-    let found = call.ask(
-        call.word(place),
-        &Request::Get,
-        |response, _| match response {
-            Response::Value(_, expire_at_ms) => Some(expire_at_ms),
-            Response::Missing | Response::Done | Response::Integer(_) | Response::Refused(_) => {
-                None
-            }
-        },
-    );
+    let found = call.kind_of(call.word(place));
     call.count_read(found.is_some());
-    found
+    found.map(|(_, expire_at_ms)| expire_at_ms)
 }
 
 fn exists(call: &mut DataCall<'_>) {
@@ -231,8 +223,10 @@ fn exists(call: &mut DataCall<'_>) {
 }
 
 fn type_of(call: &mut DataCall<'_>) {
-    let found = look(call, 1).is_some();
-    call.reply().simple(if found { b"string" } else { b"none" });
+    let found = call.kind_of(call.word(1));
+    call.count_read(found.is_some());
+    let name = found.map_or("none", |(family, _)| family.map_or("string", Family::name));
+    call.reply().simple(name.as_bytes());
 }
 
 fn expire(call: &mut DataCall<'_>) {

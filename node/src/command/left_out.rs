@@ -2,7 +2,7 @@
 //! does not name them.
 
 /// Beginnings of names and whole names in lower case (those that end with a dot), and what they belong to.
-const LEFT_OUT: [(&[&str], &str); 12] = [
+const LEFT_OUT: &[(&[&str], &str)] = &[
     (
         &[
             "eval.",
@@ -49,24 +49,6 @@ const LEFT_OUT: [(&[&str], &str); 12] = [
             "xsetid.",
         ],
         "streams are not supported",
-    ),
-    (
-        &[
-            "hset",
-            "hget",
-            "hdel.",
-            "hlen.",
-            "hkeys.",
-            "hvals.",
-            "hmget.",
-            "hmset.",
-            "hexists.",
-            "hincrby",
-            "hscan.",
-            "hstrlen.",
-            "hrandfield.",
-        ],
-        "hashes are not supported yet",
     ),
     (
         &[

@@ -12,10 +12,14 @@ pub mod bitmap;
 pub mod change;
 pub mod client;
 pub mod cluster;
+pub mod collection;
 pub mod connection;
 pub mod copy;
 pub mod describe;
 pub mod edit;
+pub mod element_scan;
+pub mod errors;
+pub mod hash;
 pub mod info;
 pub mod integer;
 pub mod keys;
@@ -24,6 +28,7 @@ pub mod member;
 pub mod object;
 pub mod options;
 pub mod ordered;
+pub mod sample;
 pub mod server;
 pub mod session;
 pub mod settings;
@@ -36,13 +41,17 @@ pub mod table;
 pub(crate) mod tests;
 pub mod transaction;
 
-use std::io::ErrorKind;
+use std::fmt;
 
 use ashlar_consensus::{Clock, Index};
-use ashlar_io::wal::GrowthFailure;
-use ashlar_partition::key::{KeyBuf, USER_KEY_BYTES_MAX};
+use ashlar_partition::collection::Family;
+use ashlar_partition::key::KeyBuf;
 use ashlar_partition::{Partition, Refusal, Request, Response, Token};
 
+pub use self::errors::{
+    KEY_TOO_LONG, arity_error, check_keys, growth_error, not_an_integer, refusal_text, refuse,
+    refuse_growth, respond, syntax_error, unknown_command, wrong_arity,
+};
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::shared::Shared;
@@ -85,6 +94,7 @@ pub struct Derived {
     writes: bool,
     has_parts: bool,
     is_never_queued: bool,
+    is_of_strings: bool,
 }
 
 impl Derived {
@@ -94,6 +104,7 @@ impl Derived {
         writes: false,
         has_parts: false,
         is_never_queued: false,
+        is_of_strings: false,
     };
 }
 
@@ -102,6 +113,12 @@ impl Command {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.derived.writes
+    }
+
+    /// Says whether it writes values as they come: what it takes in the log follows from its words.
+    #[must_use]
+    pub fn is_of_strings(&self) -> bool {
+        self.derived.is_of_strings
     }
 
     /// Says whether it is a part of a command that is several: no client names it so.
@@ -289,6 +306,16 @@ impl SessionCall<'_> {
     }
 }
 
+/// Where chance comes from.
+#[derive(Clone, Copy)]
+pub struct Chance<'a>(pub &'a dyn Fn() -> u64);
+
+impl fmt::Debug for Chance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chance")
+    }
+}
+
 /// A command on the shard of its keys.
 #[derive(Debug)]
 pub struct DataCall<'a> {
@@ -308,6 +335,10 @@ pub struct DataCall<'a> {
     pub now_us: u64,
     /// Scratch for internal keys.
     pub key: &'a mut KeyBuf,
+    /// What the shards share.
+    pub shared: &'a Shared,
+    /// Where chance comes from.
+    pub chance: Chance<'a>,
     /// Where the reply goes.
     pub out: &'a mut Vec<u8>,
     /// Index that must be applied before the reply may leave.
@@ -318,6 +349,17 @@ pub struct DataCall<'a> {
     pub misses: u32,
     /// The log takes no writes: the shard, which knows why, writes the reply anew.
     pub log_is_full: bool,
+    /// Why the command cannot be done: what it did is taken back, and this is its reply.
+    pub failed: Option<Failure>,
+}
+
+/// Why a command was taken back.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure {
+    /// It was refused.
+    Refused(Refusal),
+    /// This is what it is answered.
+    Told(&'static str),
 }
 
 impl<'a> DataCall<'a> {
@@ -337,6 +379,43 @@ impl<'a> DataCall<'a> {
     pub fn count_read(&mut self, found: bool) {
         self.hits += u32::from(found);
         self.misses += u32::from(!found);
+    }
+
+    /// Has the command be refused, whatever it did and does.
+    pub fn fail(&mut self, refusal: Refusal) {
+        self.log_is_full |= refusal == Refusal::DiskFull;
+        self.failed.get_or_insert(Failure::Refused(refusal));
+    }
+
+    /// Has the command be answered an error, whatever it did and does.
+    pub fn fail_with(&mut self, error: &'static str) {
+        self.failed.get_or_insert(Failure::Told(error));
+    }
+
+    /// Runs a command whole, or not at all.
+    pub fn run(&mut self, run: fn(&mut Self)) {
+        let (before, from) = (self.partition.savepoint(), self.out.len());
+        run(self);
+        let Some(failure) = self.failed.take() else {
+            return;
+        };
+        self.partition.go_back(before);
+        // The entry that the command began may be gone: nobody waits for it.
+        let last = self.partition.last_index();
+        self.wait = self.wait.map(|index| index.min(last));
+        self.out.truncate(from);
+        match failure {
+            Failure::Refused(refusal) => refuse(&mut self.reply(), refusal),
+            Failure::Told(error) => self.reply().error(error.as_bytes()),
+        }
+    }
+
+    /// Returns what a key is and when it expires; nothing when it is missing.
+    pub fn kind_of(&mut self, key: &[u8]) -> Option<(Option<Family>, Option<u64>)> {
+        self.ask(key, &Request::Look, |response, _| match response {
+            Response::There(family, expire_at_ms) => Some((family, expire_at_ms)),
+            _ => None,
+        })
     }
 
     /// Asks the partition; `answer` turns the response into a reply or a value. The reply will wait
@@ -364,119 +443,4 @@ impl<'a> DataCall<'a> {
         self.wait = self.wait.max(wait);
         answer
     }
-}
-
-/// Writes the error of a refusal, in Redis's words where Redis has them.
-pub fn refuse(encoder: &mut Encoder<'_>, refusal: Refusal) {
-    encoder.error(refusal_text(refusal).as_bytes());
-}
-
-/// Returns that error.
-#[must_use]
-pub fn refusal_text(refusal: Refusal) -> String {
-    let text = match refusal {
-        Refusal::NotAnInteger => "ERR value is not an integer or out of range",
-        Refusal::Overflow => "ERR increment or decrement would overflow",
-        Refusal::TooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
-        Refusal::Busy => {
-            "BUSY writes come faster than the disk takes them in; nothing was written, try again"
-        }
-        Refusal::TooOld => {
-            "TOOOLD the timestamp lies before the history that is kept (partition.history_ms)"
-        }
-        Refusal::InFuture => "ERR the timestamp lies in the future",
-        Refusal::NotInMemory => "IOERR what is needed was not read",
-        Refusal::Damaged(partition) => {
-            return format!(
-                "DAMAGED a file of partition {partition} is damaged: it is not served; the log of the node names the file"
-            );
-        }
-        Refusal::DiskFull => return growth_error(None),
-    };
-    text.to_owned()
-}
-
-/// Writes the error of a write that the log has no room for; `failure` is what kept the log from
-/// growing, a full disk when it is not known.
-pub fn refuse_growth(encoder: &mut Encoder<'_>, failure: Option<&GrowthFailure>) {
-    encoder.error(growth_error(failure).as_bytes());
-}
-
-/// Returns that error.
-#[must_use]
-pub fn growth_error(failure: Option<&GrowthFailure>) -> String {
-    let other = failure.filter(|failure| {
-        !matches!(
-            failure.error.kind(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-        )
-    });
-    match other {
-        None => "DISKFULL the disk is full: free space in the data directory; reads and deletions go on, and writes again once there is room".to_owned(),
-        Some(GrowthFailure { path, error }) => format!(
-            "IOERR the log cannot grow: {error}, {}; reads go on, and writes again once a segment can be made",
-            path.display()
-        ),
-    }
-}
-
-/// Writes the error of a command that is not in the table.
-pub fn unknown_command(encoder: &mut Encoder<'_>, words: Words<'_>) {
-    let name = words.get(0).unwrap_or_default();
-    match left_out::reason(name) {
-        None => encoder.unknown_command(words),
-        Some(reason) => {
-            let name = String::from_utf8_lossy(name);
-            encoder.error(format!("ERR unknown command '{name}': {reason}").as_bytes());
-        }
-    }
-}
-
-/// Writes the error of a command with the wrong number of words.
-pub fn wrong_arity(encoder: &mut Encoder<'_>, name: &str) {
-    encoder.error(arity_error(name).as_bytes());
-}
-
-/// Returns that error.
-#[must_use]
-pub fn arity_error(name: &str) -> String {
-    format!("ERR wrong number of arguments for '{name}' command")
-}
-
-/// Writes Redis's error for words that a command does not take.
-pub fn syntax_error(encoder: &mut Encoder<'_>) {
-    encoder.error(b"ERR syntax error");
-}
-
-/// Error of a key that is longer than [`USER_KEY_BYTES_MAX`].
-pub const KEY_TOO_LONG: &str = "ERR key is longer than 65536 bytes";
-const _: () = assert!(USER_KEY_BYTES_MAX == 65_536, "the error names the limit");
-
-/// Checks the keys among the words of a command.
-///
-/// # Errors
-/// [`KEY_TOO_LONG`]: one of them is longer than the node keeps; nothing was done.
-pub fn check_keys(command: &Command, words: Words<'_>) -> Result<(), &'static str> {
-    let mut places = command.key_places(words.len());
-    match places.any(|place| words[place].len() > USER_KEY_BYTES_MAX) {
-        true => Err(KEY_TOO_LONG),
-        false => Ok(()),
-    }
-}
-
-/// Writes a response as most commands do: nothing there is null, done is OK, values and numbers are
-/// themselves.
-pub fn respond(response: Response<'_>, encoder: &mut Encoder<'_>) {
-    match response {
-        Response::Missing => encoder.null(),
-        Response::Done => encoder.ok(),
-        Response::Value(value, _) => encoder.bulk(&value),
-        Response::Integer(number) => encoder.integer(number),
-        Response::Refused(refusal) => refuse(encoder, refusal),
-    }
-}
-
-/// Writes the error of a word that had to be an integer.
-pub fn not_an_integer(encoder: &mut Encoder<'_>) {
-    refuse(encoder, Refusal::NotAnInteger);
 }

@@ -1,6 +1,12 @@
-//! What a key's value is made of: `OBJECT` and `MEMORY USAGE`. Values are byte strings and nothing else; how they are
-//! kept is not how Redis keeps them, and what it would call them is told.
+//! What a key's value is made of: `OBJECT` and `MEMORY USAGE`. How values are kept is not how Redis keeps them; what it
+//! would call most of them is told.
 
+use std::ops::ControlFlow;
+
+use ashlar_partition::collection::{ELEMENT, Family};
+use ashlar_partition::{Order, Refusal};
+
+use super::collection::ALL;
 use super::subcommand::unknown;
 use super::{Command, DataCall, Derived, Run, arity_error, syntax_error};
 use crate::number::parse_i64;
@@ -10,6 +16,13 @@ use crate::resp::Words;
 const EMBEDDED_BYTES_MAX: usize = 44;
 /// Memory of a version beside key and value: its record, its place in the index and in the order, about.
 const VERSION_BYTES: usize = 48;
+
+/// Elements up to which Redis keeps most collections in one piece.
+const COMPACT_MAX: u64 = 128;
+/// Bytes of an element's key beside its sub-key.
+const ELEMENT_KEY_BYTES: usize = 10;
+/// Elements that `MEMORY USAGE` looks at unless it is told.
+const SAMPLES_DEFAULT: u64 = 5;
 
 const NO_FREQUENCY: &[u8] = b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
     Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
@@ -89,13 +102,19 @@ fn object(call: &mut DataCall<'_>) {
     if call.words.len() == 2 {
         return help(call);
     }
-    let Some(value) = call.look(call.word(2)) else {
-        return call.reply().null();
+    let key = call.word(2);
+    let encoding = match call.kind_of(key) {
+        None => return call.reply().null(),
+        Some((None, _)) => call.look(key).as_deref().map_or(&b""[..], encoding),
+        Some((Some(family), _)) => {
+            let opened = call.open(key, family).ok().flatten();
+            encoding_of(family, opened.map_or(0, |opened| opened.count()))
+        }
     };
     let asked = call.word(1).to_ascii_lowercase();
     let mut reply = call.reply();
     match asked.as_slice() {
-        b"encoding" => reply.bulk(encoding(&value)),
+        b"encoding" => reply.bulk(encoding),
         b"freq" => reply.error(NO_FREQUENCY),
         b"idletime" => reply.integer(0),
         _ => reply.integer(1),
@@ -110,6 +129,16 @@ fn encoding(value: &[u8]) -> &'static [u8] {
         b"embstr"
     } else {
         b"raw"
+    }
+}
+
+/// Returns what Redis calls the way in which it keeps most collections of so many elements.
+fn encoding_of(family: Family, count: u64) -> &'static [u8] {
+    match family {
+        _ if count <= COMPACT_MAX => b"listpack",
+        Family::Hash | Family::Set => b"hashtable",
+        Family::SortedSet => b"skiplist",
+        Family::List => b"quicklist",
     }
 }
 
@@ -132,11 +161,50 @@ fn memory_usage(call: &mut DataCall<'_>) {
     if !is_known {
         return syntax_error(&mut call.reply());
     }
-    let key_bytes = call.word(2).len();
-    let Some(value) = call.look(call.word(2)) else {
-        return call.reply().null();
+    let samples = match options.get(1).and_then(parse_i64) {
+        None => SAMPLES_DEFAULT,
+        Some(0) => u64::MAX,
+        Some(samples) => samples.unsigned_abs(),
     };
-    let bytes = i64::try_from(key_bytes + value.len() + VERSION_BYTES);
-    call.reply()
-        .integer(bytes.expect("keys and values are bounded"));
+    let key = call.word(2);
+    call.attempt(|call| {
+        let content_bytes = match call.kind_of(key) {
+            None => {
+                call.reply().null();
+                return Ok(());
+            }
+            Some((None, _)) => call.look(key).map_or(0, |value| value.len() as u64),
+            Some((Some(family), _)) => elements_bytes(call, (key, family), samples)?,
+        };
+        let bytes = (key.len() + VERSION_BYTES) as u64 + content_bytes;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        call.reply().integer(bytes);
+        Ok(())
+    });
+}
+
+/// Estimates the bytes of a collection's elements from the first ones.
+fn elements_bytes(
+    call: &mut DataCall<'_>,
+    (key, family): (&[u8], Family),
+    samples: u64,
+) -> Result<u64, Refusal> {
+    let Some(opened) = call.open(key, family)? else {
+        return Ok(0);
+    };
+    let (mut seen, mut bytes) = (0, 0);
+    call.walk(
+        &opened,
+        (ELEMENT, ALL),
+        Order::Ascending,
+        |sub_key, value| {
+            seen += 1;
+            bytes += (sub_key.len() + value.len() + ELEMENT_KEY_BYTES + VERSION_BYTES) as u64;
+            match seen < samples {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        },
+    )?;
+    Ok(opened.count() * bytes / seen.max(1))
 }

@@ -6,8 +6,9 @@ use std::ops::Bound;
 
 use super::member::Wish;
 use ashlar_consensus::{Clock, Index, NodeId, Timestamp};
+use ashlar_partition::collection::{Family, Root};
 use ashlar_partition::{
-    Condition, Expiry, Order, Part, Partition, Put, Refusal, Request, Response, Return,
+    Condition, Expiry, Kind, Order, Part, Partition, Put, Refusal, Request, Response, Return,
     Scan as Walk, Scanned, Stamp, Want,
 };
 
@@ -79,6 +80,17 @@ impl Question {
     }
 }
 
+/// A key that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The internal key.
+    pub key: Vec<u8>,
+    /// Its value, if that was asked for and it is a string.
+    pub value: Vec<u8>,
+    /// What it is, unless a string.
+    pub family: Option<Family>,
+}
+
 /// What a partition answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Answer {
@@ -94,7 +106,7 @@ pub enum Answer {
     /// It could not be read; the error to answer with.
     Failed(String),
     /// Internal keys in order with their values; and where to go on, if not at the end.
-    Entries(Vec<(Vec<u8>, Vec<u8>)>, Option<Walk>),
+    Entries(Vec<Found>, Option<Walk>),
     /// A user key.
     Key(Option<Vec<u8>>),
     /// A timestamp.
@@ -189,7 +201,7 @@ pub struct Scan {
     pub count: usize,
     /// Only keys that match this glob pattern.
     pub pattern: Option<Vec<u8>>,
-    /// Only keys of this type; all are strings so far.
+    /// Only keys of this type.
     pub only_type: Option<Vec<u8>>,
 }
 
@@ -297,8 +309,8 @@ fn swap(
 
 /// Answers a refusal, unless all that is missing is something in memory.
 fn refused(partition: &mut Partition, refusal: Refusal, answer: &mut Answer) -> Step {
-    match partition.take_want() {
-        Some(want) if refusal == Refusal::NotInMemory => Step::Wants(vec![want]),
+    match partition.take_wants() {
+        wants if refusal == Refusal::NotInMemory => Step::Wants(wants),
         _ => {
             *answer = Answer::Refused(refusal);
             Step::Done(None)
@@ -349,10 +361,17 @@ fn scan(partition: &Partition, walk: &mut Walk, answer: &mut Answer, now_ms: u64
         _ => Vec::new(),
     };
     let (mut keys, mut bytes) = (0, 0);
-    let scanned = partition.scan(walk, now_ms, |key, value| {
+    let scanned = partition.scan_versions(walk, now_ms, |key, version| {
+        let root = Some(version.value).filter(|_| version.kind == Kind::Root);
+        let family = root.and_then(Root::decode).map(|root| root.family);
+        let value = if family.is_some() { &[] } else { version.value };
         keys += 1;
         bytes += key.len() + value.len();
-        entries.push((key.to_vec(), value.to_vec()));
+        entries.push(Found {
+            key: key.to_vec(),
+            value: value.to_vec(),
+            family,
+        });
     });
     walk.keys_max = walk.keys_max.saturating_sub(keys);
     walk.bytes_max = walk.bytes_max.saturating_sub(bytes);

@@ -200,7 +200,16 @@ fn mget(call: &mut DataCall<'_>) {
     let keys = call.words.len() - 1;
     call.reply().array(keys);
     for place in 1..=keys {
-        read(call, place);
+        let found = call.ask(call.word(place), &Request::Get, |response, encoder| {
+            let found = matches!(response, Response::Value(..));
+            match response {
+                // What is no string has no value here.
+                Response::Refused(Refusal::WrongType) => encoder.null(),
+                _ => respond(response, encoder),
+            }
+            found
+        });
+        call.count_read(found);
     }
 }
 
@@ -250,7 +259,7 @@ fn set_and_return(call: &mut DataCall<'_>, condition: Condition, expiry: Expiry)
         let read = match response {
             Response::Value(..) => Some(true),
             Response::Refused(_) => None,
-            Response::Missing | Response::Done | Response::Integer(_) => Some(false),
+            _ => Some(false),
         };
         respond(response, encoder);
         read
@@ -274,9 +283,7 @@ fn setnx(call: &mut DataCall<'_>) {
     call.ask(call.word(1), &request, |response, encoder| match response {
         Response::Done => encoder.integer(1),
         Response::Missing => encoder.integer(0),
-        Response::Value(..) | Response::Integer(_) | Response::Refused(_) => {
-            respond(response, encoder)
-        }
+        _ => respond(response, encoder),
     });
 }
 
@@ -331,7 +338,7 @@ fn getex(call: &mut DataCall<'_>) {
     };
     let refused = call.ask(call.word(1), &request, |response, _| match response {
         Response::Refused(refusal) => Some(refusal),
-        Response::Missing | Response::Done | Response::Value(..) | Response::Integer(_) => None,
+        _ => None,
     });
     if let Some(refusal) = refused {
         replace(call, from, |encoder| refuse(encoder, refusal));
@@ -370,9 +377,7 @@ fn msetnx(call: &mut DataCall<'_>) {
 }
 
 fn is_there(call: &mut DataCall<'_>, place: usize) -> bool {
-    call.ask(call.word(place), &Request::Get, |response, _| {
-        matches!(response, Response::Value(..))
-    })
+    call.kind_of(call.word(place)).is_some()
 }
 
 /// Sets every pair of key and value, or refuses all of them.
@@ -430,7 +435,11 @@ fn with_value(call: &mut DataCall<'_>, answer: impl FnOnce(&[u8], &mut Encoder<'
                 answer(&value, encoder);
                 true
             }
-            Response::Missing | Response::Done | Response::Integer(_) | Response::Refused(_) => {
+            Response::Refused(refusal) => {
+                refuse(encoder, refusal);
+                false
+            }
+            _ => {
                 answer(b"", encoder);
                 false
             }

@@ -8,7 +8,7 @@
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
 use super::{
-    Command, Derived, bitmap, cluster, connection, copy, edit, integer, keys, member, object,
+    Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, member, object,
     ordered, server, session, string, support, transaction,
 };
 
@@ -18,6 +18,7 @@ const FAMILIES: &[&[Command]] = &[
     integer::INTEGER,
     edit::EDIT,
     bitmap::BITMAP,
+    hash::HASH,
     keys::KEYS,
     copy::COPY,
     object::OBJECT,
@@ -148,6 +149,7 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
         while row < families[family].len() {
             table[at] = families[family][row];
             table[at].derived = derive(table[at].flags, at);
+            table[at].derived.is_of_strings = is_of_strings(table[at].group.as_bytes());
             table[at].derived.is_never_queued = is_never_queued(table[at].name.as_bytes());
             table[at].derived.has_parts = has_parts(table[at].name.as_bytes(), families);
             (at, row) = (at + 1, row + 1);
@@ -173,7 +175,12 @@ const fn derive(flags: &[&str], row: usize) -> Derived {
         writes,
         has_parts: false,
         is_never_queued: false,
+        is_of_strings: false,
     }
+}
+
+const fn is_of_strings(group: &[u8]) -> bool {
+    matches!(group, b"string" | b"bitmap" | b"generic")
 }
 
 const fn is_never_queued(name: &[u8]) -> bool {

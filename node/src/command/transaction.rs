@@ -386,7 +386,7 @@ fn run(call: &mut DataCall<'_>) {
             } => {
                 (call.words, call.database, call.version) = (words, database, version);
                 if let Run::Data(run) = command.run {
-                    run(call);
+                    call.run(run);
                 }
             }
         }

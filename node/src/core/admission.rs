@@ -19,6 +19,8 @@ use crate::command::Command;
 
 /// Bytes that a write takes in the log beside its words, at most.
 const WRITE_OVERHEAD_BYTES: usize = 128;
+/// How many times its words a write of collections may take in the log: an element of a few bytes has a key of its own.
+const COLLECTION_FACTOR: usize = 6;
 /// Part of a segment that is kept for deletions when the disk is full: one in this many.
 const DELETE_RESERVE_PART: u64 = 4;
 
@@ -133,7 +135,12 @@ impl Core {
         }
         let limit = self.config.borrow().partition.inflight_bytes_max;
         let mut data = self.data.borrow_mut();
-        let bytes = (bytes + WRITE_OVERHEAD_BYTES) as u64;
+        let factor = if command.is_of_strings() {
+            1
+        } else {
+            COLLECTION_FACTOR
+        };
+        let bytes = (bytes * factor + WRITE_OVERHEAD_BYTES) as u64;
         let in_flight = data.owned_mut(partition).partition.in_flight_bytes() as u64;
         if in_flight > 0 && in_flight + bytes > limit {
             return Admitted::Later;

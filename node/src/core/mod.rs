@@ -22,6 +22,7 @@ mod run;
 mod sight;
 mod snapshots;
 pub mod space;
+mod sweeper;
 mod upkeep;
 
 use std::cell::{Cell, RefCell};
@@ -54,6 +55,7 @@ use self::questions::Asking;
 use self::rest::Rest;
 pub use self::run::Ran;
 use self::space::Watch;
+use self::sweeper::Sweeper;
 use self::upkeep::Upkeep;
 use crate::command::spread::Answer;
 use crate::config::Config;
@@ -180,6 +182,7 @@ pub struct Core {
     upkeep: Upkeep,
     space: Watch,
     scrub: Scrub,
+    sweeper: Sweeper,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     peers: Vec<Sender<Message>>,
     outboxes: RefCell<Vec<Outbox>>,
@@ -193,13 +196,12 @@ pub struct Core {
     deferred: RefCell<VecDeque<Box<Forward>>>,
     /// One of them, or of those in lanes, waits for blocks.
     fetching: Cell<bool>,
-    /// What it waited for.
+    /// What it waited for; and what it is answered with when that could not be read.
     fetched: RefCell<Fetched>,
-    /// What it is answered with: what it wants could not be read.
     unreadable: RefCell<Option<(Ticket, String)>>,
     /// Large answers on their way to connections of other shards.
     lanes: RefCell<Lanes>,
-    /// Connections that took large answers which their shards have not been told of.
+    /// Connections that took such, which their shards have not been told of.
     owing: RefCell<Vec<Rc<Connection>>>,
     /// Tasks that wait for the next turn.
     turn_waiters: RefCell<Vec<Waker>>,
@@ -244,6 +246,7 @@ impl Core {
             shared,
             data: RefCell::new(data),
             scrub: Scrub::new(&ground),
+            sweeper: Sweeper::default(),
             ground,
             upkeep: Upkeep::new(manifest),
             space: Watch::default(),
@@ -470,8 +473,7 @@ impl Core {
             data.wal.flush();
             self.flush_peers(&data);
             // Told before the replies leave: a reader of the past asks for all that was acknowledged.
-            let last = &self.counters().last_timestamp;
-            last.store(data.clock.last().0, Ordering::Release);
+            (self.counters().last_timestamp).store(data.clock.last().0, Ordering::Release);
         }
         for (outbox, peer) in self.outboxes.borrow_mut().iter_mut().zip(&self.peers) {
             let mut sent = false;

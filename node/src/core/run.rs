@@ -7,7 +7,9 @@ use ashlar_partition::{Partition, Want};
 use super::{Core, Data};
 use ashlar_partition::Refusal;
 
-use crate::command::{Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction};
+use crate::command::{
+    Chance, Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction,
+};
 use crate::resp::Words;
 use crate::resp::encode::Encoder;
 use crate::stats::ShardCounters;
@@ -26,24 +28,21 @@ impl Core {
         context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> Ran {
-        let Context {
-            database, version, ..
-        } = context;
+        let (database, version, from) = (context.database, context.version, out.len());
         let Run::Data(run) = command.run else {
             unreachable!("{} touches no key", command.name)
         };
-        let (now_ms, now_us) = self.now.get();
         let mut data = self.data.borrow_mut();
         let Data {
             owned,
             clock,
             key,
             wal,
+            proposed_bytes,
             ..
         } = &mut *data;
-        let owned = owned[partition]
-            .as_mut()
-            .expect("requests are routed to the owner");
+        let owned = owned[partition].as_mut();
+        let owned = owned.expect("requests are routed to the owner");
         if let Some(damaged) = damage_of(&owned.partition) {
             refuse(&mut Encoder::new(out, version), damaged);
             return Ran::Done(None);
@@ -52,43 +51,53 @@ impl Core {
         if !wants.is_empty() {
             return Ran::Wants(wants);
         }
-        let from = out.len();
         let mut call = DataCall {
             words,
             database,
             version,
             partition: &mut owned.partition,
             clock,
-            now_ms,
-            now_us,
+            now_ms: self.now().0,
+            now_us: self.now().1,
             key,
+            shared: &self.shared,
+            chance: Chance(&|| self.reactor.random()),
             out,
             wait: None,
             hits: 0,
             misses: 0,
             log_is_full: false,
+            failed: None,
         };
-        run(&mut call);
-        let (wait, hits, misses) = (call.wait, call.hits, call.misses);
-        let log_is_full = call.log_is_full;
-        if let Some(want) = owned.partition.take_want() {
+        let (before, bytes) = (call.partition.savepoint(), call.partition.in_flight_bytes());
+        call.run(run);
+        let (wait, log_is_full) = (call.wait, call.log_is_full);
+        self.count_reads(call.hits, call.misses);
+        let wants = owned.partition.take_wants();
+        if !wants.is_empty() {
+            owned.partition.go_back(before);
             out.truncate(from);
-            return Ran::Wants(vec![want]);
+            return Ran::Wants(wants);
         }
+        *proposed_bytes += owned.partition.in_flight_bytes().saturating_sub(bytes) as u64;
         if log_is_full {
-            // The partition knows that the log takes no writes, and the log knows why.
+            // The log knows why it takes no writes.
             out.truncate(from);
-            let mut encoder = Encoder::new(out, version);
-            refuse_growth(&mut encoder, wal.growth_failure().as_ref());
+            refuse_growth(
+                &mut Encoder::new(out, version),
+                wal.growth_failure().as_ref(),
+            );
         }
-        let counters = self.counters();
+        self.note_call(command, &out[from..]);
+        Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
+    }
+
+    fn count_reads(&self, hits: u32, misses: u32) {
         if hits + misses > 0 {
+            let counters = self.counters();
             ShardCounters::add(&counters.hits, u64::from(hits));
             ShardCounters::add(&counters.misses, u64::from(misses));
         }
-        self.note_call(command, &out[from..]);
-        // What was applied meanwhile holds nothing back.
-        Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }
 
     /// Returns what a command will want of blocks that are not in memory, as far as that can be told.

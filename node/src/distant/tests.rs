@@ -3,6 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use ashlar_partition::Refusal;
+
+use super::refusals::REFUSALS;
 use super::*;
 
 fn walk() -> Walk {
@@ -23,6 +26,14 @@ fn token() -> OwnedToken {
     OwnedToken {
         session: b"0123456789abcdef".to_vec(),
         sequence: 77,
+    }
+}
+
+fn found(family: Option<Family>) -> Found {
+    Found {
+        key: b"k".to_vec(),
+        value: b"v".to_vec(),
+        family,
     }
 }
 
@@ -74,7 +85,7 @@ fn questions_and_answers_come_back_as_they_went() {
         Answer::Done,
         Answer::Refused(Refusal::Damaged(4)),
         Answer::Failed("IOERR it".to_owned()),
-        Answer::Entries(vec![(b"k".to_vec(), b"v".to_vec())], Some(walk())),
+        Answer::Entries(vec![found(None), found(Some(Family::List))], Some(walk())),
         Answer::Entries(Vec::new(), None),
         Answer::Key(None),
         Answer::Key(Some(b"k".to_vec())),

@@ -90,9 +90,9 @@ impl<'a> Retain<'a> {
             .is_some_and(|at_ms| at_ms <= self.low_water_ms);
         match (entry.kind, self.depth) {
             (Kind::Tombstone, Depth::Bottom) => Verdict::Drop,
-            (Kind::Put, Depth::Bottom) if expired => Verdict::Drop,
-            (Kind::Put, Depth::Upper) if expired => Verdict::Bury,
-            (Kind::Put | Kind::Tombstone, _) => Verdict::Keep,
+            (Kind::Put | Kind::Root, Depth::Bottom) if expired => Verdict::Drop,
+            (Kind::Put | Kind::Root, Depth::Upper) if expired => Verdict::Bury,
+            (Kind::Put | Kind::Root | Kind::Tombstone, _) => Verdict::Keep,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::{Memtable, Standing};
-use crate::key::DATABASES;
+use crate::key::{DATABASES, DUES, ELEMENTS};
 
 /// Keys that are looked up together while a database is cleared.
 const GROUP: usize = 64;
@@ -16,14 +16,15 @@ impl Memtable {
         self.changes = changes;
     }
 
-    /// Drops all versions of all keys of databases, and leaves those of the system.
+    /// Drops all versions of all keys of databases and of elements of collections, and leaves those of the system.
     ///
     /// Cheap if there are no others.
     pub fn clear_databases(&mut self) {
         if self.last_key().is_none_or(|key| key < &[DATABASES]) {
             return self.clear();
         }
-        (0..DATABASES).for_each(|database| self.clear_prefix(database));
+        let cleared = (0..DATABASES).chain([ELEMENTS, DUES]);
+        cleared.for_each(|first_byte| self.clear_prefix(first_byte));
     }
 
     /// Drops all versions of all keys that begin with `first_byte`.

@@ -58,8 +58,18 @@ const WARM_HASHES: usize = 16;
 pub enum Kind {
     /// The key has the version's value.
     Put,
+    /// The key is a collection, of which the value is the root ([`crate::collection`]).
+    Root,
     /// The key does not exist.
     Tombstone,
+}
+
+impl Kind {
+    /// Says whether the key is there.
+    #[must_use]
+    pub const fn is_there(self) -> bool {
+        matches!(self, Self::Put | Self::Root)
+    }
 }
 
 /// One version of a key.
@@ -122,7 +132,7 @@ impl Horizon {
 
     /// Whether `version` is of use as the oldest version of its key.
     fn keeps(self, version: Version<'_>) -> bool {
-        version.kind == Kind::Put || version.timestamp > self.floor || self.keeps_tombstones()
+        version.kind.is_there() || version.timestamp > self.floor || self.keeps_tombstones()
     }
 }
 
@@ -148,7 +158,7 @@ impl Standing {
     };
 
     fn of(version: Version<'_>) -> Self {
-        let live = u64::from(version.kind == Kind::Put);
+        let live = u64::from(version.kind.is_there());
         Self {
             live,
             expire_at_ms: version.expire_at_ms,
@@ -378,7 +388,7 @@ impl Memtable {
         if live == 0 {
             return None;
         }
-        let is_live = |key| self.arena.newest_version(key).kind == Kind::Put;
+        let is_live = |key| self.arena.newest_version(key).kind.is_there();
         let chosen = self
             .index
             .sample(seed, |key| is_live(key) && accept(self.arena.key(key)));

@@ -34,7 +34,8 @@ const LADDER: u32 = 1 << 30;
 const TOMBSTONE: u32 = 1 << 31;
 const EXPIRES: u32 = 1 << 30;
 const LARGE: u32 = 1 << 29;
-const LENGTH: u32 = LARGE - 1;
+const ROOT: u32 = 1 << 28;
+const LENGTH: u32 = ROOT - 1;
 
 const _: () = assert!(Memtable::VALUE_BYTES_MAX <= LENGTH as usize);
 const _: () = assert!(KEY_HEAD_BYTES + Memtable::KEY_BYTES_MAX <= BLOCK_BYTES_MAX);
@@ -272,10 +273,10 @@ impl Arena {
         } else {
             self.large(read_u32(block, body))
         };
-        let kind = if word & TOMBSTONE == 0 {
-            Kind::Put
-        } else {
-            Kind::Tombstone
+        let kind = match word & (TOMBSTONE | ROOT) {
+            0 => Kind::Put,
+            ROOT => Kind::Root,
+            _ => Kind::Tombstone,
         };
         Version {
             timestamp: read_u64(block, place.head),
@@ -390,10 +391,10 @@ fn is_large(version: Version<'_>) -> bool {
 }
 
 fn version_word(version: Version<'_>) -> u32 {
-    let tombstone = if version.kind == Kind::Tombstone {
-        TOMBSTONE
-    } else {
-        0
+    let kind = match version.kind {
+        Kind::Put => 0,
+        Kind::Root => ROOT,
+        Kind::Tombstone => TOMBSTONE,
     };
     let expires = if version.expire_at_ms.is_some() {
         EXPIRES
@@ -401,7 +402,7 @@ fn version_word(version: Version<'_>) -> u32 {
         0
     };
     let large = if is_large(version) { LARGE } else { 0 };
-    tombstone | expires | large | length_word(version.value.len())
+    kind | expires | large | length_word(version.value.len())
 }
 
 fn body_bytes(version: Version<'_>) -> usize {

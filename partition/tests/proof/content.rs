@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use ashlar_partition::{Kind, Partition};
+use ashlar_partition::Partition;
 
 use crate::reference::{Content, Reference};
 
@@ -12,7 +12,7 @@ pub(crate) type Held = (Vec<u8>, Vec<u8>, Option<u64>, u64);
 /// Lists what a partition holds, in order of keys.
 pub(crate) fn held(partition: &Partition) -> Vec<Held> {
     let all = partition.memtable().range(Bound::Unbounded);
-    let there = all.filter(|(_, version)| version.kind == Kind::Put);
+    let there = all.filter(|(_, version)| version.kind.is_there());
     there
         .map(|(key, version)| {
             (

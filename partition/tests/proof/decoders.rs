@@ -53,6 +53,7 @@ fn some_entry(rng: &mut Rng, index: u64) -> Vec<u8> {
         };
         let command = match rng.below(8) {
             0..=2 => Command::Put {
+                is_root: false,
                 key: &key,
                 expire_at_ms,
                 value: &value,
@@ -269,17 +270,20 @@ fn keys_and_values_beyond_the_limits_are_refused() {
     let (fits, one) = (&key[1..], header(1, 1));
     let refused = |command: Command<'_>| Taken::new(&[]).recover(&entry(one, &[command])).is_err();
     assert!(refused(Command::Put {
+        is_root: false,
         key: &key,
         expire_at_ms: None,
         value: b""
     }));
     assert!(refused(Command::Delete { key: &key }));
     assert!(refused(Command::Put {
+        is_root: false,
         key: b"\x00a",
         expire_at_ms: None,
         value: &value
     }));
     assert!(!refused(Command::Put {
+        is_root: false,
         key: fits,
         expire_at_ms: None,
         value: &value[1..]

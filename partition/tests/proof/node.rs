@@ -383,6 +383,7 @@ pub(crate) fn owned(response: Response<'_>) -> Response<'static> {
         Response::Missing => Response::Missing,
         Response::Done => Response::Done,
         Response::Value(value, expiry) => Response::Value(Cow::Owned(value.into_owned()), expiry),
+        Response::There(family, expiry) => Response::There(family, expiry),
         Response::Integer(number) => Response::Integer(number),
         Response::Refused(refusal) => Response::Refused(refusal),
     }

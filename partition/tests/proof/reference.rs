@@ -164,6 +164,10 @@ impl Reference {
         };
         let (response, change) = match *request {
             Request::Get => (here.old(), None),
+            Request::Look => match value {
+                Some(_) => (Response::There(None, expiry), None),
+                None => (Response::Missing, None),
+            },
             Request::Put(put) => here.put(put),
             Request::Delete => (Response::Integer(i64::from(value.is_some())), here.remove()),
             Request::Take => (here.old(), here.remove()),

@@ -188,11 +188,13 @@ fn describe(command: &Command<'_>) -> String {
     match *command {
         Command::Put {
             key,
+            is_root,
             expire_at_ms,
             value,
         } => {
             format!(
-                "put {}, {} bytes{}",
+                "put {}{}, {} bytes{}",
+                if is_root { "root " } else { "" },
                 show::key(key),
                 value.len(),
                 until(expire_at_ms)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ashlar_io::map_read_only;
 use ashlar_partition::Kind;
+use ashlar_partition::collection::Root;
 use ashlar_partition::lsm::offline::{Age, Entries, Part, PartFigures, TableFile};
 use ashlar_partition::lsm::table::TableMeta;
 use ashlar_partition::lsm::{Entry, Value};
@@ -143,13 +144,26 @@ fn list<D: Fn(ashlar_partition::lsm::offline::Damage) -> Stopped>(
     Ok(())
 }
 
+fn describe_root(value: &[u8]) -> String {
+    match Root::decode(value) {
+        Some(root) => format!(
+            "root of {} {} with {} elements",
+            root.family.name(),
+            root.id,
+            root.count
+        ),
+        None => "root of a collection that cannot be read".to_owned(),
+    }
+}
+
 fn describe(entry: &Entry<'_>) -> String {
     let expiry = entry.expire_at_ms;
     let expiry = expiry.map_or(String::new(), |at| format!(", expires {}", show::utc(at)));
     let what = match (entry.kind, entry.value) {
         (Kind::Tombstone, _) => "deleted".to_owned(),
+        (Kind::Root, Value::Inline(value)) => describe_root(value),
         (Kind::Put, Value::Inline(value)) => format!("{} bytes", value.len()),
-        (Kind::Put, Value::Separate(value)) => format!(
+        (_, Value::Separate(value)) => format!(
             "{} bytes in value file {} at offset {}",
             value.bytes, value.number, value.offset
         ),

@@ -110,6 +110,7 @@ fn inspect_path(path: &Path, records: bool) -> (String, Result<(), String>) {
 fn entry() -> Vec<u8> {
     let mut entry = vec![0; ENTRY_BYTES];
     Command::Put {
+        is_root: false,
         key: b"\x00k\n1",
         expire_at_ms: Some(7),
         value: b"value",

@@ -7,7 +7,7 @@ use ashlar_partition::{KeyRange, Partition};
 
 use crate::command::spread::Plan;
 use crate::command::{
-    DataCall, Run, Session, SessionCall, check_keys, table, unknown_command, wrong_arity,
+    Chance, DataCall, Run, Session, SessionCall, check_keys, table, unknown_command, wrong_arity,
 };
 use crate::config::Config;
 use crate::format::Format;
@@ -132,13 +132,16 @@ impl Client {
             now_ms: self.now_ms,
             now_us: self.now_ms * 1000,
             key: &mut self.key,
+            shared: &self.shared,
+            chance: Chance(&|| 7),
             out,
             wait: None,
             hits: 0,
             misses: 0,
             log_is_full: false,
+            failed: None,
         };
-        run(&mut call);
+        call.run(run);
         self.reads = (call.hits, call.misses);
     }
 

@@ -4,6 +4,7 @@ mod bitmap;
 mod connection;
 mod edit;
 mod harness;
+mod hash;
 mod keys;
 mod ordered;
 mod server;

@@ -9,7 +9,7 @@ use crate::memtable::Kind;
 use super::child::CHILD_BYTES;
 use super::wire::{VALUE_REF_BYTES, put_varint, varint_bytes};
 use super::{
-    Child, Contents, EXPIRES, HAS_OLDER, HEADER_BYTES, NO_TIMESTAMP, Older, PREFIX_BYTES_MAX,
+    Child, Contents, EXPIRES, HAS_OLDER, HEADER_BYTES, NO_TIMESTAMP, Older, PREFIX_BYTES_MAX, ROOT,
     SEPARATE, TOMBSTONE, head_of, header,
 };
 
@@ -313,10 +313,10 @@ impl BlockBuilder {
 /// Returns the flags that an entry has by itself.
 #[inline]
 fn flags_of(entry: &Entry<'_>) -> u8 {
-    let tombstone = if entry.kind == Kind::Tombstone {
-        TOMBSTONE
-    } else {
-        0
+    let kind = match entry.kind {
+        Kind::Put => 0,
+        Kind::Root => ROOT,
+        Kind::Tombstone => TOMBSTONE,
     };
     let expires = if entry.expire_at_ms.is_some() {
         EXPIRES
@@ -328,7 +328,7 @@ fn flags_of(entry: &Entry<'_>) -> u8 {
     } else {
         0
     };
-    tombstone | expires | separate
+    kind | expires | separate
 }
 
 #[inline]

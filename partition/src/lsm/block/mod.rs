@@ -12,7 +12,8 @@
 //!             heads         count x u32, the 4 bytes of the key behind the prefix as a number
 //!             offsets       count x u16, from the first entry
 //!             entries, one after another
-//! entry    0  flags         u8    1 tombstone, 2 expires, 4 separate, 8 has older, 16 no timestamp
+//! entry    0  flags         u8    1 tombstone, 2 expires, 4 separate, 8 has older, 16 no timestamp,
+//!                             32 root of a collection
 //!             suffix_bytes  varint
 //!             value_bytes   varint
 //!             timestamp     u64   unless flag 16
@@ -60,6 +61,7 @@ const EXPIRES: u8 = 2;
 const SEPARATE: u8 = 4;
 const HAS_OLDER: u8 = 8;
 const NO_TIMESTAMP: u8 = 16;
+const ROOT: u8 = 32;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,10 +365,10 @@ impl<'a> BlockView<'a> {
             prefix: self.prefix,
             suffix: slot.suffix,
             timestamp: slot.timestamp,
-            kind: if flag(TOMBSTONE) {
-                Kind::Tombstone
-            } else {
-                Kind::Put
+            kind: match slot.flags & (TOMBSTONE | ROOT) {
+                0 => Kind::Put,
+                ROOT => Kind::Root,
+                _ => Kind::Tombstone,
             },
             expire_at_ms: flag(EXPIRES).then_some(slot.expire_at_ms),
             value: value_of(&slot).expect("entries are validated when their block is loaded"),
@@ -419,11 +421,11 @@ impl<'a> BlockView<'a> {
     }
 
     fn validate_slot(&self, slot: &Slot<'_>) -> Result<(), Malformed> {
-        let known = TOMBSTONE | EXPIRES | SEPARATE | HAS_OLDER | NO_TIMESTAMP;
+        let known = TOMBSTONE | EXPIRES | SEPARATE | HAS_OLDER | NO_TIMESTAMP | ROOT;
         let tombstone = slot.flags & TOMBSTONE != 0;
         let value_fits = match self.contents {
             Contents::Versions if tombstone => {
-                slot.value.is_empty() && slot.flags & (EXPIRES | SEPARATE) == 0
+                slot.value.is_empty() && slot.flags & (EXPIRES | SEPARATE | ROOT) == 0
             }
             Contents::Versions => value_of(slot).is_some(),
             _ => slot.flags & !NO_TIMESTAMP == 0 && Child::decode(slot.value).is_some(),

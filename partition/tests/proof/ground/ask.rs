@@ -103,8 +103,9 @@ impl TreeNode {
             match response {
                 Response::Refused(Refusal::NotInMemory) => {
                     assert!(opened.is_none() && wait.is_none(), "it changed nothing");
-                    let want = partition.take_want().expect("it says what it wants");
-                    pins.extend(self.bring(number, vec![want])?);
+                    let wants = partition.take_wants();
+                    assert!(!wants.is_empty(), "it says what it wants");
+                    pins.extend(self.bring(number, wants)?);
                     continue;
                 }
                 Response::Refused(Refusal::Damaged(_)) => {
@@ -223,8 +224,9 @@ impl TreeNode {
                     return Ok(());
                 }
                 Err(Refusal::NotInMemory) => {
-                    let want = partition.take_want().expect("it says what it wants");
-                    pins.extend(self.bring(number, vec![want])?);
+                    let wants = partition.take_wants();
+                    assert!(!wants.is_empty(), "it says what it wants");
+                    pins.extend(self.bring(number, wants)?);
                 }
                 Err(Refusal::TooOld) => {
                     assert!(at < partition.low_water());

@@ -1,0 +1,383 @@
+//! Collections, as their commands see them: opened by key, read and changed element by element, closed with their root
+//! written. What a family keeps in its elements is its own business (`hash`, `list`, `set`, `sorted_set`).
+//!
+//! Invariants:
+//! 1. A command that was refused on the way has changed nothing: [`DataCall::run`] takes back what it did.
+//! 2. What is answered of a collection is bounded by [`ANSWER_BYTES_MAX`].
+
+use std::ops::{Bound, ControlFlow};
+
+use ashlar_partition::collection::{
+    BY_SCORE, ELEMENT, Family, Root, SUB_KEY_BYTES_MAX, head_key, sub_key,
+};
+use ashlar_partition::{Order, Refusal, Rooted};
+
+use super::DataCall;
+use crate::resp::encode::Encoder;
+
+/// Longest answer that one command gets of a collection, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A collection that a command works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    /// The user's key.
+    pub key: &'a [u8],
+    /// What is known of it.
+    pub rooted: Rooted,
+}
+
+impl Opened<'_> {
+    /// Returns the number of its elements.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.rooted.root.count
+    }
+
+    /// Returns which collection it is.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.rooted.root.id
+    }
+
+    /// Counts elements that came or went.
+    ///
+    /// # Panics
+    /// When more went than there were: the caller has counted wrong.
+    pub fn add(&mut self, elements: i64) {
+        let root = &mut self.rooted.root;
+        let count = root.count.checked_add_signed(elements);
+        root.count = count.expect("a root counts its elements exactly");
+    }
+}
+
+/// An element: sub-key and value.
+pub type Element = (Vec<u8>, Vec<u8>);
+
+/// Sub-keys from one to another.
+pub type SubKeys<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// All sub-keys.
+pub const ALL: SubKeys<'static> = (Bound::Unbounded, Bound::Unbounded);
+
+impl<'a> DataCall<'a> {
+    /// Runs a command that may be refused.
+    pub fn attempt(&mut self, run: impl FnOnce(&mut Self) -> Result<(), Refusal>) {
+        if let Err(refusal) = run(self) {
+            self.fail(refusal);
+        }
+    }
+
+    /// Opens the collection under a key; nothing when the key is missing.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the key is something else.
+    pub fn open<'k>(
+        &mut self,
+        key: &'k [u8],
+        family: Family,
+    ) -> Result<Option<Opened<'k>>, Refusal> {
+        let internal = self.key.set(self.database, key);
+        let (rooted, wait) = self.partition.root(internal, self.now_ms)?;
+        self.wait = self.wait.max(wait);
+        match rooted {
+            Some(rooted) if rooted.root.family != family => Err(Refusal::WrongType),
+            rooted => Ok(rooted.map(|rooted| Opened { key, rooted })),
+        }
+    }
+
+    /// Opens the collection under a key to read it, and counts the read.
+    ///
+    /// # Errors
+    /// As [`DataCall::open`].
+    pub fn open_to_read<'k>(
+        &mut self,
+        key: &'k [u8],
+        family: Family,
+    ) -> Result<Option<Opened<'k>>, Refusal> {
+        let opened = self.open(key, family)?;
+        self.count_read(opened.is_some());
+        Ok(opened)
+    }
+
+    /// Opens the collection under a key to change it, without making it larger.
+    ///
+    /// # Errors
+    /// As [`DataCall::open`]; or nothing may be written now.
+    pub fn open_to_remove<'k>(
+        &mut self,
+        key: &'k [u8],
+        family: Family,
+    ) -> Result<Option<Opened<'k>>, Refusal> {
+        self.partition.admit(false)?;
+        self.open(key, family)
+    }
+
+    /// Opens the collection under a key to add to it; an empty one when the key is missing, which must get elements.
+    ///
+    /// # Errors
+    /// As [`DataCall::open`]; or nothing may be added now.
+    pub fn open_to_add<'k>(
+        &mut self,
+        key: &'k [u8],
+        family: Family,
+    ) -> Result<Opened<'k>, Refusal> {
+        self.partition.admit(true)?;
+        if let Some(opened) = self.open(key, family)? {
+            return Ok(opened);
+        }
+        self.begin(key, family)
+    }
+
+    /// Begins an empty collection under a key, whatever it was.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing may be written now.
+    pub fn begin<'k>(&mut self, key: &'k [u8], family: Family) -> Result<Opened<'k>, Refusal> {
+        self.partition.admit(true)?;
+        let internal = self.key.set(self.database, key);
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let id = self
+            .partition
+            .begin_collection(internal, || clock.take(now_us));
+        let root = Root {
+            family,
+            id,
+            count: 0,
+            first: 0,
+        };
+        let expire_at_ms = None;
+        Ok(Opened {
+            key,
+            rooted: Rooted { root, expire_at_ms },
+        })
+    }
+
+    /// Gives `answer` the value of an element; nothing when it is missing.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it must be brought into memory first.
+    pub fn element<A>(
+        &mut self,
+        opened: &Opened<'_>,
+        (part, sub_key): (u8, &[u8]),
+        answer: impl FnOnce(Option<&[u8]>) -> A,
+    ) -> Result<A, Refusal> {
+        if sub_key.len() > SUB_KEY_BYTES_MAX {
+            return Ok(answer(None));
+        }
+        let key = self.key.element(opened.id(), part, sub_key);
+        let (answer, wait) = self.partition.element(key, answer)?;
+        self.wait = self.wait.max(wait);
+        Ok(answer)
+    }
+
+    /// Has all of several elements be in memory before the first is read: they are fetched together.
+    ///
+    /// # Errors
+    /// [`Refusal`]: some must be brought into memory first.
+    pub fn expect_elements<'k>(
+        &mut self,
+        opened: &Opened<'_>,
+        part: u8,
+        sub_keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Result<(), Refusal> {
+        let mut expected = Ok(());
+        for sub_key in sub_keys.filter(|sub_key| sub_key.len() <= SUB_KEY_BYTES_MAX) {
+            let key = self.key.element(opened.id(), part, sub_key);
+            expected = self.partition.expect_element(key).and(expected);
+        }
+        expected
+    }
+
+    /// Writes an element.
+    ///
+    /// # Errors
+    /// [`Refusal`]: its sub-key or its value is too long.
+    pub fn put(
+        &mut self,
+        opened: &Opened<'_>,
+        (part, sub_key): (u8, &[u8]),
+        value: &[u8],
+    ) -> Result<(), Refusal> {
+        if sub_key.len() > SUB_KEY_BYTES_MAX {
+            return Err(Refusal::TooWide);
+        }
+        if value.len() > self.partition.admission.value_bytes_max {
+            return Err(Refusal::TooLong);
+        }
+        let key = self.key.element(opened.id(), part, sub_key);
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let index = self
+            .partition
+            .put_element(key, value, || clock.take(now_us));
+        self.wait = self.wait.max(Some(index));
+        Ok(())
+    }
+
+    /// Deletes an element that is there.
+    pub fn delete(&mut self, opened: &Opened<'_>, (part, sub_key): (u8, &[u8])) {
+        let key = self.key.element(opened.id(), part, sub_key);
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let index = self.partition.delete_element(key, || clock.take(now_us));
+        self.wait = self.wait.max(Some(index));
+    }
+
+    /// Closes a collection that was changed: its root is written, or goes when nothing is left.
+    pub fn close(&mut self, opened: &Opened<'_>) {
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let mut timestamp = || clock.take(now_us);
+        let key = self.key.set(self.database, opened.key);
+        let index = match opened.count() {
+            0 => {
+                self.partition.delete_element(key, &mut timestamp);
+                let head = head_key(opened.id());
+                self.partition.delete_element(&head, timestamp)
+            }
+            _ => self.partition.put_root(key, &opened.rooted, timestamp),
+        };
+        self.wait = self.wait.max(Some(index));
+    }
+
+    /// Walks over elements of a part in order, until `take` breaks off; it is given sub-keys and values.
+    ///
+    /// # Errors
+    /// [`Refusal`]: something must be brought into memory first, or what was given is too much to be answered at once;
+    /// what `take` was given is void.
+    pub fn walk(
+        &mut self,
+        opened: &Opened<'_>,
+        (part, sub_keys): (u8, SubKeys<'_>),
+        order: Order,
+        mut take: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Refusal> {
+        let mut bytes = 0;
+        let keys = self.keys_of(opened, part, sub_keys);
+        let wait = self.partition.walk_elements(keys, order, |key, value| {
+            bytes += key.len() + value.len();
+            match bytes > ANSWER_BYTES_MAX {
+                true => ControlFlow::Break(()),
+                false => take(sub_key(key), value),
+            }
+        })?;
+        self.wait = self.wait.max(wait);
+        match bytes > ANSWER_BYTES_MAX {
+            true => Err(Refusal::TooMuch),
+            false => Ok(()),
+        }
+    }
+
+    /// Walks over all elements of a part.
+    ///
+    /// # Errors
+    /// As [`DataCall::walk`]; or they are not as many as the root says.
+    pub fn walk_all(
+        &mut self,
+        opened: &Opened<'_>,
+        part: u8,
+        mut take: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Refusal> {
+        let mut count = 0;
+        self.walk(opened, (part, ALL), Order::Ascending, |sub_key, value| {
+            count += 1;
+            take(sub_key, value);
+            ControlFlow::Continue(())
+        })?;
+        match count == opened.count() {
+            true => Ok(()),
+            false => Err(Refusal::Damaged(self.partition.id().0)),
+        }
+    }
+
+    /// Answers all elements of a part; `show` writes one. How many they are was written before.
+    ///
+    /// # Errors
+    /// As [`DataCall::walk_all`].
+    pub fn show_all(
+        &mut self,
+        opened: &Opened<'_>,
+        part: u8,
+        show: impl Fn(&[u8], &[u8], &mut Encoder<'_>),
+    ) -> Result<(), Refusal> {
+        let mut out = std::mem::take(self.out);
+        let mut encoder = Encoder::new(&mut out, self.version);
+        let walked = self.walk_all(opened, part, |key, value| show(key, value, &mut encoder));
+        *self.out = out;
+        walked
+    }
+
+    /// Has a collection be under another key, whatever that was; its own key is gone.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing may be written now.
+    pub fn move_collection(
+        &mut self,
+        opened: &Opened<'_>,
+        database: u8,
+        new: &[u8],
+    ) -> Result<(), Refusal> {
+        // What is overwritten is swept up; what moves is not.
+        self.within(database, |call| call.remove(new))?;
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let mut timestamp = || clock.take(now_us);
+        let key = self.key.set(database, new);
+        self.partition.put_root(key, &opened.rooted, &mut timestamp);
+        self.partition.name_head(opened.id(), key, &mut timestamp);
+        let key = self.key.set(self.database, opened.key);
+        let index = self.partition.delete_element(key, timestamp);
+        self.wait = self.wait.max(Some(index));
+        Ok(())
+    }
+
+    /// Makes a collection like another one under a key, whatever that was.
+    ///
+    /// # Errors
+    /// As [`DataCall::walk`]; or nothing may be written now.
+    pub fn copy_collection(
+        &mut self,
+        opened: &Opened<'_>,
+        database: u8,
+        new: &[u8],
+    ) -> Result<(), Refusal> {
+        let mut elements = Vec::new();
+        for part in [ELEMENT, BY_SCORE] {
+            self.walk(opened, (part, ALL), Order::Ascending, |sub_key, value| {
+                elements.push((part, sub_key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })?;
+        }
+        let root = opened.rooted.root;
+        self.within(database, |call| {
+            call.remove(new)?;
+            let mut copy = call.begin(new, root.family)?;
+            for (part, sub_key, value) in &elements {
+                call.put(&copy, (*part, sub_key), value)?;
+            }
+            let id = copy.id();
+            copy.rooted = Rooted {
+                root: Root { id, ..root },
+                ..opened.rooted
+            };
+            call.close(&copy);
+            Ok(())
+        })
+    }
+
+    fn keys_of(
+        &mut self,
+        opened: &Opened<'_>,
+        part: u8,
+        (start, end): SubKeys<'_>,
+    ) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        let mut key = |part, sub_key| self.key.element(opened.id(), part, sub_key).to_vec();
+        let start = match start {
+            Bound::Unbounded => Bound::Included(key(part, &[])),
+            bound => bound.map(|sub_key| key(part, sub_key)),
+        };
+        let end = match end {
+            Bound::Unbounded => Bound::Excluded(key(part + 1, &[])),
+            bound => bound.map(|sub_key| key(part, sub_key)),
+        };
+        (start, end)
+    }
+}
