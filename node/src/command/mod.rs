@@ -24,6 +24,8 @@ pub mod info;
 pub mod integer;
 pub mod keys;
 pub mod left_out;
+pub mod list;
+pub mod list_middle;
 pub mod member;
 pub mod object;
 pub mod options;

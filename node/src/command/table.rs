@@ -8,8 +8,8 @@
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
 use super::{
-    Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, member, object,
-    ordered, server, session, string, support, transaction,
+    Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, list,
+    list_middle, member, object, ordered, server, session, string, support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -19,6 +19,8 @@ const FAMILIES: &[&[Command]] = &[
     edit::EDIT,
     bitmap::BITMAP,
     hash::HASH,
+    list::LIST,
+    list_middle::LIST_MIDDLE,
     keys::KEYS,
     copy::COPY,
     object::OBJECT,

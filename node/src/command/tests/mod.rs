@@ -6,6 +6,7 @@ mod edit;
 mod harness;
 mod hash;
 mod keys;
+mod list;
 mod ordered;
 mod server;
 mod string;

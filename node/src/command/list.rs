@@ -1,0 +1,393 @@
+//! Lists: elements in an order, each at a place, a number; the first one's is in the root, and the others follow
+//! without gaps. Both ends grow, so places may be negative. What changes the middle is in [`super::list_middle`].
+
+use std::ops::{Bound, ControlFlow};
+
+use ashlar_partition::collection::{ELEMENT, Family, place_bytes};
+use ashlar_partition::{Order, Refusal};
+
+use super::collection::Opened;
+use super::{Command, DataCall, Derived, Run, not_an_integer, syntax_error};
+use crate::number::parse_i64;
+
+/// What lists are.
+pub(super) const FAMILY: Family = Family::List;
+const OUT_OF_RANGE: &[u8] = b"ERR value is out of range, must be positive";
+
+/// What reads of a list have in common.
+pub(super) const READ: Command = Command {
+    name: "",
+    arity: 3,
+    flags: &["readonly"],
+    first_key: 1,
+    last_key: 1,
+    key_step: 1,
+    group: "list",
+    summary: "",
+    since: "1.0.0",
+    syntax: "key",
+    run: Run::Data(|call| call.attempt(llen)),
+    derived: Derived::LATER,
+    is_blind: false,
+};
+
+/// What pushes have in common.
+const PUSH: Command = Command {
+    arity: -3,
+    flags: &["write", "denyoom", "fast"],
+    syntax: "key element [element ...]",
+    ..READ
+};
+
+/// What pops have in common.
+const POP: Command = Command {
+    arity: -2,
+    flags: &["write", "fast"],
+    syntax: "key [count]",
+    ..READ
+};
+
+/// The commands of this part of the family.
+pub const LIST: &[Command] = &[
+    Command {
+        name: "lpush",
+        summary: "Adds elements at the front of a list.",
+        run: Run::Data(|call| call.attempt(|call| push(call, End::Front, Missing::IsMade))),
+        ..PUSH
+    },
+    Command {
+        name: "rpush",
+        summary: "Adds elements at the back of a list.",
+        run: Run::Data(|call| call.attempt(|call| push(call, End::Back, Missing::IsMade))),
+        ..PUSH
+    },
+    Command {
+        name: "lpushx",
+        summary: "Adds elements at the front of a list that is there.",
+        since: "2.2.0",
+        run: Run::Data(|call| call.attempt(|call| push(call, End::Front, Missing::IsLeft))),
+        ..PUSH
+    },
+    Command {
+        name: "rpushx",
+        summary: "Adds elements at the back of a list that is there.",
+        since: "2.2.0",
+        run: Run::Data(|call| call.attempt(|call| push(call, End::Back, Missing::IsLeft))),
+        ..PUSH
+    },
+    Command {
+        name: "lpop",
+        summary: "Removes elements at the front of a list and returns them.",
+        run: Run::Data(|call| call.attempt(|call| pop(call, End::Front))),
+        ..POP
+    },
+    Command {
+        name: "rpop",
+        summary: "Removes elements at the back of a list and returns them.",
+        run: Run::Data(|call| call.attempt(|call| pop(call, End::Back))),
+        ..POP
+    },
+    Command {
+        name: "lmove",
+        arity: 5,
+        flags: &["write", "denyoom"],
+        last_key: 2,
+        summary: "Moves an element from an end of a list to an end of another one, and returns it.",
+        since: "6.2.0",
+        syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+        run: Run::Data(|call| call.attempt(lmove)),
+        ..READ
+    },
+    Command {
+        name: "rpoplpush",
+        arity: 3,
+        flags: &["write", "denyoom"],
+        last_key: 2,
+        summary: "Moves the last element of a list to the front of another one, and returns it.",
+        since: "1.2.0",
+        syntax: "source destination",
+        run: Run::Data(|call| {
+            call.attempt(|call| move_element(call, End::Back, End::Front).map(drop))
+        }),
+        ..READ
+    },
+    Command {
+        name: "llen",
+        arity: 2,
+        flags: &["readonly", "fast"],
+        summary: "Returns the length of a list.",
+        ..READ
+    },
+    Command {
+        name: "lindex",
+        summary: "Returns the element at an index; negative ones count from the back.",
+        syntax: "key index",
+        run: Run::Data(|call| call.attempt(lindex)),
+        ..READ
+    },
+    Command {
+        name: "lrange",
+        arity: 4,
+        summary: "Returns the elements from one index to another, both included.",
+        syntax: "key start stop",
+        run: Run::Data(|call| call.attempt(lrange)),
+        ..READ
+    },
+];
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Where `LPUSH` pushes.
+    Front,
+    /// Where `RPUSH` does.
+    Back,
+}
+
+impl End {
+    /// Reads `LEFT` or `RIGHT`.
+    pub(super) fn of(word: &[u8]) -> Option<Self> {
+        match word.to_ascii_lowercase().as_slice() {
+            b"left" => Some(Self::Front),
+            b"right" => Some(Self::Back),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of a list that is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsMade,
+    IsLeft,
+}
+
+fn push(call: &mut DataCall<'_>, end: End, missing: Missing) -> Result<(), Refusal> {
+    let key = call.word(1);
+    if missing == Missing::IsLeft && call.open(key, FAMILY)?.is_none() {
+        call.reply().integer(0);
+        return Ok(());
+    }
+    let mut opened = call.open_to_add(key, FAMILY)?;
+    for element in call.words.tail(2).iter() {
+        add(call, &mut opened, end, element)?;
+    }
+    call.close(&opened);
+    call.reply().integer(length(&opened));
+    Ok(())
+}
+
+/// Adds an element at an end of a list that is closed later.
+fn add(
+    call: &mut DataCall<'_>,
+    opened: &mut Opened<'_>,
+    end: End,
+    element: &[u8],
+) -> Result<(), Refusal> {
+    let root = &mut opened.rooted.root;
+    let place = match end {
+        End::Front => root.first.checked_sub(1),
+        End::Back => root.first.checked_add_unsigned(root.count),
+    };
+    let place = place.ok_or(Refusal::TooWide)?;
+    if end == End::Front {
+        root.first = place;
+    }
+    opened.add(1);
+    call.put(opened, (ELEMENT, &place_bytes(place)), element)
+}
+
+/// Removes up to `count` elements at an end, the outermost first, and closes the list.
+fn take(
+    call: &mut DataCall<'_>,
+    opened: &mut Opened<'_>,
+    end: End,
+    count: u64,
+) -> Result<Vec<Vec<u8>>, Refusal> {
+    let count = count.min(opened.count());
+    let order = match end {
+        End::Front => Order::Ascending,
+        End::Back => Order::Descending,
+    };
+    let taken = some(call, opened, (0, count), order)?;
+    let root = opened.rooted.root;
+    let from = match end {
+        End::Front => root.first,
+        End::Back => root.end().saturating_sub_unsigned(count),
+    };
+    for place in (from..).take(taken.len()) {
+        call.delete(opened, (ELEMENT, &place_bytes(place)));
+    }
+    if end == End::Front {
+        opened.rooted.root.first = root.first.saturating_add_unsigned(count);
+    }
+    opened.rooted.root.count -= count;
+    if count > 0 {
+        call.close(opened);
+    }
+    Ok(taken)
+}
+
+/// Returns elements from a place on, counted from the end that the order begins at: so many of them.
+///
+/// # Errors
+/// [`Refusal`]: they must be brought into memory, are too much, or are not all there.
+pub(super) fn some(
+    call: &mut DataCall<'_>,
+    opened: &Opened<'_>,
+    (skipped, count): (u64, u64),
+    order: Order,
+) -> Result<Vec<Vec<u8>>, Refusal> {
+    let root = opened.rooted.root;
+    let count = count.min(root.count.saturating_sub(skipped));
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let (first, last) = match order {
+        Order::Ascending => (skipped, skipped + count - 1),
+        Order::Descending => (root.count - skipped - count, root.count - skipped - 1),
+    };
+    let bytes = |index: u64| place_bytes(root.first.saturating_add_unsigned(index));
+    let (first, last) = (bytes(first), bytes(last));
+    let sub_keys = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+    let mut found = Vec::new();
+    call.walk(opened, (ELEMENT, sub_keys), order, |_, element| {
+        found.push(element.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    match found.len() as u64 == count {
+        true => Ok(found),
+        false => Err(Refusal::Damaged(call.partition.id().0)),
+    }
+}
+
+fn pop(call: &mut DataCall<'_>, end: End) -> Result<(), Refusal> {
+    if call.words.len() > 3 {
+        let name = if end == End::Front { "lpop" } else { "rpop" };
+        super::wrong_arity(&mut call.reply(), name);
+        return Ok(());
+    }
+    let count = match call.words.get(2).map(parse_i64) {
+        None => None,
+        Some(Some(count @ 0..)) => Some(count.unsigned_abs()),
+        Some(_) => {
+            call.reply().error(OUT_OF_RANGE);
+            return Ok(());
+        }
+    };
+    let Some(mut opened) = call.open_to_remove(call.word(1), FAMILY)? else {
+        match count {
+            None => call.reply().null(),
+            Some(_) => call.reply().null_array(),
+        }
+        return Ok(());
+    };
+    let taken = take(call, &mut opened, end, count.unwrap_or(1))?;
+    match count {
+        None => call.reply().optional_bulk(taken.first().map(Vec::as_slice)),
+        Some(_) => show(call, &taken),
+    }
+    Ok(())
+}
+
+/// Answers elements.
+pub(super) fn show(call: &mut DataCall<'_>, elements: &[Vec<u8>]) {
+    let mut reply = call.reply();
+    reply.array(elements.len());
+    elements.iter().for_each(|element| reply.bulk(element));
+}
+
+fn lmove(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let (Some(from), Some(to)) = (End::of(call.word(3)), End::of(call.word(4))) else {
+        syntax_error(&mut call.reply());
+        return Ok(());
+    };
+    move_element(call, from, to).map(drop)
+}
+
+/// Moves an element from the first key of the command to the second and answers it; says whether there was one.
+fn move_element(call: &mut DataCall<'_>, from: End, to: End) -> Result<bool, Refusal> {
+    let (source, destination) = (call.word(1), call.word(2));
+    let Some(mut opened) = call.open_to_remove(source, FAMILY)? else {
+        call.reply().null();
+        return Ok(false);
+    };
+    // What it is to be added to is looked at before anything is taken.
+    call.partition.admit(true)?;
+    call.open(destination, FAMILY)?;
+    let taken = take(call, &mut opened, from, 1)?;
+    let mut target = call.open_to_add(destination, FAMILY)?;
+    let element = taken.first().map_or(&b""[..], Vec::as_slice);
+    add(call, &mut target, to, element)?;
+    call.close(&target);
+    call.reply().bulk(element);
+    Ok(true)
+}
+
+fn llen(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let opened = call.open_to_read(call.word(1), FAMILY)?;
+    let length = opened.map_or(0, |opened| length(&opened));
+    call.reply().integer(length);
+    Ok(())
+}
+
+fn lindex(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let Some(index) = parse_i64(call.word(2)) else {
+        not_an_integer(&mut call.reply());
+        return Ok(());
+    };
+    let opened = call.open_to_read(call.word(1), FAMILY)?;
+    let place = opened.and_then(|opened| place_at(&opened, index));
+    let (Some(opened), Some(place)) = (opened, place) else {
+        call.reply().null();
+        return Ok(());
+    };
+    let element = (ELEMENT, &place_bytes(place)[..]);
+    let element = call.element(&opened, element, |value| value.map(<[u8]>::to_vec))?;
+    call.reply().optional_bulk(element.as_deref());
+    Ok(())
+}
+
+/// Returns the place of an index; nothing when there is no such element.
+pub(super) fn place_at(opened: &Opened<'_>, index: i64) -> Option<i64> {
+    let root = opened.rooted.root;
+    let index = match index {
+        0.. => index.unsigned_abs(),
+        _ => root.count.checked_sub(index.unsigned_abs())?,
+    };
+    (index < root.count).then(|| root.first.saturating_add_unsigned(index))
+}
+
+fn lrange(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let (Some(start), Some(stop)) = (parse_i64(call.word(2)), parse_i64(call.word(3))) else {
+        not_an_integer(&mut call.reply());
+        return Ok(());
+    };
+    let Some(opened) = call.open_to_read(call.word(1), FAMILY)? else {
+        call.reply().array(0);
+        return Ok(());
+    };
+    let range = range_of(&opened, start, stop);
+    let found = some(call, &opened, range, Order::Ascending)?;
+    show(call, &found);
+    Ok(())
+}
+
+/// Returns how many elements lie before the range from one index to another, and how many in it.
+pub(super) fn range_of(opened: &Opened<'_>, start: i64, stop: i64) -> (u64, u64) {
+    let length = length(opened);
+    let from_front = |index: i64| match index {
+        0.. => index,
+        _ => index.saturating_add(length),
+    };
+    let (start, stop) = (from_front(start).max(0), from_front(stop).min(length - 1));
+    match start <= stop {
+        true => (start.unsigned_abs(), (stop - start + 1).unsigned_abs()),
+        false => (0, 0),
+    }
+}
+
+/// Returns the length of a list as replies have it.
+pub(super) fn length(opened: &Opened<'_>) -> i64 {
+    i64::try_from(opened.count()).unwrap_or(i64::MAX)
+}
