@@ -13,6 +13,7 @@ use ashlar_partition::collection::{
 use ashlar_partition::{Order, Refusal, Rooted};
 
 use super::DataCall;
+use crate::pubsub::notice::Class;
 use crate::resp::encode::Encoder;
 
 /// Longest answer that one command gets of a collection, in bytes.
@@ -118,7 +119,7 @@ impl<'a> DataCall<'a> {
         Ok(rooted.map(|rooted| Opened { key, rooted }))
     }
 
-    /// Opens the collection under a key to read it, and counts the read.
+    /// Opens the collection under a key to read it, counts the read, and tells of a key that is missing.
     ///
     /// # Errors
     /// As [`DataCall::open`].
@@ -129,6 +130,9 @@ impl<'a> DataCall<'a> {
     ) -> Result<Option<Opened<'k>>, Refusal> {
         let opened = self.open(key, family)?;
         self.count_read(opened.is_some());
+        if opened.is_none() {
+            self.notify(Class::Miss, "keymiss", key);
+        }
         Ok(opened)
     }
 
@@ -274,7 +278,8 @@ impl<'a> DataCall<'a> {
         self.wait = self.wait.max(Some(index));
     }
 
-    /// Closes a collection that was changed: its root is written, or goes when nothing is left.
+    /// Closes a collection that was changed: its root is written, or goes when nothing is left. What happened to its
+    /// elements is told before; that it is gone, here.
     pub fn close(&mut self, opened: &Opened<'_>) {
         let (clock, now_us) = (&mut *self.clock, self.now_us);
         let mut timestamp = || clock.take(now_us);
@@ -288,6 +293,9 @@ impl<'a> DataCall<'a> {
             _ => self.partition.put_root(key, &opened.rooted, timestamp),
         };
         self.wait = self.wait.max(Some(index));
+        if opened.count() == 0 {
+            self.notify(Class::Generic, "del", opened.key);
+        }
     }
 
     /// Walks over elements of a part in order, until `take` breaks off; it is given sub-keys and values.

@@ -9,7 +9,7 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, list,
-    list_middle, member, object, ordered, server, session, set, set_algebra, sorted_set,
+    list_middle, member, object, ordered, pubsub, server, session, set, set_algebra, sorted_set,
     sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range, sorted_set_rank, string,
     support, transaction,
 };
@@ -38,6 +38,7 @@ const FAMILIES: &[&[Command]] = &[
     transaction::TRANSACTION,
     connection::CONNECTION,
     session::SESSION,
+    pubsub::PUBSUB,
     server::SERVER,
     support::SUPPORTING,
     cluster::CLUSTER,

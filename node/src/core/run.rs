@@ -10,6 +10,7 @@ use ashlar_partition::Refusal;
 use crate::command::{
     Chance, Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction,
 };
+use crate::pubsub::notice::{Class, Notices};
 use crate::resp::Words;
 use crate::resp::encode::Encoder;
 use crate::stats::ShardCounters;
@@ -32,6 +33,7 @@ impl Core {
         let Run::Data(run) = command.run else {
             unreachable!("{} touches no key", command.name)
         };
+        let classes = self.config.borrow().pubsub.keyspace_events;
         let mut data = self.data.borrow_mut();
         let Data {
             owned,
@@ -68,11 +70,13 @@ impl Core {
             misses: 0,
             log_is_full: false,
             failed: None,
+            notices: Notices::of(classes),
+            is_read: !command.writes(),
         };
         let (before, bytes) = (call.partition.savepoint(), call.partition.in_flight_bytes());
-        call.run(run);
-        let (wait, log_is_full) = (call.wait, call.log_is_full);
-        self.count_reads(call.hits, call.misses);
+        run_noticing(&mut call, command, run);
+        let (wait, hits, misses) = (call.wait, call.hits, call.misses);
+        let (log_is_full, notices) = (call.log_is_full, call.notices);
         let wants = owned.partition.take_wants();
         if !wants.is_empty() {
             owned.partition.go_back(before);
@@ -88,7 +92,12 @@ impl Core {
                 wal.growth_failure().as_ref(),
             );
         }
+        self.count_reads(hits, misses);
         self.note_call(command, &out[from..]);
+        if !notices.is_empty() && !log_is_full {
+            self.note_keys(owned, wait, notices.take());
+        }
+        // What was applied meanwhile holds nothing back.
         Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }
 
@@ -121,6 +130,33 @@ impl Core {
     /// Writes the error of a write that the log has no room for.
     pub(crate) fn refuse_write(&self, encoder: &mut Encoder<'_>) {
         refuse_growth(encoder, self.data.borrow().wal.growth_failure().as_ref());
+    }
+}
+
+/// Runs a command; tells of the keys that it made, if anybody wants to know.
+pub(crate) fn run_noticing(call: &mut DataCall<'_>, command: &Command, run: fn(&mut DataCall<'_>)) {
+    // Those make keys that they do not name, or make them anew; they tell of it themselves.
+    let tells_itself = matches!(command.name, "rename" | "renamenx" | "copy" | "move");
+    if !command.writes() || tells_itself || !call.notices.wants(Class::New) {
+        return call.run(run);
+    }
+    let (words, database) = (call.words, call.database);
+    let places: Vec<usize> = command.key_places(words.len()).collect();
+    let missing = |call: &mut DataCall<'_>, place: usize| {
+        let key = call.key.set(database, &words[place]);
+        let state = call.partition.stamp(key, call.now_ms);
+        state.is_ok_and(|(stamp, _)| !stamp.is_there)
+    };
+    let from = call.notices.len();
+    let made: Vec<usize> = places
+        .into_iter()
+        .filter(|place| missing(call, *place))
+        .collect();
+    call.run(run);
+    for place in made {
+        if !missing(call, place) {
+            call.notices.add_new(from, (database, &words[place]));
+        }
     }
 }
 
