@@ -235,16 +235,17 @@ impl Shard {
 
     /// Sends what the turn queued, and sleeps until there is something to do.
     pub fn park(&self) {
-        let hurried = self.expiring || self.core.as_ref().is_some_and(|core| core.is_hurried());
-        let due = self.core.as_ref().and_then(|core| core.cluster_deadline());
-        let deadline = if hurried {
+        let Some(core) = &self.core else {
+            // Recovery has nothing to do before what it reads is there: it does not tick.
+            return self.reactor.park(None, || false);
+        };
+        let deadline = if self.expiring || core.is_hurried() {
             self.reactor.now()
         } else {
+            let due = core.cluster_deadline();
             due.map_or(self.next_tick, |due| due.min(self.next_tick))
         };
-        self.reactor.park(Some(deadline), || {
-            !self.inbox.is_empty() && self.core.is_some()
-        });
+        self.reactor.park(Some(deadline), || !self.inbox.is_empty());
     }
 
     /// Counts and logs a turn that kept everybody waiting.

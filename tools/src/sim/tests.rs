@@ -56,3 +56,21 @@ fn a_run_of_a_cluster_repeats() {
     let hashes = [(); 2].map(|()| run::run(&stormy(100)).unwrap().hash);
     assert_eq!(hashes[0], hashes[1]);
 }
+
+/// A shard that recovered from a slow disk took turn after turn, for the time of its next tick had passed: a
+/// stall of five seconds was millions of turns, and a real node kept its processor busy.
+#[test]
+fn a_node_that_recovers_from_a_slow_disk_sleeps() {
+    let mut faults = Faults::none();
+    faults.disk.stall = 0.01;
+    let plan = Plan {
+        faults,
+        rate: 50,
+        deaths: Deaths::Random,
+        nodes: 1,
+        ..calm(3)
+    };
+    let outcome = run::run(&plan).unwrap();
+    assert!(outcome.lives > 1, "{outcome}");
+    assert!(outcome.turns < 60_000, "{} turns", outcome.turns);
+}
