@@ -1,4 +1,5 @@
-//! Compares an Ashlar node with redis-server under the same load, and its log with fio, on this machine.
+//! Compares an Ashlar node with redis-server under the same load, and its log with fio, on this machine, and measures
+//! the speed of its simulator.
 //!
 //! One server lives at a time, each time fresh, pinned to one CPU; the client has another. Rounds of all servers are
 //! interleaved, because machines change their speed while one looks; the report shows medians and their spread. The
@@ -16,6 +17,7 @@ mod load;
 mod options;
 mod report;
 mod server;
+mod simulator;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -83,6 +85,10 @@ fn compare(options: &Options) -> Result<Report, Failure> {
         if options.wal {
             eprintln!("round {} of {}: log and fio", round + 1, options.rounds);
             device::measure(options, directory.path(), &mut report);
+        }
+        if options.simulator {
+            eprintln!("round {} of {}: simulator", round + 1, options.rounds);
+            simulator::measure(options, &mut report);
         }
     }
     Ok(report)
