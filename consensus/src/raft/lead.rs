@@ -21,7 +21,7 @@ use crate::support::Supports;
 use crate::types::{Index, ReplicaId};
 
 /// What only a leader has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lead {
     /// Every member but the leader.
     pub(super) peers: Vec<Progress>,

@@ -79,7 +79,7 @@ struct Heard<'a> {
 }
 
 /// A replica.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     partition: PartitionId,
     me: Member,

@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 /// The reads that wait, and the rounds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     /// The number that appends carry; grows by one with each round, and when one peer is asked.
     pub(super) probe: u64,
