@@ -265,7 +265,7 @@ async fn check_unused(reactor: &Reactor, data: &Path, format: &Format) -> Result
 /// moved. Who came later is where it was said to be then.
 #[must_use]
 pub fn roster_now(decree: &Decree, mut roster: Roster, listed: &[Listed]) -> Roster {
-    for member in &mut roster.members {
+    for member in roster.members.iter_mut().chain(&mut roster.former) {
         let founder = decree.members.iter().any(|of| of.node == member.node);
         let listed = listed.iter().find(|peer| peer.name == member.name);
         if let (true, Some(peer)) = (founder, listed) {

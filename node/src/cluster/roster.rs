@@ -10,6 +10,7 @@
 //!         next    u64    number of the next member
 //!         count   u8, then for each member, in order of number:
 //!         name text, node u64, store u128, addr text
+//!         count   u8, then in the same way those who left last: groups may count on them yet
 //! file    magic "AROS", crc32c u32 of what follows, roster
 //! ```
 //!
@@ -38,6 +39,8 @@ pub const KEY: &[u8] = b"\xf0roster";
 /// Name of the file that keeps what a node knows last.
 const FILE_NAME: &str = "ROSTER";
 const MAGIC: &[u8; 4] = b"AROS";
+/// Most members that left and are remembered.
+pub const FORMER_MAX: usize = MEMBERS_MAX;
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
@@ -50,6 +53,9 @@ pub struct Roster {
     next: u64,
     /// In order of number.
     pub members: Vec<Member>,
+    /// Who left last, at most [`FORMER_MAX`] of them, the latest first. A group may count on them still, and whoever
+    /// is started in the middle of that must find them.
+    pub former: Vec<Member>,
 }
 
 /// Somebody who is to become a member.
@@ -127,6 +133,7 @@ impl Roster {
             version: 1,
             next: decree.members.len() as u64 + 1,
             members: decree.members.clone(),
+            former: Vec::new(),
         }
     }
 
@@ -176,11 +183,12 @@ impl Roster {
     }
 
     fn dismiss(&mut self, name: &str) -> Result<(), String> {
-        if self.member(name).is_none() {
+        let Some(place) = self.members.iter().position(|of| of.name == name) else {
             let names = self.names();
             return Err(format!("{name} is no member; there are {names}"));
-        }
-        self.members.retain(|member| member.name != name);
+        };
+        self.former.insert(0, self.members.remove(place));
+        self.former.truncate(FORMER_MAX);
         Ok(())
     }
 
@@ -225,6 +233,7 @@ impl Roster {
         out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.next.to_le_bytes());
         super::decree::put_members(&mut out, &self.members);
+        super::decree::put_members(&mut out, &self.former);
         out
     }
 
@@ -241,6 +250,7 @@ impl Roster {
             version: at.u64()?,
             next: at.u64()?,
             members: super::decree::take_list(at)?,
+            former: super::decree::take_list(at)?,
         };
         roster.is_sound().then_some(roster)
     }
@@ -261,7 +271,9 @@ impl Roster {
                 .iter()
                 .any(|of| of.name == member.name || of.store == member.store)
         });
-        let counts = (1..=MEMBERS_MAX).contains(&members.len());
+        let counts = (1..=MEMBERS_MAX).contains(&members.len()) && self.former.len() <= FORMER_MAX;
+        let left = |of: &Member| of.node.0 < self.next && !self.has(of.node) && named(of);
+        let counts = counts && self.former.iter().all(left);
         counts && sorted && below && !repeats && members.iter().all(named) && self.version > 0
     }
 }
@@ -343,6 +355,20 @@ mod tests {
         let gone = added.after(&Change::Remove("n5".to_owned())).unwrap();
         let again = gone.after(&Change::Add(newcomer("n5", 5))).unwrap();
         assert_eq!(again.member("n5").unwrap().node, NodeId(6));
+    }
+
+    #[test]
+    fn who_left_is_remembered_but_only_the_last_few() {
+        let mut roster = three().after(&Change::Remove("n2".to_owned())).unwrap();
+        assert_eq!(roster.former[0].node, NodeId(2));
+        for n in 0..20 {
+            roster = roster.after(&Change::Add(newcomer("x", 9))).unwrap();
+            let gone = roster.after(&Change::Remove("x".to_owned())).unwrap();
+            assert_eq!(gone.former[0], *roster.member("x").unwrap(), "{n}");
+            roster = gone;
+        }
+        assert_eq!(roster.former.len(), FORMER_MAX);
+        assert_eq!(Roster::decode(&roster.encode()), Some(roster));
     }
 
     #[test]

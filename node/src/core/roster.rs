@@ -231,8 +231,12 @@ impl Core {
         let (roster, mut connected) = (members.roster.borrow(), members.connected.borrow_mut());
         let is_farewell = self.reactor.now().since(members.since.get()) < FAREWELL;
         let mut wanted = roster.members.clone();
-        for member in connected.iter().filter(|member| !roster.has(member.node)) {
-            if is_farewell || self.counts_on(member.node) {
+        let left = connected.iter().filter(|member| !roster.has(member.node));
+        wanted.extend(left.filter(|_| is_farewell).cloned());
+        // Not only who was connected: this node may have been started since they left.
+        for member in connected.iter().chain(&roster.former) {
+            let is_new = wanted.iter().all(|of| of.node != member.node);
+            if is_new && self.counts_on(member.node) {
                 wanted.push(member.clone());
             }
         }
@@ -288,12 +292,23 @@ impl Core {
         if let Ok((roster, _)) = read {
             self.shared.roster.learn(&roster);
             let nodes: Vec<NodeId> = roster.members.iter().map(|member| member.node).collect();
-            self.make_step(cluster, id, &nodes);
+            self.make_step(cluster, id, &nodes, |_| true);
+        } else {
+            // Who leaves may have left the partition that keeps the roster already, and hears nothing of it any
+            // more. To hand over is right however old the roster is that it goes by.
+            let hands_over = |step: &Step| matches!(step, Step::HandOver(_));
+            self.make_step(cluster, id, &cluster.members.wanted(), hands_over);
         }
         cluster.members.steered.borrow_mut().remove(&id);
     }
 
-    fn make_step(&self, cluster: &Cluster, id: PartitionId, wanted: &[NodeId]) {
+    fn make_step(
+        &self,
+        cluster: &Cluster,
+        id: PartitionId,
+        wanted: &[NodeId],
+        is_right: impl FnOnce(&Step) -> bool,
+    ) {
         let mut data = self.data.borrow_mut();
         let partition = &mut data.owned_mut(id.0 as usize).partition;
         let Some(raft) = partition.raft().filter(|raft| raft.role() == Role::Leader) else {
@@ -305,8 +320,8 @@ impl Core {
             let matched = followers.find(|(of, _)| of == member).map(|(_, at)| at);
             is_near(member.node) && matched.is_some_and(|at| at.0 + LAG_MAX >= raft.last().index.0)
         };
-        let Some(step) = next_step(raft.membership(), cluster.node, wanted, is_ready, is_near)
-        else {
+        let step = next_step(raft.membership(), cluster.node, wanted, is_ready, is_near);
+        let Some(step) = step.filter(is_right) else {
             return;
         };
         tracing::info!("partition {id}: {step}");
