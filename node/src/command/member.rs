@@ -193,3 +193,68 @@ fn list(call: &mut SessionCall<'_>, sight: &Sight) {
         reply.bulk(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ashlar_consensus::NodeId;
+
+    use super::*;
+
+    /// Returns so many members, of which these are connected.
+    fn sight(members: u64, near: &[u64]) -> Sight {
+        let seen = |node: u64| Seen {
+            name: format!("n{node}"),
+            node: NodeId(node),
+            addr: ([10, 0, 0, 1], 7000).into(),
+            clients: None,
+            is_connected: near.contains(&node),
+        };
+        Sight {
+            members: (1..=members).map(seen).collect(),
+            ..Sight::default()
+        }
+    }
+
+    fn answer(line: &str, sight: &Sight) -> Result<Wish, String> {
+        let words: Vec<&str> = line.split(' ').collect();
+        wish(&words, sight)
+    }
+
+    #[test]
+    fn nobody_goes_who_would_leave_no_majority_that_can_be_reached() {
+        let refused = |line: &str, members, near: &[u64]| {
+            let text = answer(line, &sight(members, near)).unwrap_err();
+            assert!(text.starts_with("ERR without "), "{text}");
+            assert!(text.contains("they would have no majority"), "{text}");
+            assert!(!text.contains('\n'), "{text}");
+        };
+        refused("remove n1", 3, &[1, 2]);
+        refused("remove n3", 4, &[1, 3]);
+        refused("remove n5", 5, &[1, 2, 5]);
+        refused("remove n2", 2, &[2]);
+        refused("replace n1", 3, &[1]);
+        for (line, members, near) in [
+            ("remove n3", 3, vec![1, 2]),
+            ("remove n2", 2, vec![1]),
+            ("remove n4", 4, vec![1, 2]),
+            ("replace n3", 3, vec![1]),
+        ] {
+            assert!(answer(line, &sight(members, &near)).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_there_and_what_is_no_address_is_named() {
+        let of = sight(3, &[1, 2, 3]);
+        let text = |line| answer(line, &of).unwrap_err();
+        assert_eq!(
+            text("remove n7"),
+            "ERR n7 is no member; there are n1, n2, n3"
+        );
+        assert!(text("add n4 here").starts_with("ERR \"here\" is not ADDR:PORT"));
+        assert!(text("add n4 0.0.0.0:7000").contains("is not ADDR:PORT"));
+        assert!(text("add n!4 10.0.0.4:7000").contains("is no name of a member"));
+        assert!(text("add n4 10.0.0.4:7000 store xyz").contains("is not hexadecimal"));
+        assert_eq!(text("promote n1"), USAGE);
+    }
+}

@@ -85,18 +85,23 @@ fn let_in(frames: &[u8]) -> Vec<u8> {
 }
 
 fn frame(sequence: u64, body: &[u8]) -> Vec<u8> {
+    frame_of((2, 1), sequence, body)
+}
+
+/// Returns a frame of a node in one of its lives.
+fn frame_of((node, incarnation): (u64, u32), sequence: u64, body: &[u8]) -> Vec<u8> {
     let mut frame = [&[0; HEADER_BYTES], body].concat();
     Header {
         body_bytes: 0,
         body_crc: 0,
-        from: NodeId(2),
+        from: NodeId(node),
         sequence,
         clock: Timestamp(1),
         interval: Interval {
             earliest_us: 2,
             latest_us: 3,
         },
-        incarnation: 1,
+        incarnation,
     }
     .seal(&mut frame);
     frame
@@ -152,7 +157,20 @@ fn a_wrong_frame_ends_the_connection_at_once() {
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() = 1;
     let long = frame(1, &vec![0; 10_001])[..HEADER_BYTES].to_vec();
-    for bytes in [damaged, long, frame(2, &[]), [good.clone(), good].concat()] {
+    let mut headless = good.clone();
+    headless[HEADER_BYTES - 1] ^= 1;
+    let (of_another, of_another_life) = (frame_of((3, 1), 1, &[]), frame_of((2, 2), 1, &[]));
+    let twice = [good.clone(), good].concat();
+    let wrong = [
+        damaged,
+        long,
+        headless,
+        frame(2, &[]),
+        of_another,
+        of_another_life,
+        twice,
+    ];
+    for bytes in wrong {
         let (_, end) = say(let_in(&bytes), 20);
         let seconds = end.unwrap();
         assert!(seconds < 1.0, "{seconds}");
