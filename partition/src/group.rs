@@ -24,6 +24,7 @@ use self::received::{addresses, check_entries, entries_of};
 use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, Malformed, chain_of, members_of};
 use crate::outbox::{Outbox, Urgency};
+use crate::planted::{Planted, is_planted};
 use crate::replica::{Entry, Replica};
 
 /// Bytes of applied entries that a replica keeps in memory for others, unless the shard says
@@ -95,6 +96,11 @@ impl Group {
         }
     }
 
+    /// Says whether the replica leads and has a lease.
+    pub(crate) fn serves(&self, now: Mono, supports: &Supports) -> bool {
+        self.raft.serves_reads(now, supports) || is_planted(Planted::ServesWithoutLease)
+    }
+
     /// Keeps an applied entry for others, and lets go of the oldest that need not be kept.
     pub(crate) fn keep(&mut self, entry: Entry) -> Option<Entry> {
         self.kept_bytes += entry.bytes.len();
@@ -151,7 +157,9 @@ impl Group {
             vote: ballot.vote.map_or(0, |vote| vote.0),
             committed: self.raft.committed(),
         };
-        self.written = wal.append(&[&record.encode()]);
+        if !is_planted(Planted::ForgetsBallots) {
+            self.written = wal.append(&[&record.encode()]);
+        }
         self.ballot = Some(record);
     }
 

@@ -40,6 +40,8 @@ mod memtable;
 pub mod outbox;
 mod overlay;
 mod partition;
+#[doc(hidden)]
+pub mod planted;
 mod read;
 mod recover;
 mod replica;

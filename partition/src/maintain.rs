@@ -10,6 +10,7 @@ use crate::lsm::pick::Policy;
 use crate::lsm::tree::{Frozen, Tree};
 use crate::overlay::Pending;
 use crate::partition::Partition;
+use crate::planted::{Planted, is_planted};
 
 /// Keys deleted in one call because they have expired.
 const EXPIRED_PER_CALL: usize = 256;
@@ -48,9 +49,13 @@ impl Partition {
             return false;
         };
         let fresh = tree.new_memtable(self.memtable.seed());
+        let mut flushed = self.replica.state();
+        if is_planted(Planted::FlushesTooFar) {
+            flushed.index = self.replica.last().0;
+        }
         tree.freeze(Frozen {
             memtable: std::mem::replace(&mut self.memtable, fresh),
-            flushed: self.replica.state(),
+            flushed,
             members: self.replica.members(),
             begin,
             ranges: self.ranges.clone(),

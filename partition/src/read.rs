@@ -12,6 +12,7 @@ use crate::lsm::table::Hit;
 use crate::lsm::{Miss, Value, ValueRef};
 use crate::memtable::{Kind, Version};
 use crate::partition::Partition;
+use crate::planted::{Planted, is_planted};
 use crate::request::Refusal;
 
 /// What must be brought into memory before a request can be served.
@@ -53,6 +54,7 @@ impl Partition {
         held: &'a mut Held,
     ) -> Result<Option<Version<'a>>, Want> {
         let hidden = self.ranges.newest_over(key, at);
+        let hidden = hidden.filter(|_| !is_planted(Planted::IgnoresRangeDeletions));
         let visible =
             |version: &Version<'_>| hidden.is_none_or(|hidden| version.timestamp > hidden);
         if let Some(version) = self.memtable.as_of(hash, key, at) {

@@ -26,6 +26,7 @@ use crate::command::{
 use crate::group::Group;
 use crate::lsm::edit::Flushed;
 use crate::overlay::{Overlay, Pending};
+use crate::planted::{Planted, is_planted};
 
 pub use self::in_flight::Savepoint;
 use self::in_flight::Touched;
@@ -294,11 +295,12 @@ impl Replica {
     /// Moves the commit index over every entry that is durable.
     pub(crate) fn durable(&mut self, durable: Mark) {
         let agreed = self.group.as_ref().map(|group| group.raft.committed());
+        let early = is_planted(Planted::AppliesBeforeDurable);
         let committed = self
             .pending
             .iter()
             .take_while(|entry| {
-                entry.mark < durable && agreed.is_none_or(|agreed| entry.index <= agreed)
+                (early || entry.mark < durable) && agreed.is_none_or(|agreed| entry.index <= agreed)
             })
             .last();
         if let Some(entry) = committed {

@@ -22,6 +22,7 @@ use crate::evaluate::{Current, Effect, NewValue, evaluate};
 use crate::memtable::Kind;
 use crate::overlay::Pending;
 use crate::partition::{LogRoom, Partition, Pressure};
+use crate::planted::{Planted, is_planted};
 use crate::read::{Held, Want};
 use crate::replica::Savepoint;
 use crate::request::{Refusal, Request, Response, Wait};
@@ -66,6 +67,7 @@ impl Partition {
         let change = change_of(request, current, effect);
         let answered = answer(response);
         let Some(change) = change else {
+            let wait = wait.filter(|_| !is_planted(Planted::ReadsDoNotWait));
             return (answered, wait);
         };
         let command = match &change {
@@ -186,7 +188,8 @@ impl Partition {
         now_ms: u64,
         held: &'a mut Held,
     ) -> Result<(Option<Current<'a>>, Wait), Want> {
-        let (current, wait) = match self.replica.find(hash, key) {
+        let in_flight = self.replica.find(hash, key);
+        let (current, wait) = match in_flight.filter(|_| !is_planted(Planted::OverlooksInFlight)) {
             Some(found) => match found.pending {
                 Pending::Put {
                     value,

@@ -23,6 +23,7 @@ use crate::lsm::store::{FileName, FileWriter};
 use crate::lsm::table::Table;
 use crate::lsm::{FileId, Ground, Unreadable};
 use crate::partition::Partition;
+use crate::planted::{Planted, is_planted};
 
 /// A snapshot that can be offered.
 #[derive(Clone, Debug)]
@@ -214,7 +215,9 @@ impl Partition {
     pub(crate) fn take_installed(&mut self) {
         let Some(tree) = &self.tree else { return };
         let version = Rc::clone(tree.version());
-        self.memtable = tree.new_memtable(self.memtable.seed());
+        if !is_planted(Planted::SnapshotKeepsMemtable) {
+            self.memtable = tree.new_memtable(self.memtable.seed());
+        }
         self.memtable_begin = None;
         self.ranges = version.ranges.clone();
         self.low_water = self.low_water.max(version.low_water);

@@ -31,9 +31,7 @@ impl Partition {
             return Standing::Serves;
         };
         match (group.raft.role(), group.raft.leader()) {
-            (Role::Leader, _)
-                if group.raft.serves_reads(now, supports) && group.raft.may_propose() =>
-            {
+            (Role::Leader, _) if group.serves(now, supports) && group.raft.may_propose() => {
                 Standing::Serves
             }
             (Role::Leader, _) => Standing::Preparing,

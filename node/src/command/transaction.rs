@@ -15,6 +15,7 @@
 //! (2) what the log or memory would refuse is refused before anything is done.
 
 use ashlar_partition::key::KeyBuf;
+use ashlar_partition::planted::{Planted, is_planted};
 use ashlar_partition::{LogRoom, Partition, Pressure, Refusal, Stamp, Want};
 
 use super::spread::Plan;
@@ -366,7 +367,7 @@ fn run(call: &mut DataCall<'_>) {
             .reply()
             .error(b"ERR the transaction could not be read; nothing was done");
     };
-    if seen.has_changed {
+    if seen.has_changed && !is_planted(Planted::IgnoresWatches) {
         return call.reply().null_array();
     }
     if let Some(reason) = refusal(call, &seen) {

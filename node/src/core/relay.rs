@@ -25,6 +25,7 @@ use std::time::Duration;
 use ashlar_consensus::{NodeId, PartitionId};
 use ashlar_io::Monotonic;
 use ashlar_partition::Standing;
+use ashlar_partition::planted::{Planted, is_planted};
 
 use super::Core;
 use super::once::is_passing;
@@ -206,7 +207,7 @@ impl Core {
         }
         self.lose_elsewhere(partition, Some(to));
         let mut relay = cluster.relay.borrow_mut();
-        if relay.waits_for(partition) {
+        if relay.waits_for(partition) && !is_planted(Planted::OvertakesWaiting) {
             relay.wake();
             return relay.wait(held);
         }
@@ -350,7 +351,7 @@ impl Core {
         if !held.forward.command.writes() {
             return self.hold(held);
         }
-        if held.forward.token.is_none() {
+        if held.forward.token.is_none() && !is_planted(Planted::RetriesUnknown) {
             return self.tell_unknown(&held.forward);
         }
         held.forward.lost.get_or_insert(self.reactor.now());

@@ -13,6 +13,7 @@
 use super::Entry;
 use super::ranges::Ranges;
 use crate::memtable::Kind;
+use crate::planted::{Planted, is_planted};
 
 /// What becomes of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl<'a> Retain<'a> {
         if entry.timestamp <= self.deleted_at {
             return Verdict::Drop;
         }
-        if entry.timestamp > self.low_water {
+        if entry.timestamp > self.low_water && !is_planted(Planted::ForgetsHistory) {
             return Verdict::Keep;
         }
         if std::mem::replace(&mut self.based, true) {
@@ -90,6 +91,7 @@ impl<'a> Retain<'a> {
             .is_some_and(|at_ms| at_ms <= self.low_water_ms);
         match (entry.kind, self.depth) {
             (Kind::Tombstone, Depth::Bottom) => Verdict::Drop,
+            (Kind::Tombstone, _) if is_planted(Planted::ForgetsTombstones) => Verdict::Drop,
             (Kind::Put | Kind::Root, Depth::Bottom) if expired => Verdict::Drop,
             (Kind::Put | Kind::Root, Depth::Upper) if expired => Verdict::Bury,
             (Kind::Put | Kind::Root | Kind::Tombstone, _) => Verdict::Keep,

@@ -16,6 +16,7 @@ use super::names::partition_dir;
 use super::stage::CHUNK_BYTES;
 use super::{FileKind, FileName, Store, WriteError};
 use crate::lsm::{FileId, SECTOR_BYTES};
+use crate::planted::{Planted, is_planted};
 
 /// Most writes of a file in flight: as many as a chunk has, so that the next one can be filled meanwhile.
 const WRITES_INFLIGHT_MAX: u32 = 4;
@@ -171,6 +172,10 @@ impl FileWriter {
             permits.push(gate.enter(Urgency::Background).await);
         }
         self.check()?;
+        if is_planted(Planted::SkipsTableSync) {
+            self.fate = Fate::Decided;
+            return Ok(());
+        }
         let synced = file.sync().await;
         synced.map_err(|error| self.abort(error))?;
         let dir = partition_dir(&self.store.options.dir, self.name.file.partition);
