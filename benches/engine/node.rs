@@ -72,7 +72,7 @@ impl Node {
         command
             .args(["-c", &options.client_cpu.to_string()])
             .arg(&options.ashlar)
-            .args(["bench", "--json", "--target"])
+            .args(["bench", "run", "--closed", "--json", "-", "--target"])
             .arg(format!("127.0.0.1:{}", self.port))
             .args(arguments.split_whitespace());
         let output = command
@@ -139,8 +139,8 @@ pub(crate) fn measure_restart(
     // Memory enough that the log grows to what is wanted before its entries are flushed.
     let node = Node::start(options, &data, 4096)?;
     let keys = (options.restart_gib << 30) / (LARGE_BYTES + KEY_BYTES);
-    let shape = format!("--keys {keys} --value-bytes {LARGE_BYTES} --reads 0 --pipeline 16");
-    node.load(options, &format!("{shape} --preload --requests 16"))?;
+    let shape = format!("--keys {keys} --value-bytes {LARGE_BYTES} --mix set=1 --pipeline 16");
+    node.load(options, &format!("{shape} --load --requests 16"))?;
     node.settle();
     let mut live = 0;
     for _ in 0..200 {
@@ -184,14 +184,14 @@ pub(crate) fn measure_memory(
         let loaded = node
             .load(
                 options,
-                &format!("{shape} --preload --requests 16 --reads 0"),
+                &format!("{shape} --load --requests 16 --mix set=1"),
             )
             .and_then(|_| {
                 eprintln!("  loaded: {:?} KiB resident", node.proc("status", "VmRSS:"));
                 let seconds = options.seconds * 3;
                 node.load(
                     options,
-                    &format!("{shape} --seconds {seconds} --pipeline 4 --reads 50"),
+                    &format!("{shape} --seconds {seconds} --pipeline 4 --mix get=1,set=1"),
                 )
             });
         is_over.store(true, Ordering::Relaxed);
@@ -222,8 +222,8 @@ pub(crate) fn measure_p99(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let time = Duration::from_secs(options.seconds);
-    let shape = format!("--keys {P99_KEYS} --reads 0");
-    let preload = format!("{shape} --preload --requests 16 --value-bytes 100");
+    let shape = format!("--keys {P99_KEYS} --mix set=1");
+    let preload = format!("{shape} --load --requests 16 --value-bytes 100");
     let mut rate = 0.0;
     let nodes = [(8192, Measure::P99Quiet), (64, Measure::P99Merging)];
     for (memory_mib, measure) in nodes {

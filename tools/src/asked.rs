@@ -20,9 +20,14 @@ pub(crate) struct Node {
 impl Node {
     /// Connects to a node.
     pub(crate) fn connect(addr: SocketAddr) -> Result<Self, String> {
+        Self::connect_for(addr, "--addr")
+    }
+
+    /// Connects to a node whose address a flag has given.
+    pub(crate) fn connect_for(addr: SocketAddr, flag: &str) -> Result<Self, String> {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE);
         let stream = stream.map_err(|error| {
-            format!("no node answers on {addr}: {error}; give its address with --addr")
+            format!("no node answers on {addr}: {error}; give its address with {flag}")
         })?;
         let set = stream.set_read_timeout(Some(PATIENCE));
         set.map_err(|error| format!("{addr}: {error}"))?;

@@ -14,6 +14,7 @@ mod doctor;
 mod inspect;
 mod member;
 mod node;
+mod refusal;
 mod restore;
 mod sim;
 mod status;
@@ -53,7 +54,7 @@ enum Command {
     Backup(backup::Args),
     /// Make a data directory of a backup, and verify it.
     Restore(restore::Args),
-    /// Drive load at a node, closed loop, and print rates and latencies.
+    /// Drive load at a server, open loop, and tell what it makes of it; alone, try this machine's disk with a node.
     Bench(bench::Args),
     /// Measure durable appends to a log in a directory, without a node.
     BenchWal(bench_wal::Args),
@@ -88,7 +89,11 @@ enum Inspect {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refusal::tell(&error),
+    };
+    let result = match cli {
         Cli {
             command: None,
             start,
@@ -97,6 +102,10 @@ fn main() -> ExitCode {
             command: Some(Command::Start(start)),
             ..
         } => node::start(start),
+        Cli {
+            command: Some(Command::Bench(args)),
+            ..
+        } => return bench::run(args),
         Cli {
             command: Some(command),
             ..
@@ -127,7 +136,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::Verify(args) => verify::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(_) => unreachable!("it has exit codes of its own"),
         Command::BenchWal(args) => bench_wal::run(args),
         Command::CompareRedis(args) => compare::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -8,7 +8,7 @@ mod fixture;
 mod kernel;
 mod machine;
 mod parse;
-mod probe;
+pub(crate) mod probe;
 mod report;
 mod storage;
 
@@ -105,6 +105,36 @@ fn measure(machine: &Machine, dir: &Path, before: &Path) -> Result<(), String> {
         Err(line) => eprintln!("warning: {line}"),
     }
     Ok(())
+}
+
+/// Returns what the device beneath a directory does: what was kept of it, or else what is measured now, in a few
+/// seconds, and kept.
+///
+/// # Errors
+/// One line: it cannot be measured.
+pub(crate) fn device(dir: &Path) -> Result<probe::Measured, String> {
+    let machine = Machine::at(Path::new("/"));
+    let place = Place::find(&machine, dir)?;
+    let places = kept_places();
+    let kept = places
+        .iter()
+        .find_map(|kept| probe::kept(kept, &machine, &place));
+    if let Some(measured) = kept {
+        return Ok(measured);
+    }
+    let measured = probe::measure(&machine, &place, probe::Plan::short())?;
+    // Where nothing can be kept it is measured again the next time.
+    let _ = places.iter().find_map(|place| measured.keep(place).ok());
+    Ok(measured)
+}
+
+/// Returns the directories in which results may be kept: that of whoever this is, and that of the node.
+fn kept_places() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/ashlar"));
+    [home, Some(PathBuf::from("/var/lib/ashlar"))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Makes every check.

@@ -49,10 +49,18 @@ impl Plan {
             step: Duration::from_millis(1700),
         }
     }
+
+    /// Returns one that takes about five seconds, for a first guess.
+    pub(crate) fn short() -> Self {
+        Self {
+            file_bytes: FILE_BYTES / 4,
+            step: Duration::from_millis(350),
+        }
+    }
 }
 
 /// What was measured of a device.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Measured {
     /// Names of the disks, as below `/sys/block`.
     device: String,
@@ -64,7 +72,7 @@ pub(crate) struct Measured {
 }
 
 /// One step.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 struct Step {
     what: String,
     per_second: u64,
@@ -91,6 +99,20 @@ pub(crate) fn measure(machine: &Machine, place: &Place, plan: Plan) -> Result<Me
         measured_us: reactor.wall().0,
         step: steps.map_err(failed)?,
     })
+}
+
+/// Returns what was kept in a directory of the device of a place, if anything was.
+pub(crate) fn kept(dir: &Path, machine: &Machine, place: &Place) -> Option<Measured> {
+    let serial = serial(machine, place);
+    let text = std::fs::read_to_string(kept_file(dir, &serial)).ok()?;
+    // What is not whole is measured again.
+    toml::from_str(&text)
+        .ok()
+        .filter(|kept: &Measured| kept.serial == serial)
+}
+
+fn kept_file(dir: &Path, serial: &str) -> std::path::PathBuf {
+    dir.join(format!("device-{serial}.toml"))
 }
 
 /// Returns what tells the disks of a place from others, in characters that a file's name may have.
@@ -365,6 +387,21 @@ impl Tally {
 }
 
 impl Measured {
+    /// Returns the names of the disks and their serial number.
+    pub(crate) fn name(&self) -> String {
+        format!("{} (serial {})", self.device, self.serial)
+    }
+
+    /// Returns how many durable writes of some KiB it does in a second, one after the other, by the better method, and
+    /// how many MiB they are.
+    pub(crate) fn durable_writes(&self, kib: usize) -> Option<(f64, f64)> {
+        let name = format!("durable write {kib} KiB, ");
+        let is_alone = |step: &&Step| step.what.starts_with(&name) && !step.what.contains("beside");
+        let steps = self.step.iter().filter(is_alone);
+        let best = steps.max_by_key(|step| step.per_second)?;
+        Some((best.per_second as f64, best.mib_per_s))
+    }
+
     /// Returns the table for people.
     pub(crate) fn table(&self) -> String {
         let width = self
@@ -398,7 +435,7 @@ impl Measured {
     /// # Errors
     /// One line that names the file.
     pub(crate) fn keep(&self, dir: &Path) -> Result<std::path::PathBuf, String> {
-        let path = dir.join(format!("device-{}.toml", self.serial));
+        let path = kept_file(dir, &self.serial);
         let text = toml::to_string(self).expect("two levels of strings and numbers are TOML");
         let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, text));
         match written {
@@ -435,8 +472,13 @@ mod tests {
                 .all(|step| step.p50_us > 0.0 && step.p50_us <= step.p99_us)
         );
         assert_eq!(measured.table().lines().count(), measured.step.len() + 2);
-        let kept = measured.keep(dir.path()).unwrap();
-        let table: toml::Table = toml::from_str(&std::fs::read_to_string(kept).unwrap()).unwrap();
+        let path = measured.keep(dir.path()).unwrap();
+        let again = kept(dir.path(), &machine, &place).unwrap();
+        assert_eq!(again.durable_writes(4), measured.durable_writes(4));
+        assert!(
+            measured.durable_writes(4).unwrap().0 > 0.0 && measured.durable_writes(5).is_none()
+        );
+        let table: toml::Table = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(table["step"].as_array().unwrap().len(), measured.step.len());
     }
 
