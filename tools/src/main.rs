@@ -18,6 +18,7 @@ mod refusal;
 mod restore;
 mod sim;
 mod status;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running node how its cluster looks.
     Status(status::Args),
+    /// Show what a running node does, once a second, or once as text.
+    Top(top::Args),
     /// List the members of a cluster, or change them; it goes on serving meanwhile.
     #[command(subcommand)]
     Member(member::Member),
@@ -141,6 +144,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::CompareRedis(args) => compare::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Member(what) => member::run(&what),
         Command::Transfer(args) => member::transfer(&args),
         Command::Sim(args) => sim::run(args),
