@@ -245,7 +245,10 @@ mod tests {
         let mut chooser = Chooser::new(distribution.parse().unwrap(), keys, (0, 1));
         let mut rng = Rng::new(3);
         let mut counts = vec![0; usize::try_from(keys).unwrap()];
-        (0..draws).for_each(|_| counts[chooser.choose(keys, &mut rng) as usize] += 1);
+        for _ in 0..draws {
+            let key = usize::try_from(chooser.choose(keys, &mut rng)).unwrap();
+            counts[key] += 1;
+        }
         counts
     }
 

@@ -117,7 +117,7 @@ impl Search {
         let good = self.good?;
         self.samples
             .iter()
-            .find(|sample| sample.due >= good && sample.due <= good)
+            .find(|sample| sample.due.total_cmp(&good).is_eq())
             .copied()
     }
 

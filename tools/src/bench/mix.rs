@@ -209,7 +209,7 @@ fn pieces(word: &str) -> Vec<Piece> {
             None => (rest.len(), 0, None),
         };
         if at > 0 {
-            pieces.push(Piece::Text(rest[..at].as_bytes().to_vec()));
+            pieces.push(Piece::Text(rest.as_bytes()[..at].to_vec()));
         }
         pieces.extend(piece);
         rest = &rest[at + length..];

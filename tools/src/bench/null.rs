@@ -130,7 +130,6 @@ impl Commands {
 }
 
 /// Reads a line: its mark, its number, its size with the end.
-#[expect(clippy::type_complexity, reason = "three parts of one line")]
 fn line(bytes: &[u8]) -> Option<Option<(u8, usize, usize)>> {
     let mut number = 0_usize;
     for (at, byte) in bytes.iter().enumerate().skip(1) {

@@ -154,10 +154,11 @@ mod tests {
         let (mut bits, mut count, mut out) = (0_u32, 0, Vec::new());
         for byte in text.bytes().filter(|byte| *byte != b'=') {
             let value = alphabet.iter().position(|letter| *letter == byte).unwrap();
-            (bits, count) = ((bits << 6) | value as u32, count + 6);
+            let value = u32::try_from(value).unwrap();
+            (bits, count) = ((bits << 6) | value, count + 6);
             if count >= 8 {
                 count -= 8;
-                out.push((bits >> count) as u8);
+                out.push((bits >> count).to_le_bytes()[0]);
             }
         }
         out

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use super::{Percentiles, Phase, Round, Row, Session, Subject, Sweep};
 
+/// What of a round stands in a column, and how it is shown.
+type Column = (&'static str, fn(&Round) -> f64, fn(f64) -> String);
+
 /// Returns the table of a session.
 pub(crate) fn table(session: &Session) -> String {
     let mut out = format!("{}\n", session.workload);
@@ -68,7 +71,7 @@ fn comparison(subjects: &[Subject]) -> String {
         "\nmedians of {} rounds, and ratios to the first\n",
         rounds(&subjects[0])
     );
-    let columns: [(&str, fn(&Round) -> f64, fn(f64) -> String); 4] = [
+    let columns: [Column; 4] = [
         ("rate", |round| round.per_second, rate),
         ("p50", |round| round.p50_us, time),
         ("p99", |round| round.p99_us, time),
@@ -80,7 +83,7 @@ fn comparison(subjects: &[Subject]) -> String {
         .collect();
     writeln!(out, "    {:<32}{heads}", "").expect("a string takes all");
     for subject in subjects {
-        let cell = |(_, pick, label): &(&str, fn(&Round) -> f64, fn(f64) -> String)| {
+        let cell = |(_, pick, label): &Column| {
             let number = median(subject, *pick);
             let ratio = number / median(&subjects[0], *pick).max(1e-9);
             format!("{:>12}{ratio:>7.2}", label(number))
