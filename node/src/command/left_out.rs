@@ -51,7 +51,7 @@ const LEFT_OUT: &[(&[&str], &str)] = &[
         "streams are not supported",
     ),
     (
-        &["blpop.", "brpop", "blmove.", "blmpop.", "lmpop."],
+        &["blpop.", "brpop", "blmove.", "blmpop."],
         "commands that wait for elements are not supported yet",
     ),
     (&["sort"], "sorting is not supported"),

@@ -89,6 +89,19 @@ pub const LIST: &[Command] = &[
         ..POP
     },
     Command {
+        name: "lmpop",
+        arity: -4,
+        flags: &["write", "movablekeys"],
+        first_key: 0,
+        last_key: 0,
+        key_step: 0,
+        summary: "Removes elements of the first list that is there and returns them.",
+        since: "7.0.0",
+        syntax: "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        run: Run::Data(|call| call.attempt(lmpop)),
+        ..READ
+    },
+    Command {
         name: "lmove",
         arity: 5,
         flags: &["write", "denyoom"],
@@ -314,6 +327,62 @@ pub(super) fn show(call: &mut DataCall<'_>, elements: &[Vec<u8>]) {
     let mut reply = call.reply();
     reply.array(elements.len());
     elements.iter().for_each(|element| reply.bulk(element));
+}
+
+fn lmpop(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let Some(count) = parse_i64(call.word(1)).filter(|count| *count > 0) else {
+        call.reply().error(b"ERR numkeys should be greater than 0");
+        return Ok(());
+    };
+    let keys_end = usize::try_from(count)
+        .ok()
+        .and_then(|count| count.checked_add(2));
+    let keys_end = keys_end.filter(|end| *end < call.words.len());
+    let end = keys_end.and_then(|end| End::of(call.word(end)));
+    let (Some(keys_end), Some(end)) = (keys_end, end) else {
+        syntax_error(&mut call.reply());
+        return Ok(());
+    };
+    let options = call.words.tail(keys_end + 1);
+    let elements = match (options.len(), options.get(0)) {
+        (0, _) => 1,
+        (2, Some(word)) if word.eq_ignore_ascii_case(b"count") => {
+            match parse_i64(&options[1]).filter(|count| *count > 0) {
+                Some(elements) => elements.unsigned_abs(),
+                None => {
+                    call.reply().error(b"ERR count should be greater than 0");
+                    return Ok(());
+                }
+            }
+        }
+        _ => {
+            syntax_error(&mut call.reply());
+            return Ok(());
+        }
+    };
+    for place in 2..keys_end {
+        if pop_of(call, call.word(place), (end, elements))? {
+            return Ok(());
+        }
+    }
+    call.reply().null_array();
+    Ok(())
+}
+
+/// Pops elements of a list and answers its key with them; says whether there was one.
+fn pop_of(
+    call: &mut DataCall<'_>,
+    key: &[u8],
+    (end, elements): (End, u64),
+) -> Result<bool, Refusal> {
+    let Some(mut opened) = call.open_to_remove(key, FAMILY)? else {
+        return Ok(false);
+    };
+    let taken = take(call, &mut opened, end, elements)?;
+    call.reply().array(2);
+    call.reply().bulk(key);
+    show(call, &taken);
+    Ok(true)
 }
 
 fn lmove(call: &mut DataCall<'_>) -> Result<(), Refusal> {

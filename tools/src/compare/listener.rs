@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use super::server::Connection;
 use super::words::Command;
 
+/// What two subscribers heard that differs.
+type Heard = (Vec<u8>, Vec<u8>);
+
 /// Channel of the message that ends what belongs to some commands.
 const END: &[u8] = b"compare-redis:end";
 /// What both servers publish of keys. That a key has expired is told when it is found, which is when that is.
@@ -71,7 +74,7 @@ impl Listener {
     }
 
     /// Returns the first message that is not the same in both since the last time, ours and theirs.
-    pub(crate) fn difference(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, String> {
+    pub(crate) fn difference(&mut self) -> Result<Option<Heard>, String> {
         let (ours, theirs) = (self.ours.heard()?, self.theirs.heard()?);
         let nothing = || b"nothing more is heard".to_vec();
         let both = ours.len().max(theirs.len());
