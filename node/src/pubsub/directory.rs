@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Kind, Publication};
-use crate::glob::{Case, matches};
+use super::{Kind, Publication, is_meant};
 
 /// Bytes of messages that wait in the inbox of a shard, at most. A client that publishes waits for room; what happened
 /// to keys, and what other nodes have sent, is dropped and counted.
@@ -110,7 +109,7 @@ impl Directory {
         if !publication.is_sharded {
             let patterns = names.by_kind[Kind::Pattern as usize].iter();
             patterns
-                .filter(|(pattern, _)| matches(pattern, &publication.channel, Case::Sensitive))
+                .filter(|(pattern, _)| is_meant(pattern, &publication.channel))
                 .for_each(|(_, of)| add(of));
         }
         sums
@@ -122,8 +121,7 @@ impl Directory {
     pub fn names(&self, kind: Kind, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
         let names = self.read();
         let names = names.by_kind[kind as usize].keys();
-        let is_wanted =
-            |name: &&Vec<u8>| pattern.is_none_or(|pattern| matches(pattern, name, Case::Sensitive));
+        let is_wanted = |name: &&Vec<u8>| pattern.is_none_or(|pattern| is_meant(pattern, name));
         names.filter(is_wanted).cloned().collect()
     }
 

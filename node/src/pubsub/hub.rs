@@ -6,9 +6,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Encoded, Kind, Publication};
+use super::{Encoded, Kind, Publication, is_meant};
 use crate::connection::Connection;
-use crate::glob::{Case, matches};
 
 /// Connections in order of their numbers.
 type Members = BTreeMap<u64, Rc<Connection>>;
@@ -58,7 +57,7 @@ impl Hub {
             return;
         }
         for (pattern, members) in &by_kind[Kind::Pattern as usize] {
-            if matches(pattern, &publication.channel, Case::Sensitive) {
+            if is_meant(pattern, &publication.channel) {
                 hand(members, Encoded::new(publication, Some(pattern)));
             }
         }

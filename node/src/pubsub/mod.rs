@@ -28,8 +28,16 @@ pub mod subscriber;
 
 use std::rc::Rc;
 
+use crate::glob::{Case, matches};
 use crate::resp::Version;
 use crate::resp::encode::Encoder;
+
+/// Says whether a pattern means a channel. As in Redis, the channel without a name is meant by no pattern but the empty
+/// one, not even by `*`.
+#[must_use]
+pub fn is_meant(pattern: &[u8], channel: &[u8]) -> bool {
+    pattern.is_empty() == channel.is_empty() && matches(pattern, channel, Case::Sensitive)
+}
 
 /// What a name that is subscribed to stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,6 +183,12 @@ impl<'a> Encoded<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_channel_without_a_name_is_meant_by_no_star() {
+        assert!(is_meant(b"*", b"a") && is_meant(b"", b""));
+        assert!(!is_meant(b"*", b"") && !is_meant(b"", b"a"));
+    }
 
     #[test]
     fn a_message_goes_to_other_nodes_as_it_is() {
