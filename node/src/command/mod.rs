@@ -22,6 +22,7 @@ pub mod errors;
 pub mod hash;
 pub mod info;
 pub mod integer;
+mod key_places;
 pub mod keys;
 pub mod left_out;
 pub mod list;
@@ -54,7 +55,6 @@ pub(crate) mod tests;
 pub mod transaction;
 
 use std::fmt;
-use std::ops::Range;
 
 use ashlar_consensus::{Clock, Index};
 use ashlar_partition::collection::Family;
@@ -65,7 +65,6 @@ pub use self::errors::{
     KEY_TOO_LONG, arity_error, check_keys, growth_error, not_an_integer, refusal_text, refuse,
     refuse_growth, respond, syntax_error, unknown_command, wrong_arity,
 };
-use crate::number::parse_i64;
 use crate::pubsub::notice::{Class, Notices};
 use crate::pubsub::subscriber::Subscriber;
 use crate::resp::encode::Encoder;
@@ -167,59 +166,6 @@ impl Command {
         } else {
             words == wanted
         }
-    }
-
-    /// Says whether it has keys.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        self.first_key > 0 || self.counts_keys()
-    }
-
-    /// Says whether one of its words tells how many keys follow.
-    #[must_use]
-    pub fn counts_keys(&self) -> bool {
-        self.derived.numkeys > 0
-    }
-
-    /// Says whether it has one key, always.
-    #[must_use]
-    pub fn has_one_key(&self) -> bool {
-        self.first_key == self.last_key && !self.counts_keys()
-    }
-
-    /// Returns the places of the keys among the words of a command.
-    pub fn key_places(&self, words: Words<'_>) -> impl Iterator<Item = usize> + use<> {
-        self.placed_keys(words.len())
-            .chain(self.counted_keys(words))
-    }
-
-    /// Returns the places of the keys that a word tells the number of; nothing when the number is wrong.
-    #[must_use]
-    pub fn counted_keys(&self, words: Words<'_>) -> Range<usize> {
-        let first = usize::from(self.derived.numkeys) + 1;
-        let count = words.get(first - 1).filter(|_| first > 1);
-        let count = count
-            .and_then(parse_i64)
-            .and_then(|n| usize::try_from(n).ok());
-        match count {
-            Some(count) if count <= words.len() - first => first..first + count,
-            _ => 0..0,
-        }
-    }
-
-    fn placed_keys(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
-        let first = usize::try_from(self.first_key).unwrap_or(0);
-        let from_end = usize::from(self.last_key.unsigned_abs());
-        let last = if self.last_key < 0 {
-            words.saturating_sub(from_end)
-        } else {
-            from_end
-        };
-        let step = usize::try_from(self.key_step).unwrap_or(1).max(1);
-        let none = first == 0;
-        (first..=last)
-            .step_by(step)
-            .filter(move |place| !none && *place < words)
     }
 }
 

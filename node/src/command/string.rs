@@ -1,6 +1,8 @@
 //! Commands on the value of a key: `GET`, `SET` and their relatives, and the integers that values
 //! can be.
 //!
+//! Length: one family, whose rows alone take 170 lines.
+//!
 //! Invariant: a command that sets several keys sets all of them, in one entry, or none.
 
 use ashlar_partition::{
