@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Differences, of as many different commands, after which it stops
     #[arg(long, default_value_t = 1)]
     differences: usize,
+    /// Compare what a subscriber to everything hears, too: notices of one pipeline may come in another order
+    #[arg(long)]
+    messages: bool,
 }
 
 /// A command and the connection that sends it.
@@ -75,6 +78,8 @@ struct Difference {
 struct Pair {
     ours: SocketAddr,
     theirs: SocketAddr,
+    /// Whether what subscribers hear is compared, too.
+    hears: bool,
 }
 
 /// Compares, and says how much and how fast.
@@ -87,7 +92,11 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     };
     let (ours, _node) = started(args.node, &Server::ashlar)?;
     let (theirs, _redis) = started(args.redis, &|| Server::redis(&args.redis_server))?;
-    let pair = Pair { ours, theirs };
+    let pair = Pair {
+        ours,
+        theirs,
+        hears: args.messages,
+    };
     let (began, mut sent, mut found) = (Instant::now(), 0, Vec::<Vec<u8>>::new());
     let mut episode = 0;
     while sent < args.commands && found.len() < args.differences {
@@ -228,7 +237,10 @@ impl Pair {
             words: vec![b"FLUSHALL".to_vec()],
         };
         clients[0].compare(&[empty])?;
-        let mut listener = Listener::open(self.ours, self.theirs)?;
+        let mut listener = match self.hears {
+            true => Some(Listener::open(self.ours, self.theirs)?),
+            false => None,
+        };
         let mut at = 0;
         for run in steps.chunk_by(|one, next| one.connection == next.connection) {
             if let Some(mut difference) = clients[run[0].connection].compare(run)? {
@@ -236,7 +248,8 @@ impl Pair {
                 return Ok(Some(difference));
             }
             at += run.len();
-            if let Some((ours, theirs)) = listener.difference()? {
+            let heard = listener.as_mut().map(Listener::difference).transpose()?;
+            if let Some((ours, theirs)) = heard.flatten() {
                 let (at, name) = (at - 1, b"MESSAGES".to_vec());
                 return Ok(Some(Difference {
                     at,
