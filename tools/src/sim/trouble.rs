@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use ashlar_io::Monotonic;
 use ashlar_io::rng::Rng;
-
-use super::schedule::Fault;
+use ashlar_io::sim::World;
 
 /// Mean time between troubles, in nanoseconds, one of which a run has.
 const INTERVALS_NS: [u64; 3] = [500_000_000, 2_000_000_000, 8_000_000_000];
@@ -63,14 +62,11 @@ impl Troubles {
         ends.map_or(self.next, |end| end.min(self.next))
     }
 
-    /// Draws what is due at `now`; says what began.
-    pub(super) fn happen(
-        &mut self,
-        now: Monotonic,
-        faults: &mut Vec<Fault>,
-    ) -> Option<&'static str> {
+    /// Has happen what is due; says what began.
+    pub(super) fn happen(&mut self, world: &World) -> Option<&'static str> {
+        let now = world.now();
         let ended = self.cut.extract_if(.., |(until, ..)| *until <= now);
-        faults.extend(ended.map(|(_, from, to)| Fault::Mend(from, to)));
+        ended.for_each(|(_, from, to)| world.mend(from, to));
         if now < self.next {
             return None;
         }
@@ -78,14 +74,14 @@ impl Troubles {
         let length = Duration::from_nanos(1 + self.rng.exponential(self.length_ns));
         let pauses = self.pauses && (!self.cuts || self.rng.chance(0.4));
         Some(match pauses {
-            true => self.pause(length, faults),
-            false => self.cut_some(now + length, faults),
+            true => self.pause(world, length),
+            false => self.cut_some(world, now + length),
         })
     }
 
-    fn pause(&mut self, length: Duration, faults: &mut Vec<Fault>) -> &'static str {
+    fn pause(&mut self, world: &World, length: Duration) -> &'static str {
         let machine = self.draw_node();
-        faults.push(Fault::Pause(machine, length));
+        world.pause(machine, length);
         "trouble: node paused"
     }
 
@@ -93,7 +89,7 @@ impl Troubles {
         u32::try_from(self.rng.below(u64::from(self.nodes))).expect("few nodes")
     }
 
-    fn cut_some(&mut self, until: Monotonic, faults: &mut Vec<Fault>) -> &'static str {
+    fn cut_some(&mut self, world: &World, until: Monotonic) -> &'static str {
         let one = self.draw_node();
         let kind = self.rng.below(4);
         // The machine of the clients has the number behind the last node.
@@ -101,10 +97,10 @@ impl Troubles {
         for other in (0..self.nodes + with_clients).filter(|other| *other != one) {
             let picked = kind > 1 || self.rng.coin();
             if picked && kind != 3 {
-                self.cut_way((one, other), until, faults);
+                self.cut_way(world, (one, other), until);
             }
             if picked && kind != 2 {
-                self.cut_way((other, one), until, faults);
+                self.cut_way(world, (other, one), until);
             }
         }
         match kind {
@@ -115,21 +111,21 @@ impl Troubles {
     }
 
     /// Cuts a node off from the others for a while, but not from the clients.
-    pub(super) fn cut_off(&mut self, now: Monotonic, machine: u32, faults: &mut Vec<Fault>) {
+    pub(super) fn cut_off(&mut self, world: &World, machine: u32) {
         let length = Duration::from_nanos(1 + self.rng.exponential(self.length_ns));
         for other in (0..self.nodes).filter(|other| *other != machine) {
-            self.cut_way((machine, other), now + length, faults);
-            self.cut_way((other, machine), now + length, faults);
+            self.cut_way(world, (machine, other), world.now() + length);
+            self.cut_way(world, (other, machine), world.now() + length);
         }
     }
 
-    fn cut_way(&mut self, (from, to): (u32, u32), until: Monotonic, faults: &mut Vec<Fault>) {
+    fn cut_way(&mut self, world: &World, (from, to): (u32, u32), until: Monotonic) {
         let mut cut = self.cut.iter_mut();
         if let Some(known) = cut.find(|(_, f, t)| (*f, *t) == (from, to)) {
             known.0 = known.0.max(until);
             return;
         }
-        faults.push(Fault::Cut(from, to));
+        world.cut(from, to);
         self.cut.push((until, from, to));
     }
 

@@ -6,7 +6,7 @@ pub(super) enum Reply {
     /// A simple string, whatever it says.
     Ok,
     Integer(i64),
-    /// `None` for null, of whichever kind.
+    /// `None` for null.
     Bulk(Option<Vec<u8>>),
     Array(Vec<Self>),
     Error(String),
@@ -45,7 +45,6 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
             used,
         ),
         b':' => (Reply::Integer(number()?), used),
-        b'*' if line == b"-1" => (Reply::Bulk(None), used),
         b'*' => parse_array(bytes, used, usize::try_from(number()?).ok()?)?,
         b'$' => match usize::try_from(number()?) {
             Err(_) => (Reply::Bulk(None), used),

@@ -21,7 +21,6 @@ use ashlar_io::{Monotonic, Reactor, Settings};
 
 use super::client::{self, Crowd};
 use super::model::Model;
-use super::schedule::Script;
 use place::{Ground, Place};
 use process::{Node, Shape, last_words};
 use trouble::Mix;
@@ -215,9 +214,7 @@ impl Storm {
         let nodes: Vec<_> = nodes.collect::<Result<_, _>>()?;
         let crowd = Rc::new(Crowd {
             reactor: reactor.clone(),
-            servers: RefCell::new((0..args.nodes).map(|node| place.listen(node)).collect()),
-            is_cluster: true,
-            script: Script::drawn(None),
+            servers: (0..args.nodes).map(|node| place.listen(node)).collect(),
             model: RefCell::new(Model::default()),
             healed: Cell::new(false),
             damaged: Cell::new(false),
