@@ -68,7 +68,5 @@ pub(crate) fn rows() -> Vec<Row> {
             Peer::Device,
             Some(AtLeast(0.9)),
         ),
-        row(Measure::Simulator(1), Peer::Nobody, Some(AtLeast(200.0))),
-        row(Measure::Simulator(3), Peer::Nobody, Some(AtLeast(200.0))),
     ]
 }

@@ -164,14 +164,14 @@ fn ashlar(options: &Options, data: &Path, pattern: Pattern) -> Result<Written, F
 }
 
 /// Returns `program` pinned to the CPU of the servers.
-pub(crate) fn pinned(options: &Options, program: &str) -> Command {
+fn pinned(options: &Options, program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &options.server_cpu.to_string(), program]);
     command
 }
 
 /// Runs a command to its end and returns its output.
-pub(crate) fn said_by(command: &mut Command) -> Result<String, Failure> {
+fn said_by(command: &mut Command) -> Result<String, Failure> {
     let output = command
         .output()
         .map_err(|error| format!("cannot start: {error}"))?;

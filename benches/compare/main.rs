@@ -1,5 +1,4 @@
-//! Compares an Ashlar node with redis-server under the same load, and its log with fio, on this machine, and measures
-//! the speed of its simulator.
+//! Compares an Ashlar node with redis-server under the same load, and its log with fio, on this machine.
 //!
 //! One server lives at a time, each time fresh, pinned to one CPU; the client has another. Rounds of all servers are
 //! interleaved, because machines change their speed while one looks; the report shows medians and their spread. The
@@ -17,7 +16,6 @@ mod load;
 mod options;
 mod report;
 mod server;
-mod simulator;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -85,10 +83,6 @@ fn compare(options: &Options) -> Result<Report, Failure> {
         if options.wal {
             eprintln!("round {} of {}: log and fio", round + 1, options.rounds);
             device::measure(options, directory.path(), &mut report);
-        }
-        if options.simulator {
-            eprintln!("round {} of {}: simulator", round + 1, options.rounds);
-            simulator::measure(options, &mut report);
         }
     }
     Ok(report)

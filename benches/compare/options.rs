@@ -10,7 +10,7 @@ pub(crate) const USAGE: &str = "\
 usage: compare [OPTION]...
 Compares an Ashlar node with redis-server and its log with fio; prints a table in Markdown.
 
-  --only LIST        of set-p1, set-p16, get-p16, publish, idle, wal, sim; separated by commas (default: all)
+  --only LIST        of set-p1, set-p16, get-p16, publish, idle, wal; separated by commas (default: all)
   --servers LIST     of ashlar, redis-always, redis-memory (default: all)
   --rounds N         interleaved rounds (default 5)
   --requests N       requests of a workload without pipeline; five times as many with,
@@ -34,8 +34,6 @@ pub(crate) struct Options {
     pub(crate) idle: bool,
     /// Measure the log against fio.
     pub(crate) wal: bool,
-    /// Measure the simulator.
-    pub(crate) simulator: bool,
     /// Interleaved rounds.
     pub(crate) rounds: u32,
     /// Requests of a workload without pipeline.
@@ -106,7 +104,6 @@ impl Options {
             kinds: Kind::EVERY.to_vec(),
             idle: true,
             wal: true,
-            simulator: true,
             rounds: 5,
             requests: 200_000,
             idle_s: 5,
@@ -127,19 +124,17 @@ impl Options {
     fn restrict(&mut self, list: &str) -> Result<(), String> {
         let names: Vec<&str> = list.split(',').collect();
         let known = |name: &str| {
-            ["idle", "wal", "sim"].contains(&name)
-                || Workload::EVERY.iter().any(|w| w.name() == name)
+            ["idle", "wal"].contains(&name) || Workload::EVERY.iter().any(|w| w.name() == name)
         };
         if let Some(name) = names.iter().find(|name| !known(name)) {
             return Err(format!(
-                "--only {name}: allowed are set-p1, set-p16, get-p16, publish, idle, wal, sim"
+                "--only {name}: allowed are set-p1, set-p16, get-p16, publish, idle, wal"
             ));
         }
         self.workloads
             .retain(|workload| names.contains(&workload.name()));
         self.idle = names.contains(&"idle");
         self.wal = names.contains(&"wal");
-        self.simulator = names.contains(&"sim");
         Ok(())
     }
 }
@@ -187,7 +182,7 @@ mod tests {
         let options = parse("").unwrap();
         assert_eq!(options.workloads(), Workload::EVERY);
         assert_eq!(options.kinds(), Kind::EVERY);
-        assert!(options.idle && options.wal && options.simulator);
+        assert!(options.idle && options.wal);
         assert_eq!((options.rounds, options.requests), (5, 200_000));
     }
 
@@ -196,7 +191,7 @@ mod tests {
         let options = parse("--only get-p16,set-p1 --servers ashlar --rounds 3").unwrap();
         assert_eq!(options.workloads(), [Workload::SetP1, Workload::GetP16]);
         assert_eq!(options.kinds(), [Kind::Ashlar]);
-        assert!(!options.idle && !options.wal && !options.simulator);
+        assert!(!options.idle && !options.wal);
         assert_eq!(parse("--only wal").unwrap().kinds(), []);
         assert_eq!(parse("--quick --rounds 7").unwrap().rounds, 7);
     }

@@ -31,8 +31,6 @@ pub(crate) enum Measure {
     WriteP99(Pattern),
     /// Bandwidth of durable writes in MiB/s.
     WriteRate(Pattern),
-    /// Virtual seconds that so many simulated nodes go through in a second.
-    Simulator(u32),
 }
 
 /// Who was measured.
@@ -65,8 +63,6 @@ impl Measure {
             Self::WriteP50(pattern) => format!("{}: p50 us", pattern.title()),
             Self::WriteP99(pattern) => format!("{}: p99 us", pattern.title()),
             Self::WriteRate(pattern) => format!("{}: MiB/s", pattern.title()),
-            Self::Simulator(1) => "simulator, one node: x real time".to_owned(),
-            Self::Simulator(nodes) => format!("simulator, {nodes} nodes: x real time"),
         }
     }
 }

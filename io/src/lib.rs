@@ -46,7 +46,7 @@ pub use file::{Durable, File};
 pub use lock::DirLock;
 pub use mapped::{Mapped, map_read_only};
 pub use op::{DirEntry, OpenOptions, Space};
-pub use process::{ProcessFacts, check_address, expect_many_nodes};
+pub use process::{ProcessFacts, check_address};
 pub use reactor::{Counters, Reactor, Settings};
 pub use socket::{Listener, Socket, SocketSender};
 pub use sys::{StopSignals, ask_to_stop, kernel_release, raise_open_files};

@@ -36,16 +36,6 @@ impl ProcessFacts {
     }
 }
 
-/// Pieces of memory from this size on are large; those of IO are not.
-const LARGE_ALLOCATION_BYTES: i32 = 320 << 10;
-
-/// Prepares the memory of a process that makes and drops whole nodes, as the simulator does. What is large and
-/// asked for zeroed then costs nothing but where it is used; left to itself, glibc keeps it after the first time,
-/// and zeroes all of it for each node.
-pub fn expect_many_nodes() {
-    crate::sys::set_large_allocation(LARGE_ALLOCATION_BYTES);
-}
-
 /// Checks that nobody listens on `addr`, and returns it with its port chosen when that was 0. The
 /// shards then share it (`SO_REUSEPORT`), which by itself would let a second node join them
 /// unnoticed.

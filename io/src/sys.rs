@@ -36,20 +36,6 @@ impl EventFd {
     }
 }
 
-/// Has the allocator take pieces of memory of `bytes` or more from the kernel and give them back, and keep the
-/// rest. Other allocators than glibc's do as they like.
-pub(crate) fn set_large_allocation(bytes: libc::c_int) {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: mallopt takes two numbers, and may be called at any time.
-        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
-        // SAFETY: as above.
-        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) };
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = bytes;
-}
-
 /// Gives the rest of this thread's time slice away.
 pub(crate) fn yield_cpu() {
     std::thread::yield_now();

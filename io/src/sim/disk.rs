@@ -2,17 +2,16 @@
 //! lost. Not when ops complete nor which of them fail (`files.rs`); not how content and names
 //! survive (`inode.rs`, `names.rs`).
 //!
-//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash; those that nothing
-//! reaches are never more than those that were reached at the last look, and a few.
+//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash, and no
+//! longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::{Content, SECTOR_BYTES};
 use super::faults::CrashFates;
 use super::index;
-use super::inode::{Fate, Inode};
+use super::inode::{Fate, Inode, SECTOR_BYTES};
 use super::names::{Entry, Names};
 use super::state::os;
 use crate::op::{DirEntry, OpenOptions, Space};
@@ -20,8 +19,6 @@ use crate::rng::Rng;
 
 /// Free space that a disk without a limit tells of, in bytes.
 const UNLIMITED_BYTES: u64 = 1 << 40;
-/// Files that nothing reaches are looked for when there are so many more than were left by the last look.
-const UNREACHED_MIN: usize = 64;
 
 /// One disk, shared by the shards of its node.
 #[derive(Debug, Default)]
@@ -29,8 +26,6 @@ pub(super) struct Disk {
     pub(super) names: Names,
     pub(super) inodes: BTreeMap<u32, Inode>,
     inodes_made: u32,
-    /// Files that the last look for those that nothing reaches has left.
-    inodes_kept: usize,
     pub(super) capacity: Option<u64>,
     pub(super) stalled_until: u64,
 }
@@ -59,7 +54,7 @@ pub(super) enum Effect {
     Write {
         inode: u32,
         offset: u64,
-        content: Content,
+        bytes: Vec<u8>,
         durable: bool,
         whole: bool,
     },
@@ -119,9 +114,12 @@ impl Disk {
         }
     }
 
-    fn entry(&self, name: &[u8], entry: Entry) -> DirEntry {
-        let last = name.rsplit(|byte| *byte == b'/').next();
-        let name = String::from_utf8_lossy(last.unwrap_or_default()).into_owned();
+    fn entry(&self, path: &Path, entry: Entry) -> DirEntry {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         match entry {
             Entry::File(inode) => {
                 let bytes = self.inodes.get(&inode).map_or(0, Inode::size);
@@ -139,15 +137,11 @@ impl Disk {
         }
     }
 
-    /// Frees the files that no name and no handle can reach any more, when they may be many.
+    /// Frees the files that no name and no handle can reach any more.
     pub(super) fn collect(&mut self) {
-        if self.inodes.len() < 2 * self.inodes_kept + UNREACHED_MIN {
-            return;
-        }
-        let named = self.names.files();
+        let named: BTreeSet<u32> = self.names.files();
         self.inodes
-            .retain(|number, inode| inode.open > 0 || named.binary_search(number).is_ok());
-        self.inodes_kept = self.inodes.len();
+            .retain(|number, inode| inode.open > 0 || named.contains(number));
     }
 
     pub(super) fn open(&mut self, path: &Path, options: OpenOptions) -> io::Result<u32> {
@@ -216,7 +210,7 @@ impl Disk {
             Some(Entry::Dir) => Ok(self
                 .names
                 .list(path)
-                .map(|(name, entry)| self.entry(name, entry))
+                .map(|(path, entry)| self.entry(path, entry))
                 .collect()),
         }
     }
@@ -245,7 +239,7 @@ impl Disk {
             Effect::Write {
                 inode,
                 offset,
-                content,
+                bytes,
                 durable,
                 whole,
             } => {
@@ -253,11 +247,11 @@ impl Disk {
                     return;
                 };
                 if !whole {
-                    write_parts(inode, offset, &content, rng);
+                    write_parts(inode, offset, &bytes, rng);
                 } else if durable {
-                    inode.write_durable(offset, &content);
+                    inode.write_durable(offset, &bytes);
                 } else {
-                    inode.write(offset, &content);
+                    inode.write(offset, &bytes);
                 }
             }
         }
@@ -273,13 +267,13 @@ impl Disk {
             if let Effect::Write {
                 inode,
                 offset,
-                content,
+                bytes,
                 ..
             } = effect
                 && let Some(inode) = self.inodes.get_mut(&inode)
                 && rng.coin()
             {
-                inode.write(offset, &content);
+                inode.write(offset, &bytes);
             }
         }
         for inode in self.inodes.values_mut() {
@@ -310,11 +304,10 @@ fn draw_fate(fates: CrashFates, rng: &mut Rng) -> Fate {
 }
 
 /// Writes some of the sectors of a write that failed.
-fn write_parts(inode: &mut Inode, offset: u64, content: &Content, rng: &mut Rng) {
-    for start in (0..content.len()).step_by(SECTOR_BYTES) {
+fn write_parts(inode: &mut Inode, offset: u64, bytes: &[u8], rng: &mut Rng) {
+    for (n, part) in bytes.chunks(SECTOR_BYTES).enumerate() {
         if rng.coin() {
-            let end = content.len().min(start + SECTOR_BYTES);
-            inode.write(offset + start as u64, &content.part(start..end));
+            inode.write(offset + (n * SECTOR_BYTES) as u64, part);
         }
     }
 }

@@ -104,10 +104,7 @@ impl End {
         if n == self.inbox.len() {
             return std::mem::take(&mut self.inbox).into();
         }
-        let (front, _) = self.inbox.make_contiguous().split_at(n);
-        let taken = front.to_vec();
-        self.inbox.drain(..n);
-        taken
+        self.inbox.drain(..n).collect()
     }
 
     /// Throws away what has arrived and was not read.

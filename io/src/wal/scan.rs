@@ -7,12 +7,12 @@
 use super::Options;
 use super::format::{self, Header, Position};
 use super::reader::{Numbered, RecoverError, io_error};
-use crate::buffer::BLOCK_BYTES;
+use crate::buffer::Buf;
 use crate::file::{self, File};
 use crate::reactor::{Operation, Reactor};
 
-/// Size of one read, in bytes: as much as a registered buffer holds.
-const READ_BYTES: usize = BLOCK_BYTES;
+/// Size of one read, in bytes.
+const READ_BYTES: usize = 1 << 20;
 
 /// Reads a segment from front to back, one read ahead.
 pub(super) struct Stream<'a> {
@@ -46,9 +46,7 @@ impl<'a> Stream<'a> {
         if bytes == 0 {
             return;
         }
-        let buf = self
-            .reactor
-            .buffer(usize::try_from(bytes).expect("at most READ_BYTES"));
+        let buf = Buf::heap(usize::try_from(bytes).expect("at most READ_BYTES"));
         self.ahead = Some(self.file.start_read(buf, self.next_offset));
         self.next_offset += bytes;
     }

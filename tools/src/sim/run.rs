@@ -164,10 +164,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
 
 /// Formats the data directory of each node.
 fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, String> {
-    let mut config = server::draw_config(rng, plan.nodes);
+    let config = server::draw_config(rng, plan.nodes);
     let choice = server::draw_choice(rng, plan.shards);
-    let half = u32::try_from(choice.segment_bytes / 2).expect("segments are small");
-    config.wal.batch_bytes = config.wal.batch_bytes.min(half);
     let mut nodes = Vec::new();
     for machine in 0..plan.nodes {
         let mut config = config.clone();
