@@ -225,6 +225,7 @@ fn line(out: &mut String, series: &Series, (x, y): (&Span<'_>, &Span<'_>)) {
     let points: Vec<(f64, f64)> = series
         .points
         .iter()
+        .filter(|(x, y)| x.is_finite() && y.is_finite())
         .step_by(thin)
         .map(|(px, py)| (x.pixel(*px), y.pixel(*py)))
         .collect();
