@@ -216,7 +216,7 @@ impl Client {
             if command.name == "select" {
                 database = connection::database_of(words).unwrap_or(database);
             }
-            for place in command.key_places(words.len()) {
+            for place in command.key_places(words) {
                 self.note_partition(&mut found, &[&[database], &words[place]].concat())?;
             }
         }

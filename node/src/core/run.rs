@@ -135,7 +135,7 @@ pub(crate) fn run_noticing(call: &mut DataCall<'_>, command: &Command, run: fn(&
         return call.run(run);
     }
     let (words, database) = (call.words, call.database);
-    let places: Vec<usize> = command.key_places(words.len()).collect();
+    let places: Vec<usize> = command.key_places(words).collect();
     let missing = |call: &mut DataCall<'_>, place: usize| {
         let key = call.key.set(database, &words[place]);
         let state = call.partition.stamp(key, call.now_ms);
