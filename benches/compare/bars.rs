@@ -34,7 +34,7 @@ pub(crate) struct Row {
 pub(crate) fn rows() -> Vec<Row> {
     use Bar::{AtLeast, AtMost};
     use Measure::{CpuPerOp, P99, Rate};
-    use Workload::{GetP16, SetP1, SetP16};
+    use Workload::{GetP16, Publish, SetP1, SetP16};
     let durable = Peer::Server(Kind::RedisAlways);
     let memory = Peer::Server(Kind::RedisMemory);
     let row = |measure, peer, bar| Row { measure, peer, bar };
@@ -44,6 +44,9 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Rate(SetP1), memory, Some(AtLeast(0.95))),
         row(Rate(SetP16), durable, Some(AtLeast(1.5))),
         row(CpuPerOp(GetP16), memory, Some(AtMost(1.0 / 1.2))),
+        row(Rate(Publish), memory, Some(AtLeast(0.9))),
+        row(CpuPerOp(Publish), memory, None),
+        row(P99(Publish), memory, None),
         row(Rate(SetP16), memory, None),
         row(Rate(GetP16), memory, None),
         row(CpuPerOp(SetP1), durable, None),

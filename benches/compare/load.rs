@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::Failure;
+use crate::fanout;
 use crate::options::Options;
 
 /// Keys that values are read back from; fewer than are written, so that nearly every read finds one.
@@ -20,6 +21,8 @@ pub(crate) enum Workload {
     SetP16,
     /// `GET`, 16 commands at a time, after a preload.
     GetP16,
+    /// `PUBLISH` to a thousand subscribers; an operation is a message that one of them has got.
+    Publish,
 }
 
 /// What the client saw.
@@ -33,7 +36,7 @@ pub(crate) struct LoadResult {
 
 impl Workload {
     /// Every workload, in the order in which they run.
-    pub(crate) const EVERY: [Self; 3] = [Self::SetP1, Self::SetP16, Self::GetP16];
+    pub(crate) const EVERY: [Self; 4] = [Self::SetP1, Self::SetP16, Self::GetP16, Self::Publish];
 
     /// Returns the name in options.
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Workload {
             Self::SetP1 => "set-p1",
             Self::SetP16 => "set-p16",
             Self::GetP16 => "get-p16",
+            Self::Publish => "publish",
         }
     }
 
@@ -50,6 +54,7 @@ impl Workload {
             Self::SetP1 => "SET, no pipeline",
             Self::SetP16 => "SET, pipeline 16",
             Self::GetP16 => "GET, pipeline 16",
+            Self::Publish => "PUBLISH to 1,000 subscribers, messages delivered",
         }
     }
 
@@ -58,27 +63,28 @@ impl Workload {
         match self {
             Self::SetP1 => options.requests,
             Self::SetP16 | Self::GetP16 => options.requests * 5,
+            Self::Publish => options.requests * 50,
         }
     }
 
-    /// Returns the arguments that differ between workloads: test, pipeline, keys.
-    fn arguments(self) -> (&'static str, u32, u64) {
+    /// Returns the arguments that differ between workloads of `redis-benchmark`: test, pipeline, keys.
+    fn arguments(self) -> Option<(&'static str, u32, u64)> {
         match self {
-            Self::SetP1 => ("set", 1, SET_KEYS),
-            Self::SetP16 => ("set", 16, SET_KEYS),
-            Self::GetP16 => ("get", 16, GET_KEYS),
+            Self::SetP1 => Some(("set", 1, SET_KEYS)),
+            Self::SetP16 => Some(("set", 16, SET_KEYS)),
+            Self::GetP16 => Some(("get", 16, GET_KEYS)),
+            Self::Publish => None,
         }
     }
 }
 
 /// Runs a workload against the server on `port`.
 pub(crate) fn run(options: &Options, port: u16, workload: Workload) -> Result<LoadResult, Failure> {
-    benchmark(
-        options,
-        port,
-        workload.arguments(),
-        workload.requests(options),
-    )
+    let requests = workload.requests(options);
+    match workload.arguments() {
+        Some(arguments) => benchmark(options, port, arguments, requests),
+        None => fanout::run(options.client_cpu, port, requests / fanout::SUBSCRIBERS),
+    }
 }
 
 /// Writes the keys that [`Workload::GetP16`] reads, four times over: 98 % of them are then there.

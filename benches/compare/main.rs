@@ -11,6 +11,7 @@
 
 mod bars;
 mod device;
+mod fanout;
 mod load;
 mod options;
 mod report;

@@ -1,4 +1,4 @@
-//! The command line of the comparison, parsed by hand: this program depends on the standard library alone.
+//! The command line of the comparison, parsed by hand: there are few options.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,11 @@ pub(crate) const USAGE: &str = "\
 usage: compare [OPTION]...
 Compares an Ashlar node with redis-server and its log with fio; prints a table in Markdown.
 
-  --only LIST        of set-p1, set-p16, get-p16, idle, wal; separated by commas (default: all)
+  --only LIST        of set-p1, set-p16, get-p16, publish, idle, wal; separated by commas (default: all)
   --servers LIST     of ashlar, redis-always, redis-memory (default: all)
   --rounds N         interleaved rounds (default 5)
-  --requests N       requests of a workload without pipeline; five times as many with (default 200000)
+  --requests N       requests of a workload without pipeline; five times as many with,
+                     fifty times as many messages (default 200000)
   --quick            2 rounds of 20000 requests, and 1 second where it would be 5
   --ashlar PATH      the binary (default target/release/ashlar)
   --dir PATH         where the data goes: the disk that is compared (default .)
@@ -127,7 +128,7 @@ impl Options {
         };
         if let Some(name) = names.iter().find(|name| !known(name)) {
             return Err(format!(
-                "--only {name}: allowed are set-p1, set-p16, get-p16, idle, wal"
+                "--only {name}: allowed are set-p1, set-p16, get-p16, publish, idle, wal"
             ));
         }
         self.workloads
