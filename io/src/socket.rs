@@ -375,6 +375,12 @@ impl SocketSender {
         self.queue.pending.borrow().len() + self.queue.in_flight_bytes.get()
     }
 
+    /// Says whether what is queued is dropped: the socket is closed, or a send has failed.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.queue.broken.get() || self.queue.closing.get()
+    }
+
     /// Waits until at most `bytes` are unsent, or the socket is broken or dropped. Any number of
     /// tasks may wait, each for its own amount.
     pub async fn drained(&self, bytes: usize) {

@@ -11,6 +11,7 @@
 //! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of
 //!    replies and one more, and the answers of other shards that it may await.
 
+mod channels;
 mod execute;
 mod gather;
 mod session;
@@ -140,6 +141,7 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         core: Rc::clone(&core),
     };
     client.run(&mut socket).await;
+    core.leave_channels(&connection, &mut client.session.subscriber);
     // Replies of commands that were run still leave: the client may have closed its sending side
     // alone.
     connection.settled(0).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::command::{Command, Session, table};
+use crate::pubsub::Kind;
 use crate::resp::Version;
 use crate::shared::lock;
 
@@ -27,6 +28,8 @@ pub struct Said {
     pub database: u8,
     /// Protocol of its replies.
     pub version: Version,
+    /// How many channels, patterns and channels of `SSUBSCRIBE` it is subscribed to.
+    pub subscriptions: [usize; 3],
 }
 
 /// A connection, as others see it.
@@ -70,6 +73,12 @@ impl ClientEntry {
         table::all()
             .get(usize::from(row))
             .map(|command| command.name)
+    }
+
+    /// Says whether it is subscribed to anything.
+    #[must_use]
+    pub fn is_subscriber(&self) -> bool {
+        lock(&self.said).subscriptions != [0; 3]
     }
 
     /// Returns what it said and chose.
@@ -127,6 +136,7 @@ impl Clients {
                 library_version: session.library_version.clone(),
                 database: session.database,
                 version: session.version,
+                subscriptions: Kind::EVERY.map(|kind| session.subscriber.count(kind)),
             };
         }
     }

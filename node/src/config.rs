@@ -32,6 +32,8 @@ pub use knob::{Change, Knob};
 pub use knobs::KNOBS;
 pub use value::{Compaction, Cpus, Durability, parse_cpus, parse_size};
 
+use crate::pubsub::notice::Classes;
+
 /// Everything that an operator can choose for one node, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -60,6 +62,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Connections to the other members.
     pub peer: Peer,
+    /// Publish and subscribe.
+    pub pubsub: PubSub,
     /// Address and port of the admin port; none when it is not wanted.
     pub admin_listen: Option<SocketAddr>,
 }
@@ -87,6 +91,23 @@ pub struct Client {
     pub chunk_count: u32,
     /// Size of one receive buffer in bytes.
     pub chunk_bytes: u32,
+}
+
+/// Publish and subscribe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PubSub {
+    /// Channels that a connection may be subscribed to.
+    pub channels_max: u32,
+    /// Patterns that a connection may be subscribed to.
+    pub patterns_max: u32,
+    /// Bytes that wait for a subscriber before it is closed; 0 is any number.
+    pub hard_bytes: u64,
+    /// Bytes that may wait for a subscriber for some time; 0 is any number.
+    pub soft_bytes: u64,
+    /// How long they may, in seconds.
+    pub soft_s: u32,
+    /// What subscribers are told of keys.
+    pub keyspace_events: Classes,
 }
 
 /// Write-ahead log of each shard.
@@ -163,7 +184,7 @@ pub struct Disk {
 }
 
 /// Connections to the other members of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Largest frame in bytes; of two nodes the smaller counts.
     pub frame_bytes_max: u32,
@@ -436,12 +457,8 @@ impl Config {
                 election_jitter_ms: 0,
                 retry_ms: 0,
             },
-            peer: Peer {
-                frame_bytes_max: 0,
-                queue_bytes_max: 0,
-                handshake_ms: 0,
-                silence_ms: 0,
-            },
+            peer: Peer::default(),
+            pubsub: PubSub::default(),
             admin_listen: None,
         }
     }

@@ -6,9 +6,10 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::Index;
-use ashlar_io::SocketSender;
+use ashlar_io::{Monotonic, SocketSender};
 
 use crate::replies::Replies;
+use crate::resp::Version;
 
 /// A connection, as the shard sees it.
 #[derive(Debug)]
@@ -21,6 +22,14 @@ pub struct Connection {
     pub replies: RefCell<Replies>,
     /// When it last sent something, in milliseconds since 1970.
     pub active_ms: Cell<u64>,
+    /// Protocol of what it is sent.
+    pub(crate) version: Cell<Version>,
+    /// It is among those whose messages wait for their sockets.
+    pub(crate) is_listed: Cell<bool>,
+    /// Since when more than `pubsub.soft_bytes` wait for it.
+    pub(crate) slow_since: Cell<Option<Monotonic>>,
+    /// It took messages too slowly and is being closed.
+    pub(crate) is_dropped: Cell<bool>,
     /// What it was last put in a waiting list for.
     pub(crate) registered: Cell<(usize, Index)>,
     /// Commands for partitions of its own shard that went to other nodes, or wait for a leader.
@@ -37,6 +46,10 @@ impl Connection {
             sender,
             replies: RefCell::default(),
             active_ms: Cell::new(now_ms),
+            version: Cell::default(),
+            is_listed: Cell::default(),
+            slow_since: Cell::default(),
+            is_dropped: Cell::default(),
             registered: Cell::default(),
             relayed: Cell::new(0),
             waiter: RefCell::default(),

@@ -56,6 +56,8 @@ pub mod kind {
     pub const CLIENTS: u8 = 10;
     /// Who the members of the cluster are.
     pub const ROSTER: u8 = 11;
+    /// A message that was published: see [`crate::pubsub`].
+    pub const PUBLISH: u8 = 12;
 }
 
 /// What became of what was asked of another node.

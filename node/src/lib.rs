@@ -8,6 +8,7 @@
 //!   its shard sees of it. [`replies`]: what holds a reply back.
 //! - [`command`]: Redis words to requests and back; [`resp`]: the protocol's bytes. [`bits`],
 //!   [`long_double`], [`subsequence`]: what values are computed with.
+//! - [`pubsub`]: channels, their subscribers, and what these are told of keys.
 //! - [`shared`]: what the shards share, with [`clients`], who is connected, and [`stats`], what was
 //!   counted.
 //! - [`route`]: key to partition to shard. [`message`]: what shards say to each other.
@@ -33,6 +34,7 @@ pub mod message;
 pub mod monitors;
 pub mod number;
 pub mod peer;
+pub mod pubsub;
 pub mod replies;
 pub mod resp;
 pub mod route;

@@ -10,6 +10,7 @@ use ashlar_partition::{Token, session};
 
 use crate::command::spread::{Answer, Question};
 use crate::command::{Command, Context};
+use crate::pubsub::Publication;
 use crate::resp::{OwnedWords, Version, Words};
 
 /// Names a write of a session, with its own copy of the session's id.
@@ -94,6 +95,8 @@ pub enum Message {
         /// How many bytes.
         bytes: usize,
     },
+    /// Hand a message to those of your connections that are subscribed to its channel.
+    Publish(Arc<Publication>),
     /// Give a connection of yours bytes that answer no command.
     Tell(u64, Arc<[u8]>),
     /// Close a connection of yours.

@@ -2,19 +2,24 @@
 //!
 //! A slot is a run of replies that leave together. Replies that wait for the same partition share a
 //! slot: it leaves when the highest of their indexes is applied. A command that runs on another
-//! shard has a slot of its own, filled when the answer comes.
+//! shard has a slot of its own, filled when the answer comes. Messages to a subscriber that cannot leave at once have
+//! slots of their own, which are neither silenced nor taken back; what a connection publishes itself waits for its turn
+//! in one too.
 //!
 //! Invariants:
-//! 1. Bytes leave in the order in which their commands were read.
+//! 1. Bytes leave in the order in which their commands were read, and messages in their order among them.
 //! 2. No byte of a reply leaves before what the reply says is durable.
+//! 3. Messages leave while the socket has less than [`CHOKED_BYTES`] to send; what is behind them waits with them.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use ashlar_consensus::Index;
 use ashlar_io::SocketSender;
 
 use crate::core::Core;
 use crate::message::Ticket;
+use crate::pubsub::Publication;
 use crate::resp::count_replies;
 
 /// Largest buffer of a slot that is kept for the next one, in bytes.
@@ -26,10 +31,14 @@ const REMOTE_FIRST: usize = 64;
 /// Bytes that those answers may have together, going by the last one.
 const REMOTE_BYTES: usize = 4 << 20;
 
+/// Unsent bytes of a socket from which on messages wait, shared with all who get the same.
+pub const CHOKED_BYTES: usize = 64 << 10;
+
 /// What holds a slot back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Gate {
     /// Nothing.
+    #[default]
     Open,
     /// The application of an entry, of one of the shard's own partitions.
     Applied { partition: usize, index: Index },
@@ -37,7 +46,30 @@ enum Gate {
     Remote(Ticket),
 }
 
+/// What a slot is, beside the replies in it.
+#[derive(Debug, Default)]
+enum Role {
+    /// Nothing: more replies may be added.
+    #[default]
+    Replies,
+    /// Messages to a subscriber; the number of their bytes.
+    Messages(VecDeque<Rc<[u8]>>, usize),
+    /// A message to be published when its turn comes, and the place of the reply.
+    Publish(Publication),
+    /// The one reply of a transaction, and what is published if it was done.
+    Transaction(Vec<Publication>),
+}
+
+/// What is to be published now: a connection's turn for it has come.
 #[derive(Debug)]
+pub enum Due {
+    /// A message, whose receivers are to be counted, and whether the count is to be sent.
+    Counted(Publication, bool),
+    /// The messages of a transaction.
+    Transaction(Vec<Publication>),
+}
+
+#[derive(Debug, Default)]
 struct Slot {
     gate: Gate,
     bytes: Vec<u8>,
@@ -46,6 +78,29 @@ struct Slot {
     /// The shard that has to be told when its large answer has left, and how many bytes that has;
     /// replies of this shard may follow it in the slot.
     given: Option<(u32, usize)>,
+    role: Role,
+}
+
+impl Slot {
+    /// Returns the bytes that it holds.
+    fn held_bytes(&self) -> usize {
+        let more = match &self.role {
+            Role::Replies => 0,
+            Role::Messages(_, bytes) => *bytes,
+            Role::Publish(publication) => publication.bytes(),
+            Role::Transaction(all) => all.iter().map(Publication::bytes).sum(),
+        };
+        self.bytes.len() + more
+    }
+
+    /// Says whether the next reply may be added.
+    fn takes_replies(&self) -> bool {
+        !matches!(self.gate, Gate::Remote(_)) && matches!(self.role, Role::Replies)
+    }
+
+    fn is_messages(&self) -> bool {
+        matches!(self.role, Role::Messages(..))
+    }
 }
 
 /// Where the replies of a connection ended at some time.
@@ -95,7 +150,7 @@ impl Replies {
     /// Returns the bytes held back.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.closed_bytes + self.slots.back().map_or(0, |slot| slot.bytes.len())
+        self.closed_bytes + self.slots.back().map_or(0, Slot::held_bytes)
     }
 
     /// Returns how many answers of other shards are awaited.
@@ -124,13 +179,84 @@ impl Replies {
     }
 
     fn push(&mut self, gate: Gate, bytes: Vec<u8>) {
-        self.closed_bytes += self.slots.back().map_or(0, |slot| slot.bytes.len());
+        self.closed_bytes += self.slots.back().map_or(0, Slot::held_bytes);
         self.slots.push_back(Slot {
             gate,
             bytes,
-            muted: false,
-            given: None,
+            ..Slot::default()
         });
+    }
+
+    /// Begins a slot that takes one reply and nothing else: that of a transaction.
+    pub fn begin_alone(&mut self) {
+        self.push(Gate::Open, Vec::new());
+    }
+
+    /// Has messages published when the transaction whose reply is last was done.
+    pub fn publish_if_done(&mut self, publications: Vec<Publication>) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.role = Role::Transaction(publications);
+        }
+    }
+
+    /// Has a message published when everything before it has left; its reply is made then.
+    pub fn publish_in_turn(&mut self, publication: Publication) {
+        self.push(Gate::Open, Vec::new());
+        if let Some(slot) = self.slots.back_mut() {
+            slot.role = Role::Publish(publication);
+        }
+    }
+
+    /// Says whether a reply is held back, so that what is done now comes before it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let is_open = |slot: &Slot| slot.gate == Gate::Open && matches!(slot.role, Role::Replies);
+        !self.slots.iter().all(is_open)
+    }
+
+    /// Adds a message, behind everything else.
+    pub fn add_message(&mut self, message: &Rc<[u8]>) {
+        let message = Rc::clone(message);
+        let last = self.slots.back_mut();
+        if let Some(Role::Messages(messages, bytes)) = last.map(|slot| &mut slot.role) {
+            *bytes += message.len();
+            return messages.push_back(message);
+        }
+        let bytes = message.len();
+        self.push(Gate::Open, Vec::new());
+        if let Some(slot) = self.slots.back_mut() {
+            slot.role = Role::Messages(VecDeque::from([message]), bytes);
+        }
+    }
+
+    /// Adds messages before everything else: they belong to a reply that has just left.
+    pub fn add_messages_first(&mut self, messages: Vec<Rc<[u8]>>) {
+        let bytes = messages.iter().map(|message| message.len()).sum();
+        if bytes == 0 {
+            return;
+        }
+        self.slots.push_front(Slot {
+            role: Role::Messages(messages.into(), bytes),
+            ..Slot::default()
+        });
+        self.count_closed();
+    }
+
+    /// Forgets all messages: the connection ends.
+    pub fn drop_messages(&mut self) {
+        self.slots.retain(|slot| !slot.is_messages());
+        self.count_closed();
+    }
+
+    /// Says whether the next thing to leave are messages that wait for the socket.
+    #[must_use]
+    pub fn is_choked(&self) -> bool {
+        self.slots.front().is_some_and(Slot::is_messages)
+    }
+
+    fn count_closed(&mut self) {
+        let closed = self.slots.iter().rev().skip(1);
+        self.closed_bytes = closed.map(Slot::held_bytes).sum();
     }
 
     /// Returns the buffer that the next reply is to be appended to. Follow it with
@@ -139,10 +265,7 @@ impl Replies {
     /// # Panics
     /// Never: a slot is there when it is asked for.
     pub fn out(&mut self) -> &mut Vec<u8> {
-        let closed = self
-            .slots
-            .back()
-            .is_none_or(|slot| matches!(slot.gate, Gate::Remote(_)));
+        let closed = self.slots.back().is_none_or(|slot| !slot.takes_replies());
         if closed {
             let bytes = self.spares.pop().unwrap_or_default();
             self.push(Gate::Open, bytes);
@@ -176,7 +299,9 @@ impl Replies {
     pub fn await_remote(&mut self, ticket: Ticket) {
         match self.slots.back_mut() {
             // One that `out` made and nothing was written to.
-            Some(slot) if slot.bytes.is_empty() && slot.gate == Gate::Open => {
+            Some(slot)
+                if slot.bytes.is_empty() && slot.gate == Gate::Open && slot.takes_replies() =>
+            {
                 slot.gate = Gate::Remote(ticket);
             }
             _ => self.push(Gate::Remote(ticket), Vec::new()),
@@ -195,16 +320,20 @@ impl Replies {
         }
         let fitting = (REMOTE_BYTES / bytes.len().max(1)).clamp(1, REMOTE_MAX);
         self.remote_max = (self.remote_max + 1).min(fitting);
-        let bytes = if self.slots[at].muted {
+        let Slot { muted, role, .. } = std::mem::take(&mut self.slots[at]);
+        // Whether a transaction was done is still asked.
+        let is_asked = matches!(role, Role::Transaction(_));
+        let bytes = if muted && !is_asked {
             Vec::new()
         } else {
             bytes
         };
         self.slots[at] = Slot {
             gate: Gate::Open,
-            muted: false,
+            muted: muted && is_asked,
             given: Core::is_large(bytes.len()).then_some((owner, bytes.len())),
             bytes,
+            role,
         };
         self.remote -= 1;
     }
@@ -226,11 +355,15 @@ impl Replies {
         for (at, slot) in self.slots.iter_mut().enumerate().skip(last) {
             let is_later = at >= mark.slots;
             let is_remote = matches!(slot.gate, Gate::Remote(_));
+            let waits = matches!(slot.role, Role::Publish(_) | Role::Transaction(_));
+            if waits {
+                slot.muted |= is_later;
+                continue;
+            }
             slot.muted |= is_remote && (is_later || !mark.is_remote);
             slot.bytes.truncate(if is_later { 0 } else { mark.bytes });
         }
-        let closed = self.slots.iter().rev().skip(1);
-        self.closed_bytes = closed.map(|slot| slot.bytes.len()).sum();
+        self.count_closed();
     }
 
     /// Puts an error in the place of every reply that waits for an entry of `partition`: nobody knows
@@ -250,16 +383,21 @@ impl Replies {
             }
             slot.gate = Gate::Open;
         }
+        self.count_closed();
     }
 
-    /// Sends what may leave; returns how many bytes. `applied` tells the applied index of a partition
-    /// of this shard.
+    /// Sends what may leave; returns how many bytes, and what is to be published before more may. `applied` tells the
+    /// applied index of a partition of this shard.
     ///
     /// # Panics
     /// Never: a slot that was looked at is there.
-    pub fn release(&mut self, sender: &SocketSender, applied: impl Fn(usize) -> Index) -> usize {
-        let mut sent = 0;
-        while let Some(slot) = self.slots.front() {
+    pub fn release(
+        &mut self,
+        sender: &SocketSender,
+        applied: impl Fn(usize) -> Index,
+    ) -> (usize, Option<Due>) {
+        let (mut sent, mut due) = (0, None);
+        while let (Some(slot), None) = (self.slots.front_mut(), &due) {
             let open = match slot.gate {
                 Gate::Open => true,
                 Gate::Applied { partition, index } => applied(partition) >= index,
@@ -268,7 +406,19 @@ impl Replies {
             if !open {
                 break;
             }
+            if let Role::Messages(messages, bytes) = &mut slot.role {
+                let done = send_messages(sender, messages);
+                *bytes -= done;
+                sent += done;
+                if !messages.is_empty() {
+                    break;
+                }
+            }
             let mut slot = self.slots.pop_front().expect("looked at above");
+            due = due_of(std::mem::take(&mut slot.role), slot.muted, &slot.bytes);
+            if slot.muted {
+                slot.bytes.clear();
+            }
             self.large.extend(slot.given);
             sent += slot.bytes.len();
             sender.send_vec(&mut slot.bytes);
@@ -276,66 +426,35 @@ impl Replies {
                 self.spares.push(slot.bytes);
             }
         }
-        let closed = self.slots.iter().rev().skip(1);
-        self.closed_bytes = closed.map(|slot| slot.bytes.len()).sum();
-        sent
+        self.count_closed();
+        (sent, due)
+    }
+}
+
+/// Sends messages while the socket takes some; returns how many bytes.
+fn send_messages(sender: &SocketSender, messages: &mut VecDeque<Rc<[u8]>>) -> usize {
+    let mut sent = 0;
+    while sender.is_ended() || sender.unsent_bytes() < CHOKED_BYTES {
+        let Some(message) = messages.pop_front() else {
+            break;
+        };
+        sender.send(&message);
+        sent += message.len();
+    }
+    sent
+}
+
+/// Returns what is to be published when a slot leaves, whose reply `reply` is.
+fn due_of(role: Role, muted: bool, reply: &[u8]) -> Option<Due> {
+    match role {
+        Role::Replies | Role::Messages(..) => None,
+        Role::Publish(publication) => Some(Due::Counted(publication, !muted)),
+        Role::Transaction(all) => {
+            let is_done = reply.starts_with(b"*") && !reply.starts_with(b"*-");
+            is_done.then_some(Due::Transaction(all))
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_just_written_counts_as_held() {
-        let mut replies = Replies::default();
-        replies.out().extend_from_slice(b"+OK\r\n");
-        assert_eq!(replies.held_bytes(), 5);
-        replies.wait(0, Index(1), 0);
-        replies.out().extend_from_slice(b"+PONG\r\n");
-        replies.await_remote(Ticket(1));
-        replies.out().extend_from_slice(b":1\r\n");
-        assert_eq!(replies.held_bytes(), 16);
-        replies.fill(Ticket(1), 1, b"$1\r\nx\r\n".to_vec());
-        assert_eq!(replies.held_bytes(), 23);
-        assert_eq!(replies.remote(), 0);
-    }
-
-    #[test]
-    fn what_is_taken_back_never_leaves() {
-        let mut replies = Replies::default();
-        let mut kept = Vec::new();
-        for (ticket, mark) in (1..).zip([None, Some(()), None, Some(())]) {
-            let before = replies.mark();
-            replies.out().extend_from_slice(b"+OK\r\n");
-            replies.wait(0, Index(ticket), 0);
-            replies.await_remote(Ticket(ticket));
-            match mark {
-                Some(()) => replies.forget(before),
-                None => kept.extend_from_slice(b"+OK\r\n:1\r\n"),
-            }
-        }
-        (1..5).for_each(|ticket| replies.fill(Ticket(ticket), 1, b":1\r\n".to_vec()));
-        let bytes: Vec<u8> = replies
-            .slots
-            .iter()
-            .flat_map(|slot| slot.bytes.clone())
-            .collect();
-        assert_eq!((bytes, replies.remote()), (kept, 0));
-    }
-
-    #[test]
-    fn large_answers_of_other_shards_leave_room_for_few() {
-        let mut replies = Replies::default();
-        let mut answer = |n: u64, bytes: usize| {
-            replies.await_remote(Ticket(n));
-            replies.fill(Ticket(n), 1, vec![b'x'; bytes]);
-            replies.remote_max()
-        };
-        let small = (1..2000).map(|n| answer(n, 5)).last();
-        assert_eq!(small, Some(REMOTE_MAX));
-        assert_eq!(answer(2000, 1 << 20), 4);
-        assert_eq!(answer(2001, 64 << 20), 1);
-        assert_eq!(answer(2002, 5), 2);
-    }
-}
+mod tests;

@@ -301,9 +301,11 @@ impl Shard {
         core.tick_members();
         core.publish_cluster();
         client::end_idle(core);
+        core.bound_subscribers();
         let (now_ms, now_us) = core.now();
         let config = core.config();
-        let mut data = core.data.borrow_mut();
+        let mut borrowed = core.data.borrow_mut();
+        let data = &mut *borrowed;
         self.quiet_ticks = if data.wal.is_idle() {
             self.quiet_ticks + 1
         } else {
@@ -317,15 +319,21 @@ impl Shard {
         }
         self.expiring = false;
         let (clock, _, partitions) = data.parts();
+        let mut purges = Vec::new();
         for partition in partitions {
             partition.keep_history(config.partition.history_ms);
             partition.look_again();
             if !partition.may_propose() {
                 continue;
             }
-            self.expiring |= partition.expire(now_ms, clock, now_us);
+            let purge = partition.expire(now_ms, clock, now_us);
+            self.expiring |= purge.may_go_on;
+            purges.push((partition.id(), purge));
         }
-        drop(data);
+        drop(borrowed);
+        for (partition, purge) in purges {
+            core.note_expired(partition, purge);
+        }
         self.expiring |= core.sweep();
     }
 

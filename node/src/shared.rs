@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
 use crate::monitors::Monitors;
+use crate::pubsub::directory::Directory;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 
@@ -52,6 +53,8 @@ pub struct Shared {
     pub slowlog: Slowlog,
     /// Connections that watch every command.
     pub monitors: Monitors,
+    /// Which shards have subscribers of which channels.
+    pub channels: Directory,
     /// Wrong passwords.
     pub attempts: Attempts,
     config: Mutex<Config>,
@@ -118,6 +121,7 @@ impl Shared {
             clients: Clients::default(),
             cluster: View::default(),
             roster: Latest::default(),
+            channels: Directory::new(format.shards),
             format,
             started_ms,
             run_id,

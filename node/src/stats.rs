@@ -46,6 +46,12 @@ pub struct ShardCounters {
     pub out_bytes: AtomicU64,
     /// Keys deleted because they had expired.
     pub expired: AtomicU64,
+    /// Messages handed to connections of this shard.
+    pub messages_delivered: AtomicU64,
+    /// Messages that other shards or nodes had no room for.
+    pub messages_dropped: AtomicU64,
+    /// Subscribers closed because they took their messages too slowly.
+    pub subscribers_dropped: AtomicU64,
     /// Writes of sessions that were answered from what is remembered of them.
     pub recalled: AtomicU64,
     /// Memory that the shard's data takes.
@@ -101,6 +107,9 @@ impl Default for ShardCounters {
             in_bytes: AtomicU64::default(),
             out_bytes: AtomicU64::default(),
             expired: AtomicU64::default(),
+            messages_delivered: AtomicU64::default(),
+            messages_dropped: AtomicU64::default(),
+            subscribers_dropped: AtomicU64::default(),
             recalled: AtomicU64::default(),
             used_bytes: AtomicU64::default(),
             keys: Default::default(),
@@ -129,13 +138,16 @@ impl Default for ShardCounters {
 }
 
 /// The counters that a reset begins anew.
-const SINCE_RESET: [fn(&ShardCounters) -> &AtomicU64; 10] = [
+const SINCE_RESET: [fn(&ShardCounters) -> &AtomicU64; 13] = [
     |shard| &shard.commands,
     |shard| &shard.hits,
     |shard| &shard.misses,
     |shard| &shard.accepted,
     |shard| &shard.rejected,
     |shard| &shard.recalled,
+    |shard| &shard.messages_delivered,
+    |shard| &shard.messages_dropped,
+    |shard| &shard.subscribers_dropped,
     |shard| &shard.errors,
     |shard| &shard.in_bytes,
     |shard| &shard.out_bytes,

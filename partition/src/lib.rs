@@ -55,6 +55,7 @@ mod sweep;
 pub use elements::Rooted;
 pub use group::Turn;
 pub use key::KeyRange;
+pub use maintain::Purge;
 pub use memtable::{Beneath, ChunkPool, Kind, Memtable, Parked, Version, Versions};
 pub use outbox::{Outbox, Urgency};
 pub use partition::{Admission, LogRoom, Partition, Pressure};

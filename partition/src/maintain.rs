@@ -1,7 +1,7 @@
 //! What keeps a partition in shape beside requests: freezing its memtable, starting the tasks of its
 //! tree, saying what of the log it needs, deleting what has expired.
 
-use ashlar_consensus::Clock;
+use ashlar_consensus::{Clock, Index};
 use ashlar_io::wal::{Mark, Position, Wal};
 
 use crate::command::Command;
@@ -13,6 +13,17 @@ use crate::partition::Partition;
 
 /// Keys deleted in one call because they have expired.
 const EXPIRED_PER_CALL: usize = 256;
+
+/// What was deleted because it had expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purge {
+    /// The keys, internal ones.
+    pub keys: Vec<Vec<u8>>,
+    /// Index that must be applied before anybody may be told.
+    pub wait: Option<Index>,
+    /// There may be more.
+    pub may_go_on: bool,
+}
 
 impl Partition {
     /// Returns the bytes of what was applied since the last freeze.
@@ -165,24 +176,29 @@ impl Partition {
         }
     }
 
-    /// Deletes some of the keys in memory that have expired; says whether there may be more.
-    pub fn expire(&mut self, now_ms: u64, clock: &mut Clock, wall_us: u64) -> bool {
+    /// Deletes some of the keys in memory that have expired.
+    pub fn expire(&mut self, now_ms: u64, clock: &mut Clock, wall_us: u64) -> Purge {
         let expired: Vec<Vec<u8>> = self
             .memtable
             .expired(now_ms)
             .take(EXPIRED_PER_CALL)
             .map(<[u8]>::to_vec)
             .collect();
-        let found = expired.len();
+        let mut purge = Purge {
+            may_go_on: expired.len() == EXPIRED_PER_CALL,
+            ..Purge::default()
+        };
         for key in expired {
             let hash = self.memtable.hash(&key);
             // A change in flight may have given it a new life: then it is not expired.
             let in_flight = self.replica.find(hash, &key).map(|found| found.pending);
             if matches!(in_flight, None | Some(Pending::Untouched)) {
-                self.replica
-                    .propose(hash, Command::Delete { key: &key }, || clock.take(wall_us));
+                let delete = Command::Delete { key: &key };
+                let index = self.replica.propose(hash, delete, || clock.take(wall_us));
+                purge.wait = Some(index);
+                purge.keys.push(key);
             }
         }
-        found == EXPIRED_PER_CALL
+        purge
     }
 }

@@ -8,6 +8,8 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+#[path = "cluster/messages.rs"]
+mod messages;
 mod support;
 
 use std::net::{SocketAddr, TcpListener};

@@ -6,6 +6,8 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+#[path = "protocol/channels.rs"]
+mod channels;
 #[path = "protocol/ordered.rs"]
 mod ordered;
 #[path = "protocol/partitions.rs"]

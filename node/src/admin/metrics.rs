@@ -34,7 +34,7 @@ type OfShard = (
 use Type::{Counter, Gauge, Summary};
 
 /// What is told of each shard.
-const OF_SHARD: [OfShard; 24] = [
+const OF_SHARD: [OfShard; 27] = [
     (
         Counter,
         "commands_total",
@@ -85,6 +85,24 @@ const OF_SHARD: [OfShard; 24] = [
         "keys_expired_total",
         "Keys deleted because they had expired.",
         |s| &s.expired,
+    ),
+    (
+        Counter,
+        "messages_delivered_total",
+        "Messages handed to subscribers.",
+        |s| &s.messages_delivered,
+    ),
+    (
+        Counter,
+        "messages_dropped_total",
+        "Messages that other shards or nodes had no room for.",
+        |s| &s.messages_dropped,
+    ),
+    (
+        Counter,
+        "subscribers_closed_total",
+        "Subscribers closed because they took their messages too slowly.",
+        |s| &s.subscribers_dropped,
     ),
     (Gauge, "memory_used_bytes", "Memory that data take.", |s| {
         &s.used_bytes

@@ -50,6 +50,10 @@ impl Client {
             self.show_to_monitors(command, words);
         }
         self.entry.note_command(command);
+        if self.hears_only(command) {
+            self.refuse_while_subscribed(command, words);
+            return None;
+        }
         if self.session.queue.is_some() && !command.is_never_queued() {
             self.enqueue(command, words);
             return None;

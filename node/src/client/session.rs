@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, Stop, limits};
+use super::{Client, Pause, Stop, limits};
 use crate::command::{Command, SessionCall};
 use crate::message::Message;
 use crate::monitors::line;
@@ -76,8 +76,14 @@ impl Client {
         words: Words<'_>,
         run: fn(&mut SessionCall<'_>),
     ) -> Option<Stop> {
+        // A message is made once it can be sent.
+        if command.group == "pubsub" && !self.core.may_publish() {
+            return Some(Stop::Pause(Pause::Turn));
+        }
         let was_authenticated = self.session.is_authenticated;
         self.run_session_call(command, words, run);
+        self.connection.version.set(self.session.version);
+        self.take_effects(command);
         for (shard, connection) in std::mem::take(&mut self.session.kills) {
             if connection != self.session.id {
                 self.core.post(shard, Message::Close(connection));

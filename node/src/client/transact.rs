@@ -5,7 +5,12 @@ use super::gather::NoAnswer;
 use super::{Client, Stop};
 use crate::command::spread::{Answer, Question};
 use crate::command::transaction::{COMMANDS_MAX, Draft, Looked, Queue, Watched};
-use crate::command::{Command, Run, SessionCall, arity_error, check_keys, subcommand, table};
+use crate::command::{
+    Command, Run, SessionCall, arity_error, check_keys, connection, subcommand, table,
+};
+use crate::core::channels::count_of;
+use crate::pubsub::Publication;
+use crate::resp::encode::Encoder;
 use crate::resp::{OwnedWords, Words};
 
 /// Reply of a command that was queued.
@@ -14,11 +19,15 @@ const BROKEN: &[u8] = b"EXECABORT Transaction discarded because of previous erro
 const APART: &[u8] =
     b"CROSSRANGE the keys of this transaction lie in different partitions; nothing was done";
 
+const NO_SSUBSCRIBE: &[u8] = b"ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
+
 /// A transaction that waits for room, or for blocks: what needs no key was answered already.
 #[derive(Debug)]
 pub(super) struct Whole {
     partition: usize,
     words: OwnedWords,
+    /// What it publishes when it is done.
+    publications: Vec<Publication>,
 }
 
 /// Why a transaction cannot be put together: its keys lie in different partitions.
@@ -100,10 +109,17 @@ impl Client {
         };
         let bytes = whole.words.heap_bytes();
         let command = table::of_transactions();
+        let publishes = !whole.publications.is_empty();
+        if publishes {
+            self.connection.replies.borrow_mut().begin_alone();
+        }
         let stop = self.run_at(whole.partition, command, whole.words.as_words(), bytes);
         if stop.is_some() {
             // It has not begun, and is asked for again.
             self.whole = Some(whole);
+        } else if publishes {
+            let mut replies = self.connection.replies.borrow_mut();
+            replies.publish_if_done(whole.publications);
         }
         stop
     }
@@ -167,34 +183,44 @@ impl Client {
 
     /// Runs the commands that need no key, and gathers the others.
     fn draft(&mut self, queue: &Queue, watched: &[Watched]) -> Result<Whole, Apart> {
-        let mut partition = None;
+        let partition = self.one_partition(queue, watched)?;
         let mut draft = Draft::new(watched);
-        for Watched { key, .. } in watched {
-            self.note_partition(&mut partition, key)?;
-        }
-        // A connection may change its database in between, so the keys are looked at in order, and first.
-        let session = self.session.clone();
+        let mut publications = Vec::new();
         for (command, words) in &queue.commands {
             let words = words.as_words();
-            if let Run::Session(run) = command.run {
-                draft.reply(self.run_here(words, run));
-                continue;
-            }
-            for place in command.key_places(words.len()) {
-                let key = [&[self.session.database], &words[place]].concat();
-                if let Err(apart) = self.note_partition(&mut partition, &key) {
-                    self.session = session;
-                    self.core.shared.clients.describe(&self.session);
-                    return Err(apart);
+            match command.run {
+                // As in Redis, which takes it for a command that waits.
+                Run::Session(_) if command.name == "ssubscribe" => {
+                    draft.reply([b"-", NO_SSUBSCRIBE, b"\r\n"].concat());
                 }
+                Run::Session(run) => draft.reply(self.run_here(words, run, &mut publications)),
+                _ => draft.command(words, (self.session.database, self.session.version)),
             }
-            draft.command(words, (self.session.database, self.session.version));
         }
-        let partition = partition.unwrap_or(0);
         Ok(Whole {
             partition,
             words: draft.finish(),
+            publications,
         })
+    }
+
+    /// Returns the partition that all keys of a transaction lie in; the first when there are none.
+    fn one_partition(&self, queue: &Queue, watched: &[Watched]) -> Result<usize, Apart> {
+        let mut found = None;
+        for Watched { key, .. } in watched {
+            self.note_partition(&mut found, key)?;
+        }
+        let mut database = self.session.database;
+        for (command, words) in &queue.commands {
+            let words = words.as_words();
+            if command.name == "select" {
+                database = connection::database_of(words).unwrap_or(database);
+            }
+            for place in command.key_places(words.len()) {
+                self.note_partition(&mut found, &[&[database], &words[place]].concat())?;
+            }
+        }
+        Ok(found.unwrap_or(0))
     }
 
     fn note_partition(&self, found: &mut Option<usize>, key: &[u8]) -> Result<(), Apart> {
@@ -205,8 +231,13 @@ impl Client {
         }
     }
 
-    /// Runs a command that needs no key; returns its reply.
-    fn run_here(&mut self, words: Words<'_>, run: fn(&mut SessionCall<'_>)) -> Vec<u8> {
+    /// Runs a command that needs no key; returns its reply. What it publishes waits until the transaction is done.
+    fn run_here(
+        &mut self,
+        words: Words<'_>,
+        run: fn(&mut SessionCall<'_>),
+        publications: &mut Vec<Publication>,
+    ) -> Vec<u8> {
         let (now_ms, now_us) = self.core.now();
         let mut out = Vec::new();
         run(&mut SessionCall {
@@ -217,6 +248,15 @@ impl Client {
             now_us,
             out: &mut out,
         });
+        self.connection.version.set(self.session.version);
+        let subscriber = &mut self.session.subscriber;
+        self.core.take_changes(&self.connection, subscriber);
+        out.append(&mut subscriber.frames);
+        if let Some(publication) = subscriber.published.take() {
+            let receivers = count_of(self.core.receivers(&publication));
+            Encoder::new(&mut out, self.session.version).integer(receivers);
+            publications.push(publication);
+        }
         out
     }
 

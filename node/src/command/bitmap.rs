@@ -11,6 +11,7 @@ use ashlar_partition::Expiry;
 use super::{Command, DataCall, Derived, Run, not_an_integer, refuse, syntax_error};
 use crate::bits::{self, Field, Operation, Overflow, Sign};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 use crate::resp::Words;
 
 const BAD_OFFSET: &str = "ERR bit offset is not an integer or out of range";
@@ -146,10 +147,14 @@ fn setbit(call: &mut DataCall<'_>) {
     lengthen(&mut value, at / 8 + 1);
     let before = bits::set(&mut value, at, bit);
     // What is as it was is not written: nobody who watches the key is disturbed.
-    let stored = match before == bit && value.len() == length {
+    let is_same = before == bit && value.len() == length;
+    let stored = match is_same {
         true => Ok(()),
         false => call.store(call.word(1), &value, Expiry::Keep),
     };
+    if !is_same && stored.is_ok() {
+        call.notify(Class::Text, "setbit", call.word(1));
+    }
     match stored {
         Ok(()) => call.reply().integer(i64::from(before)),
         Err(refusal) => refuse(&mut call.reply(), refusal),
@@ -280,11 +285,19 @@ fn bitop(call: &mut DataCall<'_>) {
     let result = bits::combine(operation, &values);
     let key = call.word(2);
     let done = match result.is_empty() {
-        true => call.remove(key).map(drop),
-        false => call.store(key, &result, Expiry::Never),
+        true => call
+            .remove(key)
+            .map(|there| there.then_some((Class::Generic, "del"))),
+        false => {
+            let stored = call.store(key, &result, Expiry::Never);
+            stored.map(|()| Some((Class::Text, "set")))
+        }
     };
     match done {
-        Ok(()) => {
+        Ok(event) => {
+            if let Some((class, event)) = event {
+                call.notify(class, event, key);
+            }
             let length = i64::try_from(result.len()).expect("values are bounded");
             call.reply().integer(length);
         }
@@ -396,10 +409,11 @@ fn run_steps(call: &mut DataCall<'_>, steps: &[Step]) {
             Step::Add(field, number, overflow) => field.add(&mut value, number, overflow),
         })
         .collect();
-    if value != before
-        && let Err(refusal) = call.store(call.word(1), &value, Expiry::Keep)
-    {
-        return refuse(&mut call.reply(), refusal);
+    if value != before {
+        if let Err(refusal) = call.store(call.word(1), &value, Expiry::Keep) {
+            return refuse(&mut call.reply(), refusal);
+        }
+        call.notify(Class::Text, "setbit", call.word(1));
     }
     let mut reply = call.reply();
     reply.array(answers.len());

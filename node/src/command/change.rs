@@ -1,13 +1,14 @@
-//! Values as a whole, for commands that read one, make another of it and set that: on the shard of the key, in
-//! one call, so that nothing comes between. What is proposed is the outcome: replicas are told the new value,
-//! not how it was made.
+//! Values as a whole, and what is told of their changes, for commands that read one, make another of it and set that:
+//! on the shard of the key, in one call, so that nothing comes between. What is proposed is the outcome: replicas are
+//! told the new value, not how it was made.
 //!
 //! Invariant: what could not be read, because it is not in memory or no string, is as if it were missing; all that the
 //! command does then is taken back, and it is run anew or refused.
 
 use ashlar_partition::{Condition, Expiry, Put, Refusal, Request, Response, Return};
 
-use super::DataCall;
+use super::{DataCall, respond};
+use crate::pubsub::notice::Class;
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,38 @@ impl Held {
 }
 
 impl DataCall<'_> {
+    /// Tells of an event, `event`, of a key in the database of the connection: once what the command did is
+    /// durable, and if anybody wants to know.
+    pub fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+        self.notices.add(class, event, (self.database, key));
+    }
+
+    /// Counts the read of a key, and tells of one that is missing.
+    pub fn note_read(&mut self, key: &[u8], found: bool) {
+        self.count_read(found);
+        // Of a command that is a read, it was told.
+        if !found && !self.is_read {
+            self.notify(Class::Miss, "keymiss", key);
+        }
+    }
+
+    /// Tells that a key was set, and its expiry.
+    pub fn tell_set(&mut self, key: &[u8], expiry: Expiry) {
+        self.notify(Class::Text, "set", key);
+        if matches!(expiry, Expiry::At(_)) {
+            self.notify(Class::Generic, "expire", key);
+        }
+    }
+
+    /// Asks a partition for a change and answers it; says whether it was made.
+    pub fn change(&mut self, user_key: &[u8], request: &Request<'_>) -> bool {
+        self.ask(user_key, request, |response, encoder| {
+            let done = matches!(response, Response::Done | Response::Integer(1..));
+            respond(response, encoder);
+            done
+        })
+    }
+
     /// Runs something in another database.
     pub fn within<A>(&mut self, database: u8, run: impl FnOnce(&mut Self) -> A) -> A {
         let own = std::mem::replace(&mut self.database, database);
@@ -68,7 +101,7 @@ impl DataCall<'_> {
     /// Returns the value of the key at `place`, and counts the read.
     pub fn read_value(&mut self, place: usize) -> Option<Vec<u8>> {
         let value = self.look(self.word(place));
-        self.count_read(value.is_some());
+        self.note_read(self.word(place), value.is_some());
         value
     }
 
@@ -99,5 +132,15 @@ impl DataCall<'_> {
             Response::Integer(deleted) => Ok(deleted > 0),
             _ => Ok(false),
         })
+    }
+}
+
+/// Returns the event of a change of a key's expiry. A moment that has passed deletes the key.
+#[must_use]
+pub fn event_of(request: &Request<'_>, now_ms: u64) -> &'static str {
+    match request {
+        Request::Expire { at_ms, .. } if *at_ms <= now_ms => "del",
+        Request::Expire { .. } => "expire",
+        _ => "persist",
     }
 }

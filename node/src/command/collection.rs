@@ -13,6 +13,7 @@ use ashlar_partition::collection::{
 use ashlar_partition::{Order, Refusal, Rooted};
 
 use super::DataCall;
+use crate::pubsub::notice::Class;
 use crate::resp::encode::Encoder;
 
 /// Longest answer that one command gets of a collection, in bytes.
@@ -86,7 +87,7 @@ impl<'a> DataCall<'a> {
         }
     }
 
-    /// Opens the collection under a key to read it, and counts the read.
+    /// Opens the collection under a key to read it, counts the read, and tells of a key that is missing.
     ///
     /// # Errors
     /// As [`DataCall::open`].
@@ -97,6 +98,9 @@ impl<'a> DataCall<'a> {
     ) -> Result<Option<Opened<'k>>, Refusal> {
         let opened = self.open(key, family)?;
         self.count_read(opened.is_some());
+        if opened.is_none() {
+            self.notify(Class::Miss, "keymiss", key);
+        }
         Ok(opened)
     }
 
@@ -223,7 +227,8 @@ impl<'a> DataCall<'a> {
         self.wait = self.wait.max(Some(index));
     }
 
-    /// Closes a collection that was changed: its root is written, or goes when nothing is left.
+    /// Closes a collection that was changed: its root is written, or goes when nothing is left. What happened to its
+    /// elements is told before; that it is gone, here.
     pub fn close(&mut self, opened: &Opened<'_>) {
         let (clock, now_us) = (&mut *self.clock, self.now_us);
         let mut timestamp = || clock.take(now_us);
@@ -237,6 +242,9 @@ impl<'a> DataCall<'a> {
             _ => self.partition.put_root(key, &opened.rooted, timestamp),
         };
         self.wait = self.wait.max(Some(index));
+        if opened.count() == 0 {
+            self.notify(Class::Generic, "del", opened.key);
+        }
     }
 
     /// Walks over elements of a part in order, until `take` breaks off; it is given sub-keys and values.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::attempts::is_same;
 use crate::number::parse_i64;
-use crate::resp::Version;
 use crate::resp::encode::Encoder;
+use crate::resp::{Version, Words};
 
 use ashlar_partition::key::DATABASES;
 
@@ -124,6 +124,15 @@ pub const CONNECTION: &[Command] = &[
 ];
 
 fn ping(call: &mut SessionCall<'_>) {
+    let hears_only = call.session.subscriber.is_active() && call.session.version == Version::Resp2;
+    if hears_only && call.words.len() <= 2 {
+        // As its messages look.
+        let message = call.words.get(1).unwrap_or_default();
+        let mut reply = call.reply();
+        reply.array(2);
+        reply.bulk(b"pong");
+        return reply.bulk(message);
+    }
     match (call.words.get(1), call.words.len()) {
         (None, _) => call.reply().simple(b"PONG"),
         (Some(message), 2) => call.reply().bulk(message),
@@ -257,14 +266,18 @@ fn check_user(call: &mut SessionCall<'_>, user: &[u8], password: &[u8]) -> Resul
     }
 }
 
+/// Returns the database that the words of a `SELECT` name, if there is such a one.
+pub(crate) fn database_of(words: Words<'_>) -> Option<u8> {
+    let number = words.get(1).and_then(parse_i64)?;
+    let database = u8::try_from(number).ok()?;
+    (database < DATABASES).then_some(database)
+}
+
 fn select(call: &mut SessionCall<'_>) {
     let Some(number) = call.words.get(1).and_then(parse_i64) else {
         return not_an_integer(&mut call.reply());
     };
-    match u8::try_from(number)
-        .ok()
-        .filter(|database| *database < DATABASES)
-    {
+    match database_of(call.words) {
         Some(database) => {
             call.session.database = database;
             call.shared.clients.describe(call.session);
@@ -292,6 +305,7 @@ fn reset(call: &mut SessionCall<'_>) {
     call.session.muted = Muted::No;
     call.session.is_authenticated = call.shared.config().client.password.is_empty();
     call.session.watched.clear();
+    call.session.subscriber.leave_all();
     call.session.bound = None;
     set_name(call, b"");
     call.reply().simple(b"RESET");

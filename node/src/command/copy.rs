@@ -9,6 +9,7 @@ use super::change::Held;
 use super::collection::Opened;
 use super::{Command, DataCall, Derived, Run, not_an_integer};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 const SAME: &[u8] = b"ERR source and destination objects are the same";
 const NO_KEY: &[u8] = b"ERR no such key";
@@ -118,6 +119,9 @@ fn give(call: &mut DataCall<'_>, target: Target) -> Result<bool, Error> {
     let database = call.database;
     let put = content.put(call, (database, new), Elements::Go);
     put.map_err(Error::Refused)?;
+    call.notify(Class::New, "new", new);
+    call.notify(Class::Generic, "rename_from", key);
+    call.notify(Class::Generic, "rename_to", new);
     Ok(true)
 }
 
@@ -221,6 +225,8 @@ fn copy(call: &mut DataCall<'_>) {
         let copies = target == Target::Any || !is_taken;
         if copies {
             content.put(call, (database, new), Elements::AreCopied)?;
+            call.notices.add(Class::New, "new", (database, new));
+            call.notices.add(Class::Generic, "copy_to", (database, new));
         }
         call.reply().integer(i64::from(copies));
         Ok(())
@@ -244,6 +250,9 @@ fn move_key(call: &mut DataCall<'_>) {
         let moves = content.filter(|_| !is_taken);
         if let Some(content) = &moves {
             content.put(call, (database, key), Elements::Go)?;
+            call.notices.add(Class::New, "new", (database, key));
+            call.notify(Class::Generic, "move_from", key);
+            call.notices.add(Class::Generic, "move_to", (database, key));
         }
         call.reply().integer(i64::from(moves.is_some()));
         Ok(())

@@ -8,6 +8,7 @@ use ashlar_partition::Expiry;
 use super::{Command, DataCall, Derived, Run, not_an_integer, refuse};
 use crate::long_double::{self, LongDouble, Spelled};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 use crate::resp::encode::Encoder;
 use crate::subsequence::{self, Match, Table};
 
@@ -88,6 +89,7 @@ fn setrange(call: &mut DataCall<'_>) {
         if let Err(refusal) = call.store(key, &value, Expiry::Keep) {
             return refuse(&mut call.reply(), refusal);
         }
+        call.notify(Class::Text, "setrange", key);
     }
     call.reply()
         .integer(i64::try_from(value.len()).expect("values are bounded"));
@@ -111,7 +113,10 @@ fn incrbyfloat(call: &mut DataCall<'_>) {
             .error(b"ERR increment would produce NaN or Infinity");
     };
     match call.store(call.word(1), sum.as_bytes(), Expiry::Keep) {
-        Ok(()) => call.reply().bulk(sum.as_bytes()),
+        Ok(()) => {
+            call.notify(Class::Text, "incrbyfloat", call.word(1));
+            call.reply().bulk(sum.as_bytes());
+        }
         Err(refusal) => refuse(&mut call.reply(), refusal),
     }
 }
@@ -122,7 +127,10 @@ fn delifeq(call: &mut DataCall<'_>) {
         return call.reply().integer(0);
     }
     match call.remove(key) {
-        Ok(_) => call.reply().integer(1),
+        Ok(_) => {
+            call.notify(Class::Generic, "del", key);
+            call.reply().integer(1);
+        }
         Err(refusal) => refuse(&mut call.reply(), refusal),
     }
 }

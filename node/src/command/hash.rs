@@ -7,6 +7,7 @@ use super::collection::Opened;
 use super::{Command, DataCall, Derived, Run, not_an_integer, wrong_arity};
 use crate::long_double::{self, LongDouble, Spelled};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 const FAMILY: Family = Family::Hash;
 /// Most elements that `HRANDFIELD` answers with repetitions.
@@ -200,6 +201,7 @@ fn set_all(call: &mut DataCall<'_>, name: &str) -> Result<Option<i64>, Refusal> 
         added += i64::from(set(call, &opened, &words[place], &words[place + 1])?);
     }
     opened.add(added);
+    call.notify(Class::Hash, "hset", opened.key);
     call.close(&opened);
     Ok(Some(added))
 }
@@ -227,6 +229,7 @@ fn hsetnx(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     let mut opened = call.open_to_add(key, FAMILY)?;
     call.put(&opened, (ELEMENT, field), call.word(3))?;
     opened.add(1);
+    call.notify(Class::Hash, "hset", key);
     call.close(&opened);
     call.reply().integer(1);
     Ok(())
@@ -297,6 +300,7 @@ fn hdel(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     }
     if deleted > 0 {
         opened.add(-deleted);
+        call.notify(Class::Hash, "hdel", opened.key);
         call.close(&opened);
     }
     call.reply().integer(deleted);
@@ -369,6 +373,7 @@ fn hincrby(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         return refuse_with(call, "ERR increment or decrement would overflow");
     };
     replace(call, opened, sum.to_string().as_bytes(), before.is_none())?;
+    call.notify(Class::Hash, "hincrby", call.word(1));
     call.reply().integer(sum);
     Ok(())
 }
@@ -400,6 +405,7 @@ fn hincrbyfloat(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         return refuse_with(call, "ERR increment would produce NaN or Infinity");
     };
     replace(call, opened, sum.as_bytes(), is_new)?;
+    call.notify(Class::Hash, "hincrbyfloat", call.word(1));
     call.reply().bulk(sum.as_bytes());
     Ok(())
 }

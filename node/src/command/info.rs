@@ -10,6 +10,7 @@ use super::cluster::write_replicas;
 use super::connection::REDIS_VERSION;
 use super::{SessionCall, table};
 use crate::core::space::Level;
+use crate::pubsub::Kind;
 use crate::shared::Shared;
 use crate::stats::{CommandTotals, ShardCounters};
 
@@ -128,7 +129,9 @@ fn clients(lines: &mut Lines<'_>) {
     lines.field("connected_clients", lines.shared.clients.count());
     lines.field("maxclients", lines.shared.config().client.clients_max);
     lines.field("blocked_clients", 0);
-    lines.field("pubsub_clients", 0);
+    let clients = lines.shared.clients.all();
+    let subscribers = clients.iter().filter(|client| client.is_subscriber());
+    lines.field("pubsub_clients", subscribers.count());
     lines.field("tracking_clients", 0);
 }
 
@@ -181,8 +184,21 @@ fn stats(lines: &mut Lines<'_>) {
     lines.field("evicted_keys", 0);
     lines.since_reset("keyspace_hits", |shard| &shard.hits);
     lines.since_reset("keyspace_misses", |shard| &shard.misses);
-    lines.field("pubsub_channels", 0);
-    lines.field("pubsub_patterns", 0);
+    for (name, kind) in [
+        ("pubsub_channels", Kind::Channel),
+        ("pubsub_patterns", Kind::Pattern),
+        ("pubsubshard_channels", Kind::Sharded),
+    ] {
+        lines.field(name, lines.shared.channels.count(kind));
+    }
+    lines.since_reset("pubsub_messages_delivered", |shard| {
+        &shard.messages_delivered
+    });
+    lines.since_reset("pubsub_messages_dropped", |shard| &shard.messages_dropped);
+    lines.since_reset("client_output_buffer_limit_disconnections", |shard| {
+        &shard.subscribers_dropped
+    });
+    lines.since_reset("expired_keys", |shard| &shard.expired);
     lines.since_reset("total_error_replies", |shard| &shard.errors);
 }
 

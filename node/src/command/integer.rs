@@ -1,10 +1,11 @@
 //! Commands on values that are decimal integers of 64 bits. The sum is made where the value is; here is only what
 //! to add.
 
-use ashlar_partition::Request;
+use ashlar_partition::{Request, Response};
 
 use super::{Command, DataCall, Derived, Run, not_an_integer, respond};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 /// What the commands of this family have in common.
 const SUM: Command = Command {
@@ -54,17 +55,28 @@ pub const INTEGER: &[Command] = &[
     },
 ];
 
+fn add(call: &mut DataCall<'_>, delta: i64) {
+    let is_set = call.ask(call.word(1), &Request::Add(delta), |response, encoder| {
+        let done = matches!(response, Response::Integer(_));
+        respond(response, encoder);
+        done
+    });
+    if is_set {
+        call.notify(Class::Text, "incrby", call.word(1));
+    }
+}
+
 fn incr(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Add(1), respond);
+    add(call, 1);
 }
 
 fn decr(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Add(-1), respond);
+    add(call, -1);
 }
 
 fn incrby(call: &mut DataCall<'_>) {
     match parse_i64(call.word(2)) {
-        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
+        Some(delta) => add(call, delta),
         None => not_an_integer(&mut call.reply()),
     }
 }
@@ -74,7 +86,7 @@ fn decrby(call: &mut DataCall<'_>) {
         return not_an_integer(&mut call.reply());
     };
     match delta.checked_neg() {
-        Some(delta) => call.ask(call.word(1), &Request::Add(delta), respond),
+        Some(delta) => add(call, delta),
         None => call.reply().error(b"ERR decrement would overflow"),
     }
 }

@@ -4,10 +4,12 @@
 use ashlar_partition::collection::Family;
 use ashlar_partition::{Refusal, Request, Response};
 
+use super::change::event_of;
 use super::options::{self, Base, Scale, Unit, moment_ms};
 use super::spread::{Plan, Scan};
-use super::{Command, DataCall, Derived, Run, SessionCall, not_an_integer, refuse, respond};
+use super::{Command, DataCall, Derived, Run, SessionCall, not_an_integer, refuse};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 /// What most reads of one key have in common.
 const READ: Command = Command {
@@ -186,7 +188,12 @@ fn del(call: &mut DataCall<'_>) {
     let mut deleted = 0;
     for place in 1..call.words.len() {
         match delete(call, place) {
-            Ok(n) => deleted += n,
+            Ok(n) => {
+                deleted += n;
+                if n > 0 {
+                    call.notify(Class::Generic, "del", call.word(place));
+                }
+            }
             // Deletions are refused by the state of the log alone, which does not change within a
             // command: so it is the first one that is refused, and nothing was deleted.
             Err(refusal) => return refuse(&mut call.reply(), refusal),
@@ -256,11 +263,18 @@ fn set_expiry(call: &mut DataCall<'_>, scale: Scale, name: &str) {
     let Some(at_ms) = moment_ms(number, scale, call.now_ms) else {
         return call.reply().error(options::invalid_expire(name).as_bytes());
     };
-    call.ask(call.word(1), &Request::Expire { at_ms, condition }, respond);
+    change_expiry(call, &Request::Expire { at_ms, condition });
 }
 
 fn persist(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Persist, respond);
+    change_expiry(call, &Request::Persist);
+}
+
+fn change_expiry(call: &mut DataCall<'_>, request: &Request<'_>) {
+    if call.change(call.word(1), request) {
+        let event = event_of(request, call.now_ms);
+        call.notify(Class::Generic, event, call.word(1));
+    }
 }
 
 fn ttl(call: &mut DataCall<'_>) {

@@ -100,20 +100,6 @@ const LEFT_OUT: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "subscribe.",
-            "psubscribe.",
-            "ssubscribe.",
-            "unsubscribe.",
-            "punsubscribe.",
-            "sunsubscribe.",
-            "publish.",
-            "spublish.",
-            "pubsub.",
-        ],
-        "messages between clients are not supported yet",
-    ),
-    (
-        &[
             "replicaof.",
             "slaveof.",
             "psync.",

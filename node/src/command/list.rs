@@ -9,6 +9,7 @@ use ashlar_partition::{Order, Refusal};
 use super::collection::Opened;
 use super::{Command, DataCall, Derived, Run, not_an_integer, syntax_error};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 /// What lists are.
 pub(super) const FAMILY: Family = Family::List;
@@ -153,6 +154,22 @@ impl End {
             _ => None,
         }
     }
+
+    /// Returns the event of an element that came at this end.
+    const fn pushed(self) -> &'static str {
+        match self {
+            Self::Front => "lpush",
+            Self::Back => "rpush",
+        }
+    }
+
+    /// Returns the event of an element that went at this end.
+    const fn popped(self) -> &'static str {
+        match self {
+            Self::Front => "lpop",
+            Self::Back => "rpop",
+        }
+    }
 }
 
 /// What becomes of a list that is missing.
@@ -172,6 +189,7 @@ fn push(call: &mut DataCall<'_>, end: End, missing: Missing) -> Result<(), Refus
     for element in call.words.tail(2).iter() {
         add(call, &mut opened, end, element)?;
     }
+    call.notify(Class::List, end.pushed(), key);
     call.close(&opened);
     call.reply().integer(length(&opened));
     Ok(())
@@ -223,6 +241,7 @@ fn take(
     }
     opened.rooted.root.count -= count;
     if count > 0 {
+        call.notify(Class::List, end.popped(), opened.key);
         call.close(opened);
     }
     Ok(taken)
@@ -315,12 +334,20 @@ fn move_element(call: &mut DataCall<'_>, from: End, to: End) -> Result<bool, Ref
     // What it is to be added to is looked at before anything is taken.
     call.partition.admit(true)?;
     call.open(destination, FAMILY)?;
+    let notices = call.notices.len();
     let taken = take(call, &mut opened, from, 1)?;
     let mut target = call.open_to_add(destination, FAMILY)?;
     let element = taken.first().map_or(&b""[..], Vec::as_slice);
     add(call, &mut target, to, element)?;
     call.close(&target);
     call.reply().bulk(element);
+    // As Redis does, what came is told before what went; a list that got its only element back was never gone.
+    call.notices.truncate(notices);
+    call.notify(Class::List, to.pushed(), destination);
+    call.notify(Class::List, from.popped(), source);
+    if opened.count() == 0 && source != destination {
+        call.notify(Class::Generic, "del", source);
+    }
     Ok(true)
 }
 

@@ -10,6 +10,7 @@ use super::collection::{ALL, Opened};
 use super::list::{FAMILY, READ, length, place_at, range_of, some};
 use super::{Command, DataCall, Run, not_an_integer, syntax_error};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 /// The commands of this part of the family.
 pub const LIST_MIDDLE: &[Command] = &[
@@ -76,6 +77,7 @@ fn lset(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     call.put(&opened, (ELEMENT, &place_bytes(place)), call.word(3))?;
+    call.notify(Class::List, "lset", opened.key);
     call.close(&opened);
     call.reply().ok();
     Ok(())
@@ -102,6 +104,7 @@ fn linsert(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     };
     let mut new = all.clone();
     new.insert(at + behind, call.word(4).to_vec());
+    call.notify(Class::List, "linsert", opened.key);
     rewrite(call, &mut opened, &all, &new)?;
     call.reply().integer(length(&opened));
     Ok(())
@@ -137,6 +140,7 @@ fn lrem(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     };
     let new: Vec<Vec<u8>> = all.iter().filter(stays).cloned().collect();
     if removed > 0 {
+        call.notify(Class::List, "lrem", opened.key);
         rewrite(call, &mut opened, &all, &new)?;
     }
     call.reply()
@@ -191,9 +195,11 @@ fn ltrim(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     let (skipped, count) = range_of(&opened, start, stop);
+    call.notify(Class::List, "ltrim", opened.key);
     if count == 0 {
         // As `DEL`: however long it is, it goes at once.
-        call.remove(call.word(1))?;
+        call.remove(opened.key)?;
+        call.notify(Class::Generic, "del", opened.key);
     } else if count < opened.count() {
         let root = opened.rooted.root;
         let first = root.first.saturating_add_unsigned(skipped);

@@ -30,6 +30,7 @@ pub mod member;
 pub mod object;
 pub mod options;
 pub mod ordered;
+pub mod pubsub;
 pub mod sample;
 pub mod server;
 pub mod session;
@@ -54,6 +55,8 @@ pub use self::errors::{
     KEY_TOO_LONG, arity_error, check_keys, growth_error, not_an_integer, refusal_text, refuse,
     refuse_growth, respond, syntax_error, unknown_command, wrong_arity,
 };
+use crate::pubsub::notice::{Class, Notices};
+use crate::pubsub::subscriber::Subscriber;
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::shared::Shared;
@@ -257,6 +260,8 @@ pub struct Session {
     pub queue: Option<transaction::Queue>,
     /// Keys that the next `EXEC` wants unchanged.
     pub watched: Vec<transaction::Watched>,
+    /// What it is subscribed to, and what is to be done about that.
+    pub subscriber: Subscriber,
     /// The session that it is bound to, if any.
     pub bound: Option<Bound>,
     /// How many ids of sessions it was given.
@@ -353,6 +358,10 @@ pub struct DataCall<'a> {
     pub log_is_full: bool,
     /// Why the command cannot be done: what it did is taken back, and this is its reply.
     pub failed: Option<Failure>,
+    /// What happened to keys, for those who want to know.
+    pub notices: Notices,
+    /// It is a read: keys that it does not find are told of.
+    pub is_read: bool,
 }
 
 /// Why a command was taken back.
@@ -397,11 +406,13 @@ impl<'a> DataCall<'a> {
     /// Runs a command whole, or not at all.
     pub fn run(&mut self, run: fn(&mut Self)) {
         let (before, from) = (self.partition.savepoint(), self.out.len());
+        let notices = self.notices.len();
         run(self);
         let Some(failure) = self.failed.take() else {
             return;
         };
         self.partition.go_back(before);
+        self.notices.truncate(notices);
         // The entry that the command began may be gone: nobody waits for it.
         let last = self.partition.last_index();
         self.wait = self.wait.map(|index| index.min(last));
@@ -432,6 +443,7 @@ impl<'a> DataCall<'a> {
         let (clock, now_us) = (&mut *self.clock, self.now_us);
         let mut encoder = Encoder::new(self.out, self.version);
         let log_is_full = &mut self.log_is_full;
+        let mut is_missing = false;
         let (answer, wait) = self.partition.serve(
             key,
             request,
@@ -439,10 +451,14 @@ impl<'a> DataCall<'a> {
             || clock.take(now_us),
             |response| {
                 *log_is_full |= matches!(response, Response::Refused(Refusal::DiskFull));
+                is_missing = matches!(response, Response::Missing);
                 answer(response, &mut encoder)
             },
         );
         self.wait = self.wait.max(wait);
+        if is_missing && self.is_read {
+            self.notify(Class::Miss, "keymiss", user_key);
+        }
         answer
     }
 }

@@ -102,6 +102,8 @@ fn object(call: &mut DataCall<'_>) {
     if call.words.len() == 2 {
         return help(call);
     }
+    // Who looks at a key does not miss it.
+    call.is_read = false;
     let key = call.word(2);
     let encoding = match call.kind_of(key) {
         None => return call.reply().null(),
@@ -161,6 +163,7 @@ fn memory_usage(call: &mut DataCall<'_>) {
     if !is_known {
         return syntax_error(&mut call.reply());
     }
+    call.is_read = false;
     let samples = match options.get(1).and_then(parse_i64) {
         None => SAMPLES_DEFAULT,
         Some(0) => u64::MAX,

@@ -55,7 +55,7 @@ enum Meaning {
 }
 
 /// Redis's names that are answered.
-const ALIASES: [(&str, Meaning); 15] = [
+const ALIASES: [(&str, Meaning); 17] = [
     ("save", Meaning::Fact(|_| String::new())),
     ("appendonly", Meaning::Fact(|_| "yes".to_owned())),
     ("appendfsync", Meaning::Fact(|_| "always".to_owned())),
@@ -86,6 +86,14 @@ const ALIASES: [(&str, Meaning); 15] = [
         Meaning::Fact(|_| ENTRIES_MAX.to_string()),
     ),
     ("timeout", Meaning::Knob("client.idle_timeout_s")),
+    (
+        "notify-keyspace-events",
+        Meaning::Knob("pubsub.keyspace_events"),
+    ),
+    (
+        "client-output-buffer-limit",
+        Meaning::Fact(|shared| output_limits(&shared.config())),
+    ),
     ("tcp-keepalive", Meaning::Knob("client.tcp_keepalive_s")),
     ("maxclients", Meaning::Knob("client.clients_max")),
     (
@@ -93,6 +101,15 @@ const ALIASES: [(&str, Meaning); 15] = [
         Meaning::Knob("client.value_bytes_max"),
     ),
 ];
+
+/// Shows the limits of what waits for clients as Redis does; those of subscribers are knobs.
+fn output_limits(config: &Config) -> String {
+    let pubsub = &config.pubsub;
+    format!(
+        "normal 0 0 0 slave 0 0 0 pubsub {} {} {}",
+        pubsub.hard_bytes, pubsub.soft_bytes, pubsub.soft_s
+    )
+}
 
 /// Runs `CONFIG`.
 pub fn config(call: &mut SessionCall<'_>) {

@@ -7,9 +7,11 @@ use ashlar_partition::{
     Condition, ExpireCondition, Expiry, LogRoom, Pressure, Put, Refusal, Request, Response, Return,
 };
 
+use super::change::event_of;
 use super::options::{self, Base, Scale, SetOptions, Touch, Unit};
 use super::{Command, DataCall, Derived, Run, not_an_integer, refuse, respond, wrong_arity};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 use crate::resp::encode::Encoder;
 
 /// What most reads of one key have in common.
@@ -192,7 +194,7 @@ fn read_by(call: &mut DataCall<'_>, place: usize, request: &Request<'_>) -> bool
         respond(response, encoder);
         found
     });
-    call.count_read(found);
+    call.note_read(call.word(place), found);
     found
 }
 
@@ -223,15 +225,19 @@ const fn put(value: &[u8], condition: Condition, expiry: Expiry, returns: Return
 }
 
 fn set(call: &mut DataCall<'_>) {
-    let (key, value) = (call.word(1), call.word(2));
     match options::set_options(call.words.tail(3), call.now_ms) {
         Err(error) => call.reply().error(error.as_bytes()),
         Ok(options) if options.equals.is_some() => set_if_equal(call, options),
         Ok(options) if options.old => set_and_return(call, options.condition, options.expiry),
-        Ok(options) => {
-            let request = put(value, options.condition, options.expiry, Return::Outcome);
-            call.ask(key, &request, respond);
-        }
+        Ok(options) => set_to(call, call.word(2), options.condition, options.expiry),
+    }
+}
+
+/// Sets the key and answers whether it was.
+fn set_to(call: &mut DataCall<'_>, value: &[u8], condition: Condition, expiry: Expiry) {
+    let request = put(value, condition, expiry, Return::Outcome);
+    if call.change(call.word(1), &request) {
+        call.tell_set(call.word(1), expiry);
     }
 }
 
@@ -242,8 +248,11 @@ fn set_if_equal(call: &mut DataCall<'_>, options: SetOptions<'_>) {
         call.count_read(before.is_some());
     }
     let is_equal = before.as_deref() == options.equals;
-    if is_equal && let Err(refusal) = call.store(call.word(1), call.word(2), options.expiry) {
-        return refuse(&mut call.reply(), refusal);
+    if is_equal {
+        if let Err(refusal) = call.store(call.word(1), call.word(2), options.expiry) {
+            return refuse(&mut call.reply(), refusal);
+        }
+        call.tell_set(call.word(1), options.expiry);
     }
     match (options.old, is_equal) {
         (true, _) => call.reply().optional_bulk(before.as_deref()),
@@ -264,8 +273,15 @@ fn set_and_return(call: &mut DataCall<'_>, condition: Condition, expiry: Expiry)
         respond(response, encoder);
         read
     });
-    if let Some(found) = read {
-        call.count_read(found);
+    let Some(found) = read else { return };
+    call.note_read(call.word(1), found);
+    let is_set = match condition {
+        Condition::Always => true,
+        Condition::Absent => !found,
+        Condition::Present => found,
+    };
+    if is_set {
+        call.tell_set(call.word(1), expiry);
     }
 }
 
@@ -280,11 +296,17 @@ fn setnx(call: &mut DataCall<'_>) {
         Expiry::Never,
         Return::Outcome,
     );
-    call.ask(call.word(1), &request, |response, encoder| match response {
-        Response::Done => encoder.integer(1),
-        Response::Missing => encoder.integer(0),
-        _ => respond(response, encoder),
+    let is_set = call.ask(call.word(1), &request, |response, encoder| {
+        let done = response == Response::Done;
+        match response {
+            Response::Done | Response::Missing => encoder.integer(i64::from(done)),
+            _ => respond(response, encoder),
+        }
+        done
     });
+    if is_set {
+        call.tell_set(call.word(1), Expiry::Never);
+    }
 }
 
 fn setex(call: &mut DataCall<'_>) {
@@ -299,19 +321,15 @@ fn set_expiring(call: &mut DataCall<'_>, scale: Scale, name: &str) {
     match options::positive_moment_ms(call.word(2), scale, call.now_ms, name) {
         Err(error) => call.reply().error(error.as_bytes()),
         Ok(at_ms) => {
-            let request = put(
-                call.word(3),
-                Condition::Always,
-                Expiry::At(at_ms),
-                Return::Outcome,
-            );
-            call.ask(call.word(1), &request, respond);
+            set_to(call, call.word(3), Condition::Always, Expiry::At(at_ms));
         }
     }
 }
 
 fn getdel(call: &mut DataCall<'_>) {
-    read_by(call, 1, &Request::Take);
+    if read_by(call, 1, &Request::Take) {
+        call.notify(Class::Generic, "del", call.word(1));
+    }
 }
 
 fn getex(call: &mut DataCall<'_>) {
@@ -336,12 +354,18 @@ fn getex(call: &mut DataCall<'_>) {
             }
         }
     };
-    let refused = call.ask(call.word(1), &request, |response, _| match response {
-        Response::Refused(refusal) => Some(refusal),
-        _ => None,
+    let done = call.ask(call.word(1), &request, |response, _| match response {
+        Response::Refused(refusal) => Err(refusal),
+        response => Ok(matches!(response, Response::Done | Response::Integer(1))),
     });
-    if let Some(refusal) = refused {
-        replace(call, from, |encoder| refuse(encoder, refusal));
+    match done {
+        Err(refusal) => replace(call, from, |encoder| refuse(encoder, refusal)),
+        Ok(true) => call.notify(
+            Class::Generic,
+            event_of(&request, call.now_ms),
+            call.word(1),
+        ),
+        Ok(false) => {}
     }
 }
 
@@ -394,6 +418,7 @@ fn set_all(call: &mut DataCall<'_>) -> Result<(), Refusal> {
             response == Response::Done
         });
         assert!(done, "the command was admitted whole");
+        call.tell_set(call.word(place), Expiry::Never);
     }
     Ok(())
 }
@@ -416,7 +441,9 @@ fn admit_all(call: &DataCall<'_>) -> Result<(), Refusal> {
 }
 
 fn append(call: &mut DataCall<'_>) {
-    call.ask(call.word(1), &Request::Append(call.word(2)), respond);
+    if call.change(call.word(1), &Request::Append(call.word(2))) {
+        call.notify(Class::Text, "append", call.word(1));
+    }
 }
 
 fn strlen(call: &mut DataCall<'_>) {
@@ -427,24 +454,14 @@ fn strlen(call: &mut DataCall<'_>) {
 
 /// Answers from the value of the key, empty when there is none, and counts the read.
 fn with_value(call: &mut DataCall<'_>, answer: impl FnOnce(&[u8], &mut Encoder<'_>)) {
-    let found = call.ask(
-        call.word(1),
-        &Request::Get,
-        |response, encoder| match response {
-            Response::Value(value, _) => {
-                answer(&value, encoder);
-                true
-            }
-            Response::Refused(refusal) => {
-                refuse(encoder, refusal);
-                false
-            }
-            _ => {
-                answer(b"", encoder);
-                false
-            }
-        },
-    );
+    let found = call.ask(call.word(1), &Request::Get, |response, encoder| {
+        match &response {
+            Response::Value(value, _) => answer(value, encoder),
+            Response::Refused(refusal) => refuse(encoder, *refusal),
+            _ => answer(b"", encoder),
+        }
+        matches!(response, Response::Value(..))
+    });
     call.count_read(found);
 }
 

@@ -1,7 +1,7 @@
 //! Commands that are several: `CLIENT`, `COMMAND` and `CONFIG` take the name of a subcommand as
 //! their second word. The list of a container's subcommands is also its `HELP`.
 
-use super::{SessionCall, arity_error, client, describe, settings, support};
+use super::{SessionCall, arity_error, client, describe, pubsub, settings, support};
 use crate::resp::Words;
 use crate::resp::encode::{EXCERPT_BYTES_MAX, append_excerpt};
 
@@ -32,7 +32,7 @@ impl Subcommand {
 }
 
 /// The commands that are several.
-const CONTAINERS: [(&str, &[Subcommand]); 8] = [
+const CONTAINERS: [(&str, &[Subcommand]); 9] = [
     ("client", client::CLIENT),
     ("command", describe::COMMAND),
     ("config", settings::CONFIG),
@@ -40,6 +40,7 @@ const CONTAINERS: [(&str, &[Subcommand]); 8] = [
     ("function", support::FUNCTION),
     ("latency", support::LATENCY),
     ("memory", support::MEMORY),
+    ("pubsub", pubsub::SUBCOMMANDS),
     ("slowlog", support::SLOWLOG),
 ];
 
@@ -53,6 +54,17 @@ pub fn check(container: &str, words: Words<'_>) -> Result<(), String> {
         ("object", _) => super::object::check(words),
         (_, Some((name, subcommands))) => choose(name, subcommands, words).map(drop),
         (_, None) => Ok(()),
+    }
+}
+
+/// Returns the name of a command as its errors tell it, that of its subcommand included.
+#[must_use]
+pub fn full_name(container: &str, words: Words<'_>) -> String {
+    let of = CONTAINERS.iter().find(|(name, _)| *name == container);
+    let named = of.and_then(|(name, all)| choose(name, all, words).ok().flatten());
+    match named {
+        Some(found) => format!("{container}|{}", found.name),
+        None => container.to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, list,
-    list_middle, member, object, ordered, server, session, string, support, transaction,
+    list_middle, member, object, ordered, pubsub, server, session, string, support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -28,6 +28,7 @@ const FAMILIES: &[&[Command]] = &[
     transaction::TRANSACTION,
     connection::CONNECTION,
     session::SESSION,
+    pubsub::PUBSUB,
     server::SERVER,
     support::SUPPORTING,
     cluster::CLUSTER,

@@ -19,6 +19,7 @@ use ashlar_partition::{LogRoom, Partition, Pressure, Refusal, Stamp, Want};
 
 use super::spread::Plan;
 use super::{Command, DataCall, Derived, Run, SessionCall, growth_error, table};
+use crate::core::run_noticing;
 use crate::resp::{OwnedWords, Version, Words};
 
 /// Commands that a connection may queue; their bytes are bounded as those of one command.
@@ -386,7 +387,8 @@ fn run(call: &mut DataCall<'_>) {
             } => {
                 (call.words, call.database, call.version) = (words, database, version);
                 if let Run::Data(run) = command.run {
-                    call.run(run);
+                    call.is_read = !command.writes();
+                    run_noticing(call, command, run);
                 }
             }
         }

@@ -16,6 +16,7 @@ use super::knobs::KNOBS;
 use super::value::{
     Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size,
 };
+use crate::pubsub::notice::Classes;
 
 /// When a change of a knob takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub(super) enum Field {
     Cpus(fn(&mut Config) -> &mut Cpus),
     /// A way of compaction.
     Compaction(fn(&mut Config) -> &mut Compaction),
+    /// Letters that name what subscribers are told.
+    Events(fn(&mut Config) -> &mut Classes),
     /// A method of durability.
     Durability(fn(&mut Config) -> &mut Durability),
     /// Bytes.
@@ -146,6 +149,7 @@ impl Knob {
             Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
             Field::Compaction(_) | Field::Durability(_) => "word",
+            Field::Events(_) => "letters",
             Field::Size(_) | Field::Size32(_) => "bytes",
             Field::Ratio(_) => "ratio",
             Field::Count(_) if self.key.ends_with("_s") => "seconds",
@@ -187,6 +191,7 @@ impl Knob {
                 let words = Compaction::EVERY.map(|method| format!("\"{}\"", method.word()));
                 format!("one of {}", words.join(", "))
             }
+            Field::Events(_) => "letters of Ag$lshzxeKEtdmn, or \"\" (nothing)".to_owned(),
             Field::Size(_) | Field::Size32(_) => {
                 self.range("a size", &show_size(self.min), &show_size(self.max))
             }
@@ -236,6 +241,7 @@ impl Knob {
             | Field::Cpus(_)
             | Field::Compaction(_)
             | Field::Durability(_)
+            | Field::Events(_)
             | Field::Listen(_)
             | Field::Name(_)
             | Field::Secret(_) => Shape::Text,
@@ -258,6 +264,9 @@ impl Knob {
             Field::Cpus(at) => *at(config) = parse_cpus(given)?,
             Field::Compaction(at) => *at(config) = Compaction::parse(given)?,
             Field::Durability(at) => *at(config) = Durability::parse(given)?,
+            Field::Events(at) => {
+                *at(config) = Classes::parse(given.as_bytes()).ok_or(Unreadable)?;
+            }
             Field::Size(at) => *at(config) = self.within(parse_size(given)?)?,
             Field::Size32(at) => *at(config) = self.within_32(parse_size(given)?)?,
             Field::Count(at) => *at(config) = self.within_32(parse_digits(given)?)?,
@@ -280,6 +289,7 @@ impl Knob {
             Field::Cpus(at) => at(&mut config).to_string(),
             Field::Compaction(at) => at(&mut config).word().to_owned(),
             Field::Durability(at) => at(&mut config).word().to_owned(),
+            Field::Events(at) => at(&mut config).to_string(),
             Field::Size(at) => at(&mut config).to_string(),
             Field::Size32(at) | Field::Count(at) => at(&mut config).to_string(),
             Field::Ratio(at) => at(&mut config).to_string(),

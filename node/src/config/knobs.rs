@@ -8,6 +8,7 @@ use super::Config;
 use super::cluster::Listed;
 use super::knob::{Change, Field, Knob, Step};
 use super::value::{Compaction, Cpus, Durability};
+use crate::pubsub::notice::Classes;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -75,6 +76,33 @@ pub const KNOBS: &[Knob] = &[
     size_32("client.chunk_bytes", "16 KiB", |c| &mut c.client.chunk_bytes)
         .between(4 * KIB, 64 * KIB)
         .about("Size of one receive buffer."),
+    count("pubsub.channels_max", "65536", |c| &mut c.pubsub.channels_max)
+        .between(1, 1_048_576)
+        .running()
+        .about("Channels that a connection may be subscribed to."),
+    count("pubsub.patterns_max", "1024", |c| &mut c.pubsub.patterns_max)
+        .between(1, 65_536)
+        .running()
+        .about("Patterns that a connection may be subscribed to; each message is compared with all of them."),
+    size("pubsub.hard_bytes", "32 MiB", |c| &mut c.pubsub.hard_bytes)
+        .between(64 * KIB, 4 * GIB)
+        .step(Step::OrZero("no limit"))
+        .running()
+        .about("Bytes that may wait for a subscriber; one that reads more slowly is closed."),
+    size("pubsub.soft_bytes", "8 MiB", |c| &mut c.pubsub.soft_bytes)
+        .between(64 * KIB, 4 * GIB)
+        .step(Step::OrZero("no limit"))
+        .running()
+        .about("Bytes that may wait for a subscriber for pubsub.soft_s; then it is closed."),
+    count("pubsub.soft_s", "60", |c| &mut c.pubsub.soft_s)
+        .between(1, 86_400)
+        .running()
+        .about("How long more than pubsub.soft_bytes may wait for a subscriber."),
+    events("pubsub.keyspace_events", "", |c| &mut c.pubsub.keyspace_events)
+        .running()
+        .about(
+            "What is published of keys: letters of notify-keyspace-events; K or E, and at least one class.",
+        ),
     size("wal.segment_bytes", "64 MiB", |c| &mut c.wal.segment_bytes)
         .between(MIB, GIB)
         .step(Step::MultipleOf(MIB))
@@ -333,6 +361,14 @@ const fn compaction(
     at: fn(&mut Config) -> &mut Compaction,
 ) -> Knob {
     Knob::row(key, default, Field::Compaction(at))
+}
+
+const fn events(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Classes,
+) -> Knob {
+    Knob::row(key, default, Field::Events(at))
 }
 
 const fn durability(

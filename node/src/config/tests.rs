@@ -286,6 +286,7 @@ fn the_table_is_consistent() {
         [
             "",
             "client",
+            "pubsub",
             "wal",
             "io",
             "partition",

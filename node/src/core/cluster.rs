@@ -405,6 +405,8 @@ impl Core {
                     self.reply_to(to, ticket, reply);
                 }
                 Waiter::Task(waker) => waker.wake(),
+                // Nobody knows whether it happened.
+                Waiter::Notices(_) => {}
             }
         }
         self.send_again(again);

@@ -36,6 +36,7 @@ impl Core {
                 kind::FETCHED => self.take_fetched(bytes),
                 kind::CLIENTS => self.take_address(from, bytes),
                 kind::ROSTER => self.take_roster(bytes),
+                kind::PUBLISH => self.take_published(from, bytes),
                 _ => None,
             };
             if taken.is_none() {

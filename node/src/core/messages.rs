@@ -103,6 +103,7 @@ impl Core {
                 connection,
                 bytes,
             } => self.note_taken((Origin::Shard(from), connection), bytes),
+            Message::Publish(publication) => self.take_publication(&publication),
             Message::Tell(connection, bytes) => self.tell(connection, &bytes),
             Message::Close(connection) => {
                 if let Some(connection) = self.connections.borrow().get(&connection) {
@@ -124,8 +125,7 @@ impl Core {
         connection
             .replies
             .borrow_mut()
-            .out()
-            .extend_from_slice(bytes);
+            .add_message(&Rc::from(bytes));
         self.release_replies(&connection);
     }
 

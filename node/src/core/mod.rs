@@ -7,6 +7,7 @@
 //! 3. Requests for one partition run in the order in which they arrived from each connection.
 
 mod admission;
+pub(crate) mod channels;
 pub(crate) mod cluster;
 mod counting;
 mod fetch;
@@ -16,6 +17,7 @@ mod messages;
 mod once;
 mod questions;
 mod relay;
+mod release;
 mod rest;
 mod roster;
 mod run;
@@ -54,6 +56,7 @@ pub(crate) use self::once::token_bytes;
 use self::questions::Asking;
 use self::rest::Rest;
 pub use self::run::Ran;
+pub(crate) use self::run::run_noticing;
 use self::space::Watch;
 use self::sweeper::Sweeper;
 use self::upkeep::Upkeep;
@@ -61,6 +64,8 @@ use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::message::{Forward, Message, Origin, Ticket};
+use crate::pubsub::hub::Hub;
+use crate::pubsub::notice::Notice;
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
@@ -71,6 +76,8 @@ enum Waiter {
     /// A command's reply; and the command, when it may be sent anew if this replica stops leading.
     Forward(Origin, Ticket, Vec<u8>, Option<Box<Forward>>),
     Task(Waker),
+    /// What happened to keys.
+    Notices(Vec<Notice>),
 }
 
 /// A partition of this shard, and who waits for it.
@@ -184,6 +191,12 @@ pub struct Core {
     scrub: Scrub,
     sweeper: Sweeper,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    /// Those of them that are subscribed to channels.
+    pub(crate) hub: Hub,
+    /// What happened to keys and waits for nothing.
+    due_notices: RefCell<Vec<Notice>>,
+    /// Connections whose messages wait for their sockets.
+    choked: RefCell<Vec<Rc<Connection>>>,
     peers: Vec<Sender<Message>>,
     outboxes: RefCell<Vec<Outbox>>,
     asked: RefCell<BTreeMap<Ticket, Asked>>,
@@ -251,6 +264,9 @@ impl Core {
             upkeep: Upkeep::new(manifest),
             space: Watch::default(),
             connections: RefCell::default(),
+            hub: Hub::default(),
+            due_notices: RefCell::default(),
+            choked: RefCell::default(),
             peers,
             outboxes: RefCell::new(outboxes),
             asked: RefCell::default(),
@@ -348,6 +364,7 @@ impl Core {
         released
             .into_iter()
             .for_each(|(_, waiter)| self.release(waiter));
+        self.release_choked();
         self.hear();
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
         self.tell_taken();
@@ -372,31 +389,6 @@ impl Core {
     /// Has this turn, and those of the next second, look at every partition.
     pub(crate) fn stir(&self) {
         self.rest.stir(self.reactor.now());
-    }
-
-    fn release(&self, waiter: Waiter) {
-        match waiter {
-            Waiter::Connection(connection) => self.release_replies(&connection),
-            Waiter::Forward(to, ticket, reply, _) => self.reply_to(to, ticket, reply),
-            Waiter::Task(waker) => waker.wake(),
-        }
-    }
-
-    /// Sends the replies of a connection that may leave.
-    pub(crate) fn release_replies(&self, connection: &Rc<Connection>) {
-        let data = self.data.borrow();
-        let mut replies = connection.replies.borrow_mut();
-        let sent = replies.release(&connection.sender, |partition| {
-            data.owned[partition]
-                .as_ref()
-                .map_or(Index(0), |owned| owned.partition.applied())
-        });
-        drop(replies);
-        if sent > 0 {
-            ShardCounters::add(&self.counters().out_bytes, sent as u64);
-        }
-        self.owe(connection);
-        connection.waiter.take().into_iter().for_each(Waker::wake);
     }
 
     /// Counts a command of this turn; `false` when the turn has had enough.
@@ -444,21 +436,10 @@ impl Core {
         self.hurry.set(true);
     }
 
-    /// Has the replies of a connection released once `index` is applied.
-    pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
-        if connection.registered.replace((partition, index)) != (partition, index) {
-            let waiter = Waiter::Connection(Rc::clone(connection));
-            self.data
-                .borrow_mut()
-                .owned_mut(partition)
-                .waiters
-                .push_back((index, waiter));
-        }
-    }
-
     /// Ends a turn: gives the entries of this turn to the log, starts its writes, sends the
     /// messages.
     pub(crate) fn drain(&self) {
+        self.tell_due_notices();
         {
             let mut data = self.data.borrow_mut();
             let Data {

@@ -1,6 +1,7 @@
 //! Runs one command on a partition of this shard, if all that it wants is in memory.
 
 use ashlar_consensus::Index;
+use ashlar_io::wal::Wal;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::{Partition, Want};
 
@@ -10,6 +11,7 @@ use ashlar_partition::Refusal;
 use crate::command::{
     Chance, Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction,
 };
+use crate::pubsub::notice::{Class, Notices};
 use crate::resp::Words;
 use crate::resp::encode::Encoder;
 use crate::stats::ShardCounters;
@@ -32,22 +34,16 @@ impl Core {
         let Run::Data(run) = command.run else {
             unreachable!("{} touches no key", command.name)
         };
+        let classes = self.config.borrow().pubsub.keyspace_events;
         let mut data = self.data.borrow_mut();
-        let Data {
-            owned,
-            clock,
-            key,
-            wal,
-            proposed_bytes,
-            ..
-        } = &mut *data;
-        let owned = owned[partition].as_mut();
+        let data = &mut *data;
+        let owned = data.owned[partition].as_mut();
         let owned = owned.expect("requests are routed to the owner");
         if let Some(damaged) = damage_of(&owned.partition) {
             refuse(&mut Encoder::new(out, version), damaged);
             return Ran::Done(None);
         }
-        let wants = wants_of(&owned.partition, command, words, (database, key));
+        let wants = wants_of(&owned.partition, command, words, (database, &mut data.key));
         if !wants.is_empty() {
             return Ran::Wants(wants);
         }
@@ -56,10 +52,10 @@ impl Core {
             database,
             version,
             partition: &mut owned.partition,
-            clock,
+            clock: &mut data.clock,
             now_ms: self.now().0,
             now_us: self.now().1,
-            key,
+            key: &mut data.key,
             shared: &self.shared,
             chance: Chance(&|| self.reactor.random()),
             out,
@@ -68,27 +64,29 @@ impl Core {
             misses: 0,
             log_is_full: false,
             failed: None,
+            notices: Notices::of(classes),
+            is_read: !command.writes(),
         };
         let (before, bytes) = (call.partition.savepoint(), call.partition.in_flight_bytes());
-        call.run(run);
-        let (wait, log_is_full) = (call.wait, call.log_is_full);
-        self.count_reads(call.hits, call.misses);
+        run_noticing(&mut call, command, run);
+        let (wait, log_is_full, notices) = (call.wait, call.log_is_full, call.notices);
+        let (hits, misses) = (call.hits, call.misses);
         let wants = owned.partition.take_wants();
         if !wants.is_empty() {
             owned.partition.go_back(before);
             out.truncate(from);
             return Ran::Wants(wants);
         }
-        *proposed_bytes += owned.partition.in_flight_bytes().saturating_sub(bytes) as u64;
+        data.proposed_bytes += owned.partition.in_flight_bytes().saturating_sub(bytes) as u64;
+        self.count_reads(hits, misses);
         if log_is_full {
-            // The log knows why it takes no writes.
             out.truncate(from);
-            refuse_growth(
-                &mut Encoder::new(out, version),
-                wal.growth_failure().as_ref(),
-            );
+            refuse_full(&mut Encoder::new(out, version), &data.wal);
+        } else if !notices.is_empty() {
+            self.note_keys(owned, wait, notices.take());
         }
         self.note_call(command, &out[from..]);
+        // What was applied meanwhile holds nothing back.
         Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }
 
@@ -120,7 +118,39 @@ impl Core {
 
     /// Writes the error of a write that the log has no room for.
     pub(crate) fn refuse_write(&self, encoder: &mut Encoder<'_>) {
-        refuse_growth(encoder, self.data.borrow().wal.growth_failure().as_ref());
+        refuse_full(encoder, &self.data.borrow().wal);
+    }
+}
+
+/// Writes the error of a write that a log has no room for: it knows why.
+fn refuse_full(encoder: &mut Encoder<'_>, wal: &Wal) {
+    refuse_growth(encoder, wal.growth_failure().as_ref());
+}
+
+/// Runs a command; tells of the keys that it made, if anybody wants to know.
+pub(crate) fn run_noticing(call: &mut DataCall<'_>, command: &Command, run: fn(&mut DataCall<'_>)) {
+    // Those make keys that they do not name, or make them anew; they tell of it themselves.
+    let tells_itself = matches!(command.name, "rename" | "renamenx" | "copy" | "move");
+    if !command.writes() || tells_itself || !call.notices.wants(Class::New) {
+        return call.run(run);
+    }
+    let (words, database) = (call.words, call.database);
+    let places: Vec<usize> = command.key_places(words.len()).collect();
+    let missing = |call: &mut DataCall<'_>, place: usize| {
+        let key = call.key.set(database, &words[place]);
+        let state = call.partition.stamp(key, call.now_ms);
+        state.is_ok_and(|(stamp, _)| !stamp.is_there)
+    };
+    let from = call.notices.len();
+    let made: Vec<usize> = places
+        .into_iter()
+        .filter(|place| missing(call, *place))
+        .collect();
+    call.run(run);
+    for place in made {
+        if !missing(call, place) {
+            call.notices.add_new(from, (database, &words[place]));
+        }
     }
 }
 

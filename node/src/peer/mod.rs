@@ -349,6 +349,22 @@ impl Peers {
         Queued::Taken
     }
 
+    /// Returns the peers that are connected, in order of their numbers.
+    #[must_use]
+    pub fn reachable(&self) -> Vec<NodeId> {
+        let links = self.links.borrow();
+        let connected = links.values().filter(|link| link.is_connected());
+        connected.map(|link| link.node()).collect()
+    }
+
+    /// Says whether so little waits for a peer that what may be lost can be queued without keeping out what may not.
+    #[must_use]
+    pub fn has_room(&self, node: NodeId) -> bool {
+        let links = self.links.borrow();
+        let unsent = links.get(&node).map_or(0, |link| link.unsent_bytes());
+        (unsent as u64) < self.options.queue_bytes_max / 4
+    }
+
     /// Ends a turn: makes a frame for each peer of what was queued for it, and gives it to its
     /// socket. A peer that has heard nothing for long gets a frame without sections.
     pub fn flush(&self, clock: Timestamp, interval: Interval) {

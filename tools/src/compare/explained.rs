@@ -71,7 +71,7 @@ const EXPLAINED: &[Explained] = &[
     },
     // Ours are shorter.
     Explained {
-        names: &["LATENCY", "SLOWLOG", "FUNCTION", "COMMAND"],
+        names: &["LATENCY", "SLOWLOG", "FUNCTION", "COMMAND", "PUBSUB"],
         holds: |words, ours, theirs| {
             is(words, 1, |sub| sub.eq_ignore_ascii_case(b"help"))
                 && elements(ours).is_some()

@@ -3,11 +3,12 @@
 //!
 //! An *episode* is some hundred commands over a few connections of both servers, which begin empty. A command is sent
 //! to both before either is read from; commands of one connection go together until another one has its turn, so both
-//! servers see them in the same order.
+//! servers see them in the same order. A subscriber to everything compares the messages that these make.
 //!
 //! Invariant: the commands of an episode follow from the seed and its number alone, but for moments of expiry.
 
 mod explained;
+mod listener;
 mod reply;
 mod server;
 mod words;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use listener::Listener;
 use server::{Connection, Server};
 use words::{Command, Words};
 
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             && !found.contains(&difference.name)
         {
             println!("episode {episode} of seed {}:", args.seed);
-            pair.show(steps, difference.at);
+            pair.show(steps, difference.at, &difference.name);
             found.push(difference.name);
         }
         episode += 1;
@@ -226,6 +228,7 @@ impl Pair {
             words: vec![b"FLUSHALL".to_vec()],
         };
         clients[0].compare(&[empty])?;
+        let mut listener = Listener::open(self.ours, self.theirs)?;
         let mut at = 0;
         for run in steps.chunk_by(|one, next| one.connection == next.connection) {
             if let Some(mut difference) = clients[run[0].connection].compare(run)? {
@@ -233,14 +236,22 @@ impl Pair {
                 return Ok(Some(difference));
             }
             at += run.len();
+            if let Some([ours, theirs]) = listener.difference()? {
+                let (at, name) = (at - 1, b"MESSAGES".to_vec());
+                return Ok(Some(Difference {
+                    at,
+                    name,
+                    ours,
+                    theirs,
+                }));
+            }
         }
         Ok(None)
     }
 
     /// Leaves out what is not needed for a difference, and prints the rest.
-    fn show(&self, mut steps: Vec<Step>, at: usize) {
+    fn show(&self, mut steps: Vec<Step>, at: usize, name: &[u8]) {
         steps.truncate(at + 1);
-        let name = steps[at].words[0].to_ascii_uppercase();
         let differs = |steps: &[Step]| match self.compare(steps) {
             Ok(Some(found)) => found.at + 1 == steps.len() && found.name == name,
             Ok(None) | Err(_) => false,

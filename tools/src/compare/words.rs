@@ -186,6 +186,13 @@ const PATTERNS: &[(u32, &str)] = &[
     (2, "DISCARD"),
     (4, "WATCH $k +$k"),
     (1, "UNWATCH"),
+    (3, "PUBLISH $k $v"),
+    (2, "SPUBLISH $k $v"),
+    (
+        1,
+        "PUBSUB NUMSUB|SHARDNUMSUB|CHANNELS|SHARDCHANNELS ?$k ?$k",
+    ),
+    (1, "PUBSUB NUMPAT|HELP ?$v"),
     (1, "LASTSAVE extra"),
     (1, "WAIT 0 $i"),
     (1, "MEMORY USAGE $v $v $v"),

@@ -8,7 +8,7 @@ use crate::support::{self, Node, Reply};
 use crate::{Served, commands};
 
 /// Starts a node of two shards, with the keys from "m" on the second.
-fn start() -> Served {
+pub(crate) fn start() -> Served {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     format_split(&data);

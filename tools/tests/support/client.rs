@@ -20,6 +20,8 @@ pub(crate) enum Reply {
     Array(Vec<Self>),
     /// `%`, keys and values in turn.
     Map(Vec<Self>),
+    /// `>`
+    Push(Vec<Self>),
 }
 
 impl Reply {
@@ -46,7 +48,7 @@ impl Reply {
     #[track_caller]
     pub(crate) fn elements(self) -> Vec<Self> {
         match self {
-            Self::Array(elements) | Self::Map(elements) => elements,
+            Self::Array(elements) | Self::Map(elements) | Self::Push(elements) => elements,
             other => panic!("expected an array or a map, got {other:?}"),
         }
     }
@@ -110,12 +112,18 @@ impl Client {
             b'_' => Reply::Bulk(None),
             b'*' => Reply::Array(self.many(number()?)?),
             b'%' => Reply::Map(self.many(number()? * 2)?),
+            b'>' => Reply::Push(self.many(number()?)?),
             other => {
                 return Err(io::Error::other(format!(
                     "a reply begins with byte {other}"
                 )));
             }
         })
+    }
+
+    /// Reads so many bytes as they come.
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.stream.read_exact(bytes)
     }
 
     fn bytes(&mut self, length: i64) -> io::Result<Option<Vec<u8>>> {

@@ -13,6 +13,8 @@ struct Filter {
     /// No connection is of the kind that is asked for.
     none: bool,
     skip_self: bool,
+    /// Only those that are subscribed to channels, or only those that are not.
+    subscribers: Option<bool>,
 }
 
 impl Filter {
@@ -28,6 +30,9 @@ impl Filter {
                 .listen
                 .as_ref()
                 .is_none_or(|addr| addr == listen.as_bytes())
+            && self
+                .subscribers
+                .is_none_or(|wanted| wanted == client.is_subscriber())
             && !(self.skip_self && client.id == call.session.id)
     }
 }
@@ -83,8 +88,9 @@ fn filter_of(call: &SessionCall<'_>) -> Result<Filter, Option<String>> {
                 filter.id = Some(id.ok_or("ERR client-id should be greater than 0".to_owned())?);
             }
             b"type" => match value.to_ascii_lowercase().as_slice() {
-                b"normal" => {}
-                b"master" | b"replica" | b"slave" | b"pubsub" => filter.none = true,
+                b"normal" => filter.subscribers = Some(false),
+                b"pubsub" => filter.subscribers = Some(true),
+                b"master" | b"replica" | b"slave" => filter.none = true,
                 _ => return Err(Some(format!("ERR Unknown client type '{shown}'"))),
             },
             b"user" if value == b"default" => {}

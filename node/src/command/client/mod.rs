@@ -297,12 +297,13 @@ fn client_list(call: &mut SessionCall<'_>) {
 fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
     let option = call.words.get(2).map(<[u8]>::to_ascii_lowercase);
     match (option.as_deref(), call.words.len()) {
-        (None, _) => Ok(all_lines(call)),
+        (None, _) => Ok(lines_of(call, |_| true)),
         (Some(b"type"), 4) => {
             let kind = call.words.get(3).unwrap_or_default();
             match kind.to_ascii_lowercase().as_slice() {
-                b"normal" => Ok(all_lines(call)),
-                b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Vec::new()),
+                b"normal" => Ok(lines_of(call, |client| !client.is_subscriber())),
+                b"pubsub" => Ok(lines_of(call, ClientEntry::is_subscriber)),
+                b"master" | b"replica" | b"slave" => Ok(Vec::new()),
                 _ => Err(format!(
                     "ERR Unknown client type '{}'",
                     String::from_utf8_lossy(kind)
@@ -319,9 +320,10 @@ fn listed(call: &SessionCall<'_>) -> Result<Vec<u8>, String> {
     }
 }
 
-fn all_lines(call: &SessionCall<'_>) -> Vec<u8> {
+fn lines_of(call: &SessionCall<'_>, is_meant: impl Fn(&ClientEntry) -> bool) -> Vec<u8> {
     let mut lines = Vec::new();
-    for client in call.shared.clients.all() {
+    let all = call.shared.clients.all().into_iter();
+    for client in all.filter(|client| is_meant(client)) {
         write_line(call, &client, &mut lines);
     }
     lines
@@ -347,11 +349,18 @@ fn write_line(call: &SessionCall<'_>, client: &ClientEntry, line: &mut Vec<u8>) 
         ("name", said.name),
         ("age", seconds(client.since_ms)),
         ("idle", seconds(client.active_ms())),
-        ("flags", text("N")),
+        (
+            "flags",
+            text(if said.subscriptions == [0; 3] {
+                "N"
+            } else {
+                "P"
+            }),
+        ),
         ("db", text(said.database)),
-        ("sub", text(0)),
-        ("psub", text(0)),
-        ("ssub", text(0)),
+        ("sub", text(said.subscriptions[0])),
+        ("psub", text(said.subscriptions[1])),
+        ("ssub", text(said.subscriptions[2])),
         ("multi", text(-1)),
         ("cmd", text(client.last_command().unwrap_or("NULL"))),
         ("user", text("default")),

@@ -11,6 +11,7 @@ use crate::command::{
 };
 use crate::config::Config;
 use crate::format::Format;
+use crate::pubsub::notice::Notices;
 use crate::resp::decode::{Decoder, Limits};
 use crate::resp::encode::Encoder;
 use crate::resp::{Spans, Words};
@@ -140,6 +141,8 @@ impl Client {
             misses: 0,
             log_is_full: false,
             failed: None,
+            notices: Notices::default(),
+            is_read: false,
         };
         call.run(run);
         self.reads = (call.hits, call.misses);
