@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use crate::clock::kernel::KernelClock;
 use crate::op::Space;
 
 /// An event file descriptor: a write from any thread completes the read that a ring has on it.
@@ -53,6 +54,97 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A clock of the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SystemClock {
+    /// The wall clock.
+    Real,
+    /// Counts as the hardware does: nobody slews it, and it stands still while the machine is suspended.
+    MonotonicRaw,
+    /// As of the last tick of the kernel.
+    MonotonicCoarse,
+}
+
+/// Returns what a clock shows, in nanoseconds.
+pub(crate) fn clock(clock: SystemClock) -> u64 {
+    let id = match clock {
+        SystemClock::Real => libc::CLOCK_REALTIME,
+        SystemClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW,
+        SystemClock::MonotonicCoarse => libc::CLOCK_MONOTONIC_COARSE,
+    };
+    read_clock(id).unwrap_or(0)
+}
+
+/// Returns for how long the machine was suspended since it was booted, in nanoseconds: the raw clock stood still
+/// meanwhile.
+pub(crate) fn slept() -> u64 {
+    let running = read_clock(libc::CLOCK_MONOTONIC).unwrap_or(0);
+    let all = read_clock(libc::CLOCK_BOOTTIME).unwrap_or(0);
+    all.saturating_sub(running)
+}
+
+fn read_clock(id: libc::clockid_t) -> io::Result<u64> {
+    let mut shown = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a live timespec.
+    if unsafe { libc::clock_gettime(id, &raw mut shown) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let seconds = u64::try_from(shown.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(shown.tv_nsec).unwrap_or(0);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// What the clock of a network device shows, and the wall clock beside it, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PhcReading {
+    pub(crate) device: u64,
+    pub(crate) wall: u64,
+    /// How long the reading took: the device was read somewhere within.
+    pub(crate) window_ns: u64,
+}
+
+/// Reads the clock behind an open device. The kernel gives every such descriptor a clock of its own.
+pub(crate) fn read_phc(device: &File) -> io::Result<PhcReading> {
+    // Source: FD_TO_CLOCKID in the kernel's documentation of PTP.
+    let id: libc::clockid_t = (!device.as_raw_fd() << 3) | 3;
+    let before = clock(SystemClock::MonotonicRaw);
+    let shown = read_clock(id)?;
+    let wall = clock(SystemClock::Real);
+    Ok(PhcReading {
+        device: shown,
+        wall,
+        window_ns: clock(SystemClock::MonotonicRaw).saturating_sub(before),
+    })
+}
+
+/// Returns what the kernel says of its clock; changes nothing.
+pub(crate) fn kernel_clock() -> io::Result<KernelClock> {
+    let mut timex = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: the pointer is to a whole timex, whose zero `modes` changes nothing.
+    let state = unsafe { libc::adjtimex(timex.as_mut_ptr()) };
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all-zero bytes are a valid timex, and the kernel wrote one over them.
+    let timex = unsafe { timex.assume_init() };
+    Ok(KernelClock {
+        state,
+        status: timex.status,
+        max_error_us: timex.maxerror,
+        offset: timex.offset,
+        now_s: u64::try_from(timex.time.tv_sec).unwrap_or(0),
+        tai_s: timex.tai,
+    })
+}
+
+/// Puts this thread to sleep.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Returns how long this thread has run, in user space and in the kernel.

@@ -26,11 +26,13 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ashlar_io::clock::{self, Choice};
+
 pub use cluster::{Cluster, Listed, MEMBERS_MAX, NAME_BYTES_MAX, is_name};
 pub use error::{ConfigError, Place};
 pub use knob::{Change, Knob};
 pub use knobs::KNOBS;
-pub use value::{Compaction, Cpus, Durability, parse_cpus, parse_size};
+pub use value::{CommitWait, Compaction, Cpus, Durability, parse_cpus, parse_size};
 
 /// Everything that an operator can choose for one node, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +58,8 @@ pub struct Config {
     pub partition: Partition,
     /// Space of the data directory's disk.
     pub disk: Disk,
+    /// What is known of the clock.
+    pub clock: Clock,
     /// The cluster that this node is a member of.
     pub cluster: Cluster,
     /// Connections to the other members.
@@ -104,6 +108,8 @@ pub struct Wal {
     pub durability: Durability,
     /// Bytes of a shard's log above which the memtable that holds its oldest entries is flushed.
     pub log_bytes_max: u64,
+    /// Log that is kept for a replica elsewhere that lags behind, in bytes.
+    pub laggard_bytes_max: u64,
 }
 
 /// Ring and turn of each shard.
@@ -160,6 +166,42 @@ pub struct Disk {
     pub low_percent: u32,
     /// Share of the disk below which writes are refused, in percent; 0 is never.
     pub stop_percent: u32,
+}
+
+/// The machine's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Who is asked how far it may be off.
+    pub source: Choice,
+    /// How far it may be off, as the operator vouches for, in milliseconds; 0 for nothing.
+    pub error_bound_ms: u32,
+    /// The shared memory of ClockBound.
+    pub clockbound: PathBuf,
+    /// The command port of chrony.
+    pub chrony: SocketAddr,
+    /// Whether replies of writes wait for it.
+    pub wait: CommitWait,
+    /// How far it may be off at most for that, in milliseconds.
+    pub wait_ms_max: u32,
+}
+
+impl Clock {
+    /// Returns what who asks is made with.
+    #[must_use]
+    pub fn options(&self) -> clock::Options {
+        clock::Options {
+            choice: self.source,
+            static_error_ns: u64::from(self.error_bound_ms) * 1_000_000,
+            clockbound: self.clockbound.clone(),
+            chrony: self.chrony,
+        }
+    }
+
+    /// Returns what the wait goes by.
+    #[must_use]
+    pub fn waits(&self) -> (CommitWait, u32) {
+        (self.wait, self.wait_ms_max)
+    }
 }
 
 /// Connections to the other members of the cluster.
@@ -401,6 +443,7 @@ impl Config {
                 batch_bytes: 0,
                 durability: Durability::Auto,
                 log_bytes_max: 0,
+                laggard_bytes_max: 0,
             },
             io: Io {
                 spin_us_max: 0,
@@ -427,6 +470,14 @@ impl Config {
                 reserve_bytes: 0,
                 low_percent: 0,
                 stop_percent: 0,
+            },
+            clock: Clock {
+                source: Choice::Auto,
+                error_bound_ms: 0,
+                clockbound: PathBuf::new(),
+                chrony: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+                wait: CommitWait::Off,
+                wait_ms_max: 0,
             },
             cluster: Cluster {
                 name: String::new(),

@@ -20,6 +20,7 @@ pub mod attempts;
 pub mod bits;
 pub mod client;
 pub mod clients;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;

@@ -44,6 +44,8 @@ pub use self::view::{Digest, Load};
 
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// Of so many ticks of a shard that rests one looks at its partitions.
+const TICKS_PER_LOOK: u32 = 5;
 /// Ticks without a write after which the log attests its end.
 const QUIET_TICKS: u32 = 10;
 /// Messages taken from the inbox in one turn.
@@ -141,6 +143,7 @@ pub struct Shard {
     recovery: Recovery,
     next_tick: Monotonic,
     quiet_ticks: u32,
+    ticks: u32,
     /// More keys have expired than one tick deletes: the next turn ticks again.
     expiring: bool,
     stop_by: Option<Monotonic>,
@@ -192,6 +195,7 @@ impl Shard {
             recovery: Recovery::default(),
             next_tick: reactor.now() + TICK,
             quiet_ticks: 0,
+            ticks: 0,
             expiring: false,
             stop_by: None,
         }
@@ -236,7 +240,7 @@ impl Shard {
     /// Sends what the turn queued, and sleeps until there is something to do.
     pub fn park(&self) {
         let hurried = self.expiring || self.core.as_ref().is_some_and(|core| core.is_hurried());
-        let due = self.core.as_ref().and_then(|core| core.cluster_deadline());
+        let due = self.core.as_ref().and_then(|core| core.deadline());
         let deadline = if hurried {
             self.reactor.now()
         } else {
@@ -294,8 +298,13 @@ impl Shard {
 
     fn tick(&mut self, core: &Rc<Core>) {
         core.refresh_config();
+        self.ticks = self.ticks.wrapping_add(1);
+        if core.rests() && !self.expiring && !self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            return self.tick_quietly(core);
+        }
         core.publish();
         core.watch_space();
+        core.tick_clock();
         core.scrub();
         core.tick_snapshots();
         core.tick_members();
@@ -304,14 +313,7 @@ impl Shard {
         let (now_ms, now_us) = core.now();
         let config = core.config();
         let mut data = core.data.borrow_mut();
-        self.quiet_ticks = if data.wal.is_idle() {
-            self.quiet_ticks + 1
-        } else {
-            0
-        };
-        if self.quiet_ticks == QUIET_TICKS {
-            data.wal.attest();
-        }
+        self.attest_quiet(&mut data.wal);
         if data.wal.failure().is_some() {
             return;
         }
@@ -327,6 +329,28 @@ impl Shard {
         }
         drop(data);
         self.expiring |= core.sweep();
+    }
+
+    /// Does what is due in any case, while nothing happens to the partitions.
+    fn tick_quietly(&mut self, core: &Rc<Core>) {
+        core.watch_space();
+        core.tick_clock();
+        core.scrub();
+        core.tick_snapshots();
+        core.tick_members();
+        client::end_idle(core);
+        self.attest_quiet(&mut core.data.borrow_mut().wal);
+    }
+
+    /// Has the log say that its last batch is durable, once nothing was written for a while.
+    fn attest_quiet(&mut self, wal: &mut Wal) {
+        self.quiet_ticks = match wal.is_idle() {
+            true => self.quiet_ticks + 1,
+            false => 0,
+        };
+        if self.quiet_ticks == QUIET_TICKS {
+            wal.attest();
+        }
     }
 
     /// Says whether a stopping shard is done: all is durable and attested, and its connections have

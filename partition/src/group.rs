@@ -11,6 +11,7 @@
 //!    messages leave after it is durable.
 //! 3. What is applied is committed, durable here, and never taken back.
 
+mod feed;
 mod received;
 
 use std::collections::VecDeque;
@@ -18,12 +19,12 @@ use std::collections::VecDeque;
 use ashlar_consensus::message::{self, Append, EntryKind, EntryMeta, Message, Metas, Outgoing};
 use ashlar_consensus::raft::{self, Accepted, Ballot, Gate, LogMark, Output, OwnEntry, Raft, Role};
 use ashlar_consensus::{Clock, Index, Member, Mono, NodeId, ReplicaId, Supports};
-use ashlar_io::wal::{Mark, Wal};
+use ashlar_io::wal::{Mark, Position, Wal};
 
 use self::received::{addresses, check_entries, entries_of};
 use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, Malformed, chain_of, members_of};
-use crate::outbox::{Outbox, Urgency};
+use crate::outbox::{Feed, Outbox, Urgency};
 use crate::replica::{Entry, Replica};
 
 /// Bytes of applied entries that a replica keeps in memory for others, unless the shard says
@@ -59,6 +60,10 @@ pub(crate) struct Group {
     kept_bytes: usize,
     /// Most bytes of them.
     pub(crate) keep_bytes: usize,
+    /// Where in the log entries are that are not kept any more: some of them, in order.
+    places: VecDeque<(Index, Position)>,
+    /// Entries that were read back from the log, while they are sent.
+    lent: VecDeque<Entry>,
     /// What the core is to be told when the log has made so much durable.
     marks: VecDeque<(Mark, LogMark)>,
     /// What the log was given last.
@@ -85,6 +90,8 @@ impl Group {
             kept: VecDeque::new(),
             kept_bytes: 0,
             keep_bytes: KEEP_BYTES,
+            places: VecDeque::new(),
+            lent: VecDeque::new(),
             written: Mark(0),
             marks: VecDeque::new(),
             keep_from: None,
@@ -102,8 +109,10 @@ impl Group {
         let mut gone = None;
         while self.kept_bytes > self.kept_bytes_max() {
             gone = self.kept.pop_front();
-            let (bytes, index) = gone.as_ref().map(|gone| (gone.bytes.len(), gone.index))?;
-            self.kept_bytes -= bytes;
+            let entry = gone.as_ref()?;
+            self.kept_bytes -= entry.bytes.len();
+            let (index, position) = (entry.index, entry.position);
+            self.note_place(index, position);
             self.raft.released(index.next());
         }
         gone
@@ -123,6 +132,7 @@ impl Group {
     /// Forgets all entries: the log begins behind a snapshot.
     pub(crate) fn reset(&mut self) {
         self.kept.clear();
+        self.places.clear();
         self.kept_bytes = 0;
         self.marks.clear();
         self.is_installed = self.installing.is_some();
@@ -164,6 +174,7 @@ impl Group {
         };
         of(pending)
             .or_else(|| of(&self.kept))
+            .or_else(|| of(&self.lent))
             .expect("the core sends entries that it was not told are released")
     }
 
@@ -228,8 +239,15 @@ impl Replica {
         }
         group.out = out;
         for fetch in fetches {
-            // What is not in memory any more is in tables: the whole state is sent instead.
-            group.raft.gone(turn.now, fetch.to.replica, &mut group.out);
+            match group.place_of(fetch.first, turn.wal) {
+                Some(from) => turn.outbox.feeds.push(Feed {
+                    partition: self.partition,
+                    fetch,
+                    from,
+                }),
+                // What is not in the log any more is in tables: the whole state is sent instead.
+                None => group.raft.gone(turn.now, fetch.to.replica, &mut group.out),
+            }
         }
         self.group = Some(group);
         if self

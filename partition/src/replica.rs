@@ -70,6 +70,18 @@ impl Default for Entry {
 }
 
 impl Entry {
+    /// Returns an entry that was read back from the log; it is not pending any more.
+    pub(crate) fn read_back(header: &EntryHeader, bytes: Vec<u8>) -> Self {
+        Self {
+            index: header.index,
+            term: header.term,
+            kind: header.kind,
+            chain: header.chain,
+            bytes,
+            ..Self::default()
+        }
+    }
+
     /// Returns what the consensus core knows of it.
     pub(crate) fn meta(&self) -> EntryMeta {
         EntryMeta {
@@ -305,6 +317,12 @@ impl Replica {
             assert!(entry.index > self.applied, "a pending entry is not applied");
             self.committed = self.committed.max(entry.index);
         }
+    }
+
+    /// Returns the newest entry in flight and its first timestamp, if there are commands in it.
+    pub(crate) fn newest(&self) -> Option<(Index, Timestamp)> {
+        let newest = self.pending.back().filter(|entry| entry.commands > 0)?;
+        Some((newest.index, newest.timestamp))
     }
 
     /// Takes the next committed entry, to be applied and given back.

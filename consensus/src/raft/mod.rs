@@ -55,6 +55,8 @@ pub use output::{
 #[doc(hidden)]
 pub use planted::Planted;
 
+use std::rc::Rc;
+
 use crate::journal::Journal;
 use crate::membership::{Member, Membership};
 use crate::message::{Message, Outgoing, Signal};
@@ -83,7 +85,7 @@ struct Heard<'a> {
 pub struct Raft {
     partition: PartitionId,
     me: Member,
-    options: Options,
+    options: Rc<Options>,
     /// State of the generator of election delays.
     random: u64,
 
@@ -119,6 +121,8 @@ pub struct Raft {
     election_at: Option<Mono>,
     /// Elections since a leader was last heard of.
     attempts: u32,
+    /// There is no connection to the leader any more.
+    is_left: bool,
     /// What only a leader has.
     lead: Option<Box<lead::Lead>>,
 
@@ -133,7 +137,7 @@ impl Raft {
     /// # Panics
     /// If `start` contradicts itself.
     #[must_use]
-    pub fn new(start: Start<'_>, options: Options, now: Mono) -> Self {
+    pub fn new(start: Start<'_>, options: impl Into<Rc<Options>>, now: Mono) -> Self {
         let mut journal = Journal::new(start.base, start.base_chain);
         for meta in start.entries {
             journal.push(meta);
@@ -153,7 +157,7 @@ impl Raft {
         let mut raft = Self {
             partition: start.partition,
             me: start.me,
-            options,
+            options: options.into(),
             random: start.seed,
             term,
             vote,
@@ -172,6 +176,7 @@ impl Raft {
             votes: Vec::new(),
             election_at: None,
             attempts: 0,
+            is_left: false,
             lead: None,
             damaged: Vec::new(),
             pace: DiskPace::Fine,
@@ -347,6 +352,7 @@ impl Raft {
     /// Takes in that there is a new connection to `node`: what was sent before may be lost, and the
     /// node may have been started anew.
     pub fn reachable(&mut self, now: Mono, node: NodeId, out: &mut Output) {
+        self.is_left &= !self.follows(node);
         if self.lead.is_some() {
             self.wake_peers(now, node, out);
         } else if let Some(bond) = self.bond.filter(|bond| bond.leader.node == node) {
@@ -356,8 +362,17 @@ impl Raft {
         }
     }
 
-    /// Takes in that there is no connection to `node` any more.
+    /// Says whether the leader that this replica knows, or is bound to, is on `node`.
+    fn follows(&self, node: NodeId) -> bool {
+        let bound_to = self.bond.map(|bond| bond.leader);
+        let mut leaders = self.leader.into_iter().chain(bound_to);
+        leaders.any(|leader| leader.node == node)
+    }
+
+    /// Takes in that there is no connection to `node` any more. What was promised to it is kept all the
+    /// same: it may be alive behind a network that is not.
     pub fn unreachable(&mut self, node: NodeId) {
+        self.is_left |= self.lead.is_none() && self.follows(node);
         let lead = self.lead.as_mut();
         let peers = lead.into_iter().flat_map(|lead| &mut lead.peers);
         for peer in peers.filter(|peer| peer.member.node == node) {

@@ -35,7 +35,11 @@ impl Raft {
     pub(super) fn pump(&mut self, now: Mono, at: usize, out: &mut Output) {
         while self.may_send(at) {
             let (first_held, base) = (self.journal.first_held(), self.journal.base().index);
-            let (last, options) = (self.journal.last().index, self.options);
+            let last = self.journal.last().index;
+            let (bytes_max, count_max) = (
+                self.options.append_bytes_max,
+                self.options.append_entries_max,
+            );
             let peer = self.peer(at);
             let (next, mode, messages) = (peer.next, peer.mode, peer.messages);
             if next.before() < base {
@@ -43,7 +47,6 @@ impl Raft {
             }
             let is_held = next >= first_held && next <= last;
             if is_held {
-                let (bytes_max, count_max) = (options.append_bytes_max, options.append_entries_max);
                 let count = self.journal.count_within(next, bytes_max, count_max);
                 self.send_append(now, at, count, out);
             } else if mode == Mode::Probe {

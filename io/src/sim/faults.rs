@@ -103,6 +103,21 @@ pub struct ClockFaults {
     pub jump_interval_ns: u64,
     /// Largest jump, in microseconds, either way.
     pub jump_max_us: u64,
+    /// What nodes are told of their clocks' errors.
+    pub bounds: Bounds,
+    /// What is added to an error that is told, in microseconds; a bound that lies is no more than this.
+    pub bound_slack_us: u64,
+}
+
+/// What a node is told of its wall clock's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bounds {
+    /// Nothing.
+    None,
+    /// The truth, and something more.
+    Honest,
+    /// That it is small, whatever it is.
+    Lying,
 }
 
 /// Faults of scheduling.
@@ -127,6 +142,8 @@ impl Faults {
                 drift_max_ppm: 0,
                 jump_interval_ns: 0,
                 jump_max_us: 0,
+                bounds: Bounds::None,
+                bound_slack_us: 0,
             },
             schedule: ScheduleFaults {
                 hold: 0.0,

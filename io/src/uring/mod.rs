@@ -14,6 +14,7 @@ mod files;
 mod polled;
 mod setup;
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
@@ -28,18 +29,24 @@ use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 pub(crate) use bufring::BufRing;
 
 use crate::buffer::{Arena, Chunk, ChunkHome};
+use crate::clock::{Board, Known};
 use files::Files;
 use polled::Polled;
 
 use crate::op::{Completion, Handle, Op, OpId, OpenOptions, Value};
 use crate::queue::WakeTarget;
 use crate::reactor::Settings;
-use crate::sys::EventFd;
+use crate::sys::{self, EventFd, SystemClock};
 use crate::time::{Monotonic, Wall};
 
 /// User data of the read on the wake event, and of cancellations, whose results nobody waits for.
 const WAKE: u64 = u64::MAX;
 const IGNORED: u64 = u64::MAX - 1;
+
+/// Time at which a driver is made: no deadline of an early turn is zero.
+const EARLIEST_NS: u64 = 1_000_000_000;
+/// Shortest suspension of the machine that is noticed.
+const SLEEP_MIN_NS: u64 = 1_000_000;
 
 /// What a submission points to beside the op's own buffers.
 #[derive(Debug)]
@@ -69,7 +76,12 @@ pub(crate) struct Driver {
     in_flight: usize,
     event: Arc<EventFd>,
     event_value: Box<[u8; 8]>,
-    base: Instant,
+    /// The raw clock at the beginning, and how long the machine was suspended before.
+    base: u64,
+    /// How long the machine was suspended since it was started, as of the last turn.
+    slept: Cell<u64>,
+    /// What is known of the wall clock\'s error.
+    clock: Option<Arc<Board>>,
     durable_in_flight: usize,
 }
 
@@ -115,7 +127,9 @@ impl Driver {
             in_flight: 0,
             event: Arc::new(event),
             event_value: Box::new([0; 8]),
-            base: Instant::now(),
+            base: sys::clock(SystemClock::MonotonicRaw) + sys::slept(),
+            slept: Cell::new(sys::slept()),
+            clock: settings.clock.clone(),
             durable_in_flight: 0,
         };
         driver.arm_wake();
@@ -131,11 +145,20 @@ impl Driver {
         WakeTarget::Event(Arc::clone(&self.event))
     }
 
-    /// Returns the time since this driver was made.
+    /// Returns the time since this driver was made, on the clock of the hardware, which nobody slews:
+    /// leases count on it. The time for which the machine was suspended is added, as of this turn.
     pub(crate) fn now(&self) -> Monotonic {
-        // One second is added so that no deadline of an early turn is zero.
-        let elapsed = self.base.elapsed() + Duration::from_secs(1);
-        Monotonic(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+        let running = sys::clock(SystemClock::MonotonicRaw);
+        let elapsed = (running + self.slept.get()).saturating_sub(self.base);
+        Monotonic(elapsed + EARLIEST_NS)
+    }
+
+    /// Notes for how long the machine was suspended. What is less than a millisecond lies between two readings.
+    fn note_sleep(&self) {
+        let slept = sys::slept();
+        if slept > self.slept.get() + SLEEP_MIN_NS {
+            self.slept.set(slept);
+        }
     }
 
     #[expect(
@@ -147,6 +170,13 @@ impl Driver {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the wall clock's time and how far it may be off.
+    pub(crate) fn known_time(&self) -> Option<Known> {
+        let board = self.clock.as_ref()?;
+        let (wall, raw) = (SystemClock::Real, SystemClock::MonotonicRaw);
+        board.look(sys::clock(wall), sys::clock(raw))
     }
 
     fn arm_wake(&mut self) {
@@ -252,6 +282,7 @@ impl Driver {
 
     /// Takes the completions that have arrived.
     pub(crate) fn reap(&mut self, out: &mut Vec<Completion>) {
+        self.note_sleep();
         out.append(&mut self.ready);
         let mut woken = false;
         let mut arrived: Vec<(u64, i32, u32)> = Vec::with_capacity(64);

@@ -17,7 +17,7 @@ use crate::stats::{CommandTotals, ShardCounters};
 type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
 
 /// Every section, in the order in which they are answered.
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     ("server", "Server", server),
     ("clients", "Clients", clients),
     ("memory", "Memory", memory),
@@ -33,6 +33,7 @@ const SECTIONS: [Section; 15] = [
     ("shards", "Shards", shards),
     ("log", "Log", log),
     ("disk", "Disk", disk),
+    ("clock", "Clock", clock),
 ];
 
 /// Sections that are answered only when they are asked for, as in Redis.
@@ -321,6 +322,13 @@ fn log(lines: &mut Lines<'_>) {
     lines.sum("log_bytes", |shard| &shard.log_bytes);
     lines.sum("log_payload_bytes", |shard| &shard.log_payload_bytes);
     lines.sum("log_live_bytes", |shard| &shard.log_live_bytes);
+}
+
+/// Tells who says how far the clock may be off, and what writes do about it.
+fn clock(lines: &mut Lines<'_>) {
+    for (name, value) in lines.shared.clock.facts() {
+        lines.field(name, value);
+    }
 }
 
 /// Tells the space of the data directory's disk, and of the search for damage on it.

@@ -290,6 +290,7 @@ fn the_table_is_consistent() {
             "io",
             "partition",
             "disk",
+            "clock",
             "admin",
             "cluster",
             "peer"

@@ -13,7 +13,7 @@ use ashlar_consensus::{Mono, Supports};
 use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
 
 use super::Shard;
-use crate::core::{Core, Fetched};
+use crate::core::{Core, Fetched, Times};
 
 /// Keys of one step of a digest.
 const DIGEST_KEYS: usize = 1000;
@@ -52,6 +52,12 @@ impl Shard {
         core.map_or(0, |core| core.counters().recalled.load(Ordering::Relaxed))
     }
 
+    /// Returns how many entries this shard has read back from its log for replicas that lagged behind.
+    #[must_use]
+    pub fn fed_entries(&self) -> u64 {
+        self.core.as_ref().map_or(0, |core| core.fed_entries())
+    }
+
     /// Shows each partition of a shard that has recovered, with what it needs to tell who serves it at
     /// this very moment.
     pub fn look_at_partitions(&self, mut look: impl FnMut(&Partition, Mono, Option<&Supports>)) {
@@ -61,6 +67,13 @@ impl Shard {
         for partition in core.data.borrow_mut().partitions() {
             look(partition, now, supports.as_deref());
         }
+    }
+
+    /// Returns what the partitions of a shard that has recovered have told and proposed.
+    #[must_use]
+    pub fn times(&self) -> Vec<Times> {
+        let core = self.core.as_ref();
+        core.map_or_else(Vec::new, |core| core.times())
     }
 
     /// Returns what waits here for others.

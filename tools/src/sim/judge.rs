@@ -29,11 +29,13 @@ pub(super) fn refused(crowd: &Crowd, what: &str, text: &str) {
         "UNKNOWN" => "outcome not known",
         "CLUSTERDOWN" => "refused: no leader",
         "TRYAGAIN" => "refused: try again",
+        "CLOCK" => "refused: the clock cannot be believed",
         _ => "refused: in the future",
     };
     let jumping = crowd.model.borrow().clocks == Clocks::Jumping;
     let allowed = match code {
         "BUSY" | "DISKFULL" | "CROSSRANGE" | "TOOOLD" => true,
+        "CLOCK" => crowd.waits,
         "UNKNOWN" | "CLUSTERDOWN" | "TRYAGAIN" => crowd.is_cluster(),
         "IOERR" => !crowd.healed.get(),
         "DAMAGED" => crowd.damaged.get(),

@@ -12,6 +12,7 @@ mod judge;
 mod model;
 mod moment;
 mod once;
+mod order;
 mod plant;
 mod run;
 mod server;
@@ -139,6 +140,9 @@ impl Args {
             faults.disk.misdirect,
             faults.disk.lost_write,
         ) = (0.0, 0.0, 0.0);
+        if matches!(self.faults, Mix::Swarm | Mix::All) {
+            order::draw_bounds(seed, &mut faults);
+        }
         Plan {
             seed,
             faults,

@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_io::rng::Rng;
-use ashlar_io::sim::{Faults, World};
+use ashlar_io::sim::{Bounds, Faults, World};
 use ashlar_io::{Monotonic, Reactor};
+use ashlar_node::config::CommitWait;
 
 use super::churn::{self, Churn};
 use super::client::{self, Crowd};
 use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
+use super::order::{self, Order};
 use super::plant::Plant;
 use super::server::{self, Life, Server};
 use super::tables::{self, Watch};
@@ -108,6 +110,13 @@ pub(super) struct Node {
     stopped_by: String,
 }
 
+impl Node {
+    /// Returns the number of its machine.
+    pub(super) fn machine(&self) -> u32 {
+        self.server.machine
+    }
+}
+
 struct Run {
     world: World,
     rng: Rng,
@@ -120,6 +129,8 @@ struct Run {
     due: Monotonic,
     troubles: Troubles,
     replicas: Replicas,
+    order: Order,
+    bounds: Bounds,
     comparison: Comparison,
     is_compared: bool,
     clients: Reactor,
@@ -164,7 +175,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
 
 /// Formats the data directory of each node.
 fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, String> {
-    let config = server::draw_config(rng, plan.nodes);
+    let mut config = server::draw_config(rng, plan.nodes);
+    order::draw_wait(rng, &plan.faults.clock, &mut config.clock);
     let choice = server::draw_choice(rng, plan.shards);
     let mut nodes = Vec::new();
     for machine in 0..plan.nodes {
@@ -217,7 +229,9 @@ impl Run {
         let clock = &plan.faults.clock;
         // Clocks that differ jump when another node leads.
         let differ = plan.nodes > 1 && clock.offset_max_us + u64::from(clock.drift_max_ppm) > 0;
-        if clock.jump_interval_ns > 0 || differ {
+        let waits = nodes[0].server.config.clock.wait != CommitWait::Off;
+        // With a wait, time is the latest that it may be, and how much that is ahead changes.
+        if clock.jump_interval_ns > 0 || differ || waits {
             model.clocks = Clocks::Jumping;
         }
         let clients = Reactor::simulated(&world, plan.nodes, 0);
@@ -233,6 +247,7 @@ impl Run {
             pause,
             history_ns: u64::from(history_ms) * 1_000_000,
             clears: rng.coin(),
+            waits,
         });
         for number in 0..plan.clients {
             clients.spawn(client::run(
@@ -271,6 +286,8 @@ impl Run {
             due,
             troubles,
             replicas: Replicas::default(),
+            order: Order::default(),
+            bounds: plan.faults.clock.bounds,
             comparison: Comparison::default(),
             clients,
             crowd,
@@ -381,6 +398,8 @@ impl Run {
             self.due = self.next_due();
             return Ok(());
         }
+        self.order
+            .look(&self.nodes[machine as usize], shard, self.bounds)?;
         if self.nodes.len() == 1 {
             return Ok(());
         }
@@ -418,11 +437,19 @@ impl Run {
         }
         for life in self.nodes.iter().flat_map(|node| &node.life) {
             self.watch.take_repeats(life.repeats_answered());
+            let fed = life
+                .shards
+                .iter()
+                .map(ashlar_node::shard::Shard::fed_entries);
+            if fed.sum::<u64>() > 0 {
+                self.watch.mark("lagging replica fed from the log");
+            }
         }
         let model = self.crowd.model.borrow();
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());
         marks.extend(self.replicas.take_marks());
+        marks.extend(self.order.take_marks());
         if self.churn.replaced.get() > 0 {
             marks.insert("lost disk replaced", self.churn.replaced.get());
         }
