@@ -36,6 +36,7 @@ pub(crate) fn rows() -> Vec<Row> {
     use Measure::{CpuPerOp, P99, Rate};
     use Workload::{GetP16, SetP1, SetP16};
     let durable = Peer::Server(Kind::RedisAlways);
+    let untimed = Peer::Server(Kind::AshlarUntimed);
     let memory = Peer::Server(Kind::RedisMemory);
     let row = |measure, peer, bar| Row { measure, peer, bar };
     vec![
@@ -44,6 +45,10 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Rate(SetP1), memory, Some(AtLeast(0.95))),
         row(Rate(SetP16), durable, Some(AtLeast(1.5))),
         row(CpuPerOp(GetP16), memory, Some(AtMost(1.0 / 1.2))),
+        // What it costs to take times.
+        row(CpuPerOp(SetP1), untimed, Some(AtMost(1.03))),
+        row(CpuPerOp(SetP16), untimed, Some(AtMost(1.03))),
+        row(CpuPerOp(GetP16), untimed, Some(AtMost(1.03))),
         row(Rate(SetP16), memory, None),
         row(Rate(GetP16), memory, None),
         row(CpuPerOp(SetP1), durable, None),
@@ -54,6 +59,8 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Measure::RingWorkers, Peer::Nobody, Some(AtMost(0.0))),
         row(Measure::IdleCpu, Peer::Nobody, Some(AtMost(1.0))),
         row(Measure::IdleMemory, Peer::Nobody, Some(AtMost(64.0))),
+        row(Measure::ClientsMemory, Peer::Nobody, Some(AtMost(300.0))),
+        row(Measure::ClientMemory, Peer::Nobody, Some(AtMost(64.0))),
         row(
             Measure::WriteP50(Pattern::Small),
             Peer::Device,

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bars;
+mod clients;
 mod device;
 mod load;
 mod options;
@@ -106,6 +107,10 @@ fn serve(
     let server = Server::start(options, kind, data)?;
     if options.idle && round == 0 {
         idle(options, &server, report)?;
+    }
+    // Before any load: what it leaves in memory is not the clients'.
+    if options.clients && round == 0 && kind == Kind::Ashlar {
+        clients::measure(&server, report)?;
     }
     for workload in options.workloads() {
         run(options, &server, workload, report)?;

@@ -15,7 +15,9 @@ use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
 use crate::monitors::Monitors;
+use crate::profiler::Profiler;
 use crate::slowlog::Slowlog;
+use crate::stalls::Stalls;
 use crate::stats::Stats;
 
 /// Cursors of scans that are remembered at once; the oldest is forgotten first.
@@ -38,6 +40,8 @@ pub struct Shared {
     pub listen: SocketAddr,
     /// Budget of memory, in bytes.
     pub memory_bytes: u64,
+    /// Memory of the machine, in bytes.
+    pub machine_bytes: u64,
     /// Number of the process.
     pub process_id: u32,
     /// How the cluster looks from here, if the node is in one.
@@ -52,6 +56,12 @@ pub struct Shared {
     pub slowlog: Slowlog,
     /// Connections that watch every command.
     pub monitors: Monitors,
+    /// Memory that the process takes of the machine, as of the last tick.
+    pub resident_bytes: AtomicU64,
+    /// Turns that took too long.
+    pub stalls: Stalls,
+    /// Profiles of the shards' threads.
+    pub profiler: Profiler,
     /// Wrong passwords.
     pub attempts: Attempts,
     config: Mutex<Config>,
@@ -79,6 +89,8 @@ pub struct Facts {
     pub listen: SocketAddr,
     /// See [`Shared`].
     pub memory_bytes: u64,
+    /// See [`Shared`].
+    pub machine_bytes: u64,
     /// See [`Shared`].
     pub process_id: u32,
 }
@@ -111,6 +123,7 @@ impl Shared {
             run_id,
             listen,
             memory_bytes,
+            machine_bytes,
             process_id,
         } = facts;
         Self {
@@ -123,12 +136,16 @@ impl Shared {
             run_id,
             listen,
             memory_bytes,
+            machine_bytes,
             process_id,
             space: Gauge::default(),
             pause: Pause::default(),
             slowlog: Slowlog::default(),
             attempts: Attempts::default(),
             monitors: Monitors::default(),
+            resident_bytes: AtomicU64::default(),
+            stalls: Stalls::default(),
+            profiler: Profiler::default(),
             config: Mutex::new(config),
             config_version: AtomicU64::new(1),
             cursors: Mutex::default(),

@@ -17,6 +17,7 @@ mod node;
 mod restore;
 mod sim;
 mod status;
+mod told;
 mod verify;
 
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! What people do with redis-rs, done to a node: `redis-rs-checks PORT`, once per protocol. `RESTART` is a command that
 //! kills the node and starts it again; `FAMILIES` names the families of commands beside strings that the node has.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::error::Error;

@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
-use super::Reactor;
+use super::{Reactor, SendTime};
 use crate::buffer::Chunk;
 use crate::driver::Driver;
 use crate::op::{Completion, Handle, Op, OpId, Value};
@@ -58,6 +58,7 @@ impl Reactor {
             State::Send { op, socket } => {
                 drop(slots.free(id));
                 drop(slots);
+                self.note_sent(id);
                 socket.sent(self, Some(op), result.map(drop));
             }
             State::Free
@@ -67,6 +68,17 @@ impl Reactor {
             | State::Orphan { .. } => {
                 unreachable!("only singles and sends get here")
             }
+        }
+    }
+
+    /// Notes the end of a send, if it is the one whose time is taken. It is at most as late as the
+    /// turn that takes its completion.
+    fn note_sent(&self, id: OpId) {
+        if let SendTime::Sent(timed, since) = self.0.send_time.get()
+            && timed == id
+        {
+            let took = self.now().since(since);
+            self.0.send_time.set(SendTime::Took(took));
         }
     }
 

@@ -23,7 +23,8 @@ mod stream;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,17 @@ pub struct Counters {
     pub starved: u64,
 }
 
+/// A send whose time is taken.
+#[derive(Clone, Copy, Debug, Default)]
+enum SendTime {
+    #[default]
+    None,
+    /// It is on its way since then.
+    Sent(OpId, Monotonic),
+    /// It took so long.
+    Took(Duration),
+}
+
 struct Inner {
     driver: RefCell<Driver>,
     slots: RefCell<Slots>,
@@ -80,6 +92,9 @@ struct Inner {
     send_zero_copy_bytes: u32,
     spin: RefCell<Spin>,
     counters: Cell<Counters>,
+    send_time: Cell<SendTime>,
+    /// The named task whose poll took longest since somebody looked.
+    longest: Cell<Option<(&'static str, Duration)>>,
 }
 
 /// The machine of one shard. Cloning makes another handle to the same one.
@@ -142,6 +157,8 @@ impl Reactor {
             send_zero_copy_bytes: settings.send_zero_copy_bytes,
             spin: RefCell::new(Spin::new(settings.spin_us_max)),
             counters: Cell::default(),
+            send_time: Cell::default(),
+            longest: Cell::default(),
         }))
     }
 
@@ -184,6 +201,12 @@ impl Reactor {
         self.0.driver.borrow().cpu_time()
     }
 
+    /// Returns the memory that this process takes of the machine; a simulated one takes none.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.0.driver.borrow().resident_bytes()
+    }
+
     /// Returns 64 random bits: the kernel's, or the simulated node's.
     #[must_use]
     pub fn random(&self) -> u64 {
@@ -222,6 +245,46 @@ impl Reactor {
     /// Takes in a task; it runs in this turn or the next.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.0.executor.spawn(future);
+    }
+
+    /// Takes in a task that works in the background, so that [`Reactor::take_longest`] can name it.
+    pub fn spawn_named(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        let reactor = self.clone();
+        self.spawn(async move {
+            let mut future = pin!(future);
+            poll_fn(|context| {
+                let from = reactor.read_clock();
+                let polled = future.as_mut().poll(context);
+                reactor.note_longest(name, reactor.read_clock().since(from));
+                polled
+            })
+            .await;
+        });
+    }
+
+    fn note_longest(&self, name: &'static str, took: Duration) {
+        if self.0.longest.get().is_none_or(|(_, most)| took > most) {
+            self.0.longest.set(Some((name, took)));
+        }
+    }
+
+    /// Returns the named task that ran longest without a break since this was last asked.
+    #[must_use]
+    pub fn take_longest(&self) -> Option<(&'static str, Duration)> {
+        self.0.longest.take()
+    }
+
+    /// Returns how long a send took from its submission until the kernel had taken its bytes, once
+    /// there is one; then the next send's time is taken.
+    #[must_use]
+    pub fn take_send_time(&self) -> Option<Duration> {
+        match self.0.send_time.get() {
+            SendTime::Took(took) => {
+                self.0.send_time.set(SendTime::None);
+                Some(took)
+            }
+            _ => None,
+        }
     }
 
     /// Waits for `duration`, at a grain of a millisecond.
@@ -418,7 +481,10 @@ impl Reactor {
         while let Some(socket) = self.0.dirty.borrow_mut().pop_front() {
             match socket.next_send(self.0.send_zero_copy_bytes) {
                 Some(op) => {
-                    self.submit(State::Send { op, socket });
+                    let id = self.submit(State::Send { op, socket });
+                    if matches!(self.0.send_time.get(), SendTime::None) {
+                        self.0.send_time.set(SendTime::Sent(id, self.read_clock()));
+                    }
                 }
                 None => socket.idle(self),
             }

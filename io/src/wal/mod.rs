@@ -34,7 +34,7 @@ pub use calibrate::calibrate;
 pub use format::Position;
 pub use reader::{RecoverError, Recovered, recover};
 pub use segment::{SUFFIX, UNFINISHED};
-pub use writer::Wal;
+pub use writer::{BATCH_SIZES, Wal};
 
 /// How a batch is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

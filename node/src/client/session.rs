@@ -103,6 +103,7 @@ impl Client {
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
         let from = out.len();
+        let timer = self.core.begin_call(command);
         let mut call = SessionCall {
             words,
             session: &mut self.session,
@@ -115,7 +116,7 @@ impl Client {
         let reply = &replies.out()[from..];
         // A command that goes on over all partitions has no reply yet, and is counted when it has.
         if !reply.is_empty() {
-            self.core.note_call(command, reply);
+            self.core.note_call(command, timer, reply);
             self.core.note_if_slow(words, self.session.id);
         }
     }

@@ -33,7 +33,7 @@ pub(super) const CONFIG: &[Subcommand] = &[
         name: "rewrite",
         arity: 2,
         syntax: "REWRITE",
-        summary: "Refused: the node does not write its configuration file.",
+        summary: "Rewrite the configuration file.",
         run: rewrite,
     },
     Subcommand {
@@ -217,9 +217,24 @@ fn resetstat(call: &mut SessionCall<'_>) {
     call.reply().ok();
 }
 
-/// What is set while the node runs is not written to a file that people write.
+/// Writes what was set while the node runs into its file. The shard waits for the disk meanwhile.
 fn rewrite(call: &mut SessionCall<'_>) {
-    call.reply().error(
-        b"ERR CONFIG REWRITE is not supported: write what CONFIG GET shows into the file that --config names",
-    );
+    let config = call.shared.config();
+    match rewrite_file(&config) {
+        Ok(()) => call.reply().ok(),
+        Err(error) => call.reply().error(format!("ERR {error}").as_bytes()),
+    }
+}
+
+fn rewrite_file(config: &Config) -> Result<(), String> {
+    let Some(path) = &config.file else {
+        return Err("The server is running without a config file".to_owned());
+    };
+    let failed = |what: &dyn std::fmt::Display| format!("Rewriting config file: {what}");
+    let text = ashlar_io::read_text(path).map_err(|error| failed(&error))?;
+    let name = path.display().to_string();
+    let written = config
+        .rewritten(&text, &name)
+        .map_err(|error| failed(&error))?;
+    ashlar_io::replace_text(path, &written).map_err(|error| failed(&error))
 }

@@ -79,6 +79,8 @@ pub(super) enum Field {
     Size(fn(&mut Config) -> &mut u64),
     /// Bytes, always below 4 GiB.
     Size32(fn(&mut Config) -> &mut u32),
+    /// Yes or no.
+    Switch(fn(&mut Config) -> &mut bool),
     /// A count or a duration.
     Count(fn(&mut Config) -> &mut u32),
     /// A ratio.
@@ -145,7 +147,7 @@ impl Knob {
             Field::Secret(_) => "text",
             Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
-            Field::Compaction(_) | Field::Durability(_) => "word",
+            Field::Compaction(_) | Field::Durability(_) | Field::Switch(_) => "word",
             Field::Size(_) | Field::Size32(_) => "bytes",
             Field::Ratio(_) => "ratio",
             Field::Count(_) if self.key.ends_with("_s") => "seconds",
@@ -187,6 +189,7 @@ impl Knob {
                 let words = Compaction::EVERY.map(|method| format!("\"{}\"", method.word()));
                 format!("one of {}", words.join(", "))
             }
+            Field::Switch(_) => "\"yes\" or \"no\"".to_owned(),
             Field::Size(_) | Field::Size32(_) => {
                 self.range("a size", &show_size(self.min), &show_size(self.max))
             }
@@ -237,6 +240,7 @@ impl Knob {
             | Field::Compaction(_)
             | Field::Durability(_)
             | Field::Listen(_)
+            | Field::Switch(_)
             | Field::Name(_)
             | Field::Secret(_) => Shape::Text,
             Field::Peers(_) => Shape::List,
@@ -258,6 +262,7 @@ impl Knob {
             Field::Cpus(at) => *at(config) = parse_cpus(given)?,
             Field::Compaction(at) => *at(config) = Compaction::parse(given)?,
             Field::Durability(at) => *at(config) = Durability::parse(given)?,
+            Field::Switch(at) => *at(config) = parse_switch(given)?,
             Field::Size(at) => *at(config) = self.within(parse_size(given)?)?,
             Field::Size32(at) => *at(config) = self.within_32(parse_size(given)?)?,
             Field::Count(at) => *at(config) = self.within_32(parse_digits(given)?)?,
@@ -280,6 +285,7 @@ impl Knob {
             Field::Cpus(at) => at(&mut config).to_string(),
             Field::Compaction(at) => at(&mut config).word().to_owned(),
             Field::Durability(at) => at(&mut config).word().to_owned(),
+            Field::Switch(at) => if *at(&mut config) { "yes" } else { "no" }.to_owned(),
             Field::Size(at) => at(&mut config).to_string(),
             Field::Size32(at) | Field::Count(at) => at(&mut config).to_string(),
             Field::Ratio(at) => at(&mut config).to_string(),
@@ -331,6 +337,15 @@ impl Knob {
     /// Returns the greatest ratio; the table keeps it in hundredths.
     fn ratio_max(&self) -> f64 {
         self.max as f64 / 100.0
+    }
+}
+
+/// Returns what a word of a switch means.
+fn parse_switch(given: &str) -> Result<bool, Unreadable> {
+    match given {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Unreadable),
     }
 }
 

@@ -23,6 +23,7 @@ mod sight;
 mod snapshots;
 pub mod space;
 mod upkeep;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,9 +35,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
+use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Mark, Wal};
-use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::Partition;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::lsm::Ground;
@@ -55,6 +56,7 @@ use self::rest::Rest;
 pub use self::run::Ran;
 use self::space::Watch;
 use self::upkeep::Upkeep;
+use self::watch::Watched;
 use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -206,9 +208,8 @@ pub struct Core {
     hurry: Cell<bool>,
     turn_commands: Cell<u32>,
     now: Cell<(u64, u64)>,
-    /// When the last command ended, or this run of them began.
-    lap: Cell<Monotonic>,
     rest: Rest,
+    watched: Watched,
     /// The log's durable mark as of this turn.
     durable: Cell<Mark>,
     /// How long that command took.
@@ -235,6 +236,7 @@ impl Core {
     ) -> Self {
         let outboxes = peers.iter().map(|_| Outbox::default()).collect();
         let config = Rc::new(shared.config());
+        let config_timing = config.io.timing;
         Self {
             shard,
             reactor: reactor.clone(),
@@ -264,8 +266,8 @@ impl Core {
             hurry: Cell::new(false),
             turn_commands: Cell::new(0),
             now: Cell::new((0, 0)),
-            lap: Cell::default(),
             rest: Rest::default(),
+            watched: Watched::new(config_timing),
             durable: Cell::default(),
             last_nanos: Cell::new(0),
             stopping: Cell::new(false),
@@ -326,6 +328,8 @@ impl Core {
         self.now.set(self.time());
         self.turn_commands.set(0);
         self.hurry.set(false);
+        self.watch_turn();
+        let mut batch = None;
         let mut released = Vec::new();
         {
             let mut data = self.data.borrow_mut();
@@ -338,6 +342,7 @@ impl Core {
                 self.shrink_groups(&mut data);
             }
             if !self.rest.passes() {
+                batch = self.note_batch(durable);
                 self.apply_durable(&mut data, durable, &mut released);
                 self.admit_turn(&mut data);
             }
@@ -345,6 +350,7 @@ impl Core {
         released
             .into_iter()
             .for_each(|(_, waiter)| self.release(waiter));
+        self.note_applied(batch);
         self.hear();
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
         self.tell_taken();
@@ -444,6 +450,7 @@ impl Core {
     /// Has the replies of a connection released once `index` is applied.
     pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
         if connection.registered.replace((partition, index)) != (partition, index) {
+            self.watch_write(partition, index);
             let waiter = Waiter::Connection(Rc::clone(connection));
             self.data
                 .borrow_mut()
@@ -467,6 +474,7 @@ impl Core {
                 }
             }
             self.drain_groups(&mut data);
+            self.watch_batch(&data);
             data.wal.flush();
             self.flush_peers(&data);
             // Told before the replies leave: a reader of the past asks for all that was acknowledged.
@@ -493,6 +501,7 @@ impl Core {
         let version = self.shared.config_version();
         if self.config_version.replace(version) != version {
             *self.config.borrow_mut() = Rc::new(self.shared.config());
+            self.watched.is_on.set(self.config.borrow().io.timing);
         }
     }
 }

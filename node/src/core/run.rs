@@ -53,6 +53,7 @@ impl Core {
             return Ran::Wants(wants);
         }
         let from = out.len();
+        let timer = self.begin_call(command);
         let mut call = DataCall {
             words,
             database,
@@ -86,7 +87,7 @@ impl Core {
             ShardCounters::add(&counters.hits, u64::from(hits));
             ShardCounters::add(&counters.misses, u64::from(misses));
         }
-        self.note_call(command, &out[from..]);
+        self.note_call(command, timer, &out[from..]);
         // What was applied meanwhile holds nothing back.
         Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }

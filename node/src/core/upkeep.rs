@@ -214,7 +214,7 @@ impl Core {
             ballots.extend(partition.ballot());
         }
         let core = Rc::clone(self);
-        self.reactor.spawn(async move {
+        self.reactor.spawn_named("a checkpoint", async move {
             let checkpoint = Checkpoint {
                 log_id: core.shared.format.log_id(core.shard),
                 position,
