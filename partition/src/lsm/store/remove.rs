@@ -1,5 +1,10 @@
 //! Files that are not needed any more, and files that never were: removal, one at a time and at a
 //! pace that leaves the device to others; and the list of what is there.
+//!
+//! A file system that tells the device of freed space does so when it commits, for all that was freed
+//! since it last did, up to five seconds before, and the log's writes wait meanwhile: 10 ms for 56 MiB
+//! were measured on ext4 with `discard`. So it is made to commit after each large file. Files are not
+//! cut shorter first: a backup may be reading them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -80,13 +85,17 @@ impl Store {
         if name.kind == FileKind::Table {
             self.forget(name.file, bytes).await;
         }
-        let removed = file::unlink(&self.reactor, &name.path(&self.options.dir)).await;
+        let dir = &self.options.dir;
+        let removed = file::unlink(&self.reactor, &name.path(dir)).await;
         self.count(|counters| match removed {
             Ok(()) => counters.removals += 1,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => counters.removal_errors += 1,
         });
         if bytes > LARGE_BYTES {
+            // Only for the pace: a removal that is undone is done again.
+            let dir = partition_dir(dir, name.file.partition);
+            let _ = file::sync_dir(&self.reactor, &dir).await;
             self.reactor.sleep(PAUSE).await;
         }
     }

@@ -147,7 +147,6 @@ async fn write_table(
 ) -> TableMeta {
     let mut table = TableWriter::new(file, options);
     let mut writer = store.create(FileKind::Table, file);
-    writer.reserve(64 << 10);
     for number in 0..keys {
         let oldest = if number % 7 == 0 { 1 } else { 5 };
         for timestamp in (oldest..=5).rev() {

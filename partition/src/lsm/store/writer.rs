@@ -1,5 +1,8 @@
-//! A new file of tables or values: chunk by chunk, two writes in flight, durable when finished, and
+//! A new file of tables or values: chunk by chunk, a few writes in flight, durable when finished, and
 //! gone when not.
+//!
+//! The space of a chunk is reserved before it is written. A write that makes a file longer takes a
+//! worker thread of the kernel and shuts others out of the file; one into reserved space does neither.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,8 +17,8 @@ use super::stage::CHUNK_BYTES;
 use super::{FileKind, FileName, Store, WriteError};
 use crate::lsm::{FileId, SECTOR_BYTES};
 
-/// Most writes of a file in flight: one on the device and one behind it.
-const WRITES_INFLIGHT_MAX: u32 = 2;
+/// Most writes of a file in flight: as many as a chunk has, so that the next one can be filled meanwhile.
+const WRITES_INFLIGHT_MAX: u32 = 4;
 
 /// A file that is being written. Unless it is finished, dropping it removes the file.
 #[derive(Debug)]
@@ -24,7 +27,6 @@ pub(crate) struct FileWriter {
     name: FileName,
     /// Open from the first write on.
     file: Option<Rc<File>>,
-    reserved_bytes: u64,
     gate: Rc<Gate>,
     /// The first error of a write.
     failed: Rc<RefCell<Option<WriteError>>>,
@@ -49,7 +51,6 @@ impl Store {
             store: Rc::clone(self),
             name: FileName { file, kind },
             file: None,
-            reserved_bytes: 0,
             gate: Gate::new(WRITES_INFLIGHT_MAX),
             failed: Rc::default(),
             fate: Fate::Unmade,
@@ -73,18 +74,7 @@ impl Store {
 }
 
 impl FileWriter {
-    /// Has `bytes` bytes reserved when the file is made: no more than it will surely have, since
-    /// what is reserved and not written stays a part of the file.
-    #[cfg(test)]
-    pub(crate) fn reserve(&mut self, bytes: u64) {
-        assert!(
-            self.file.is_none(),
-            "room is reserved before the first write"
-        );
-        self.reserved_bytes = bytes / SECTOR_BYTES * SECTOR_BYTES;
-    }
-
-    /// Begins to write `chunk` at `offset`, both multiples of 4 KiB; waits while two writes are in
+    /// Begins to write `chunk` at `offset`, both multiples of 4 KiB; waits while too many writes are in
     /// flight. The bytes are copied.
     ///
     /// # Errors
@@ -97,11 +87,21 @@ impl FileWriter {
             "sectors are written"
         );
         let mut at = offset;
+        if chunk.len() > CHUNK_BYTES {
+            self.reserve(offset + chunk.len() as u64).await?;
+        }
         for part in chunk.chunks(CHUNK_BYTES) {
             self.write_part(at, part).await?;
             at += part.len() as u64;
         }
         Ok(())
+    }
+
+    /// Reserves the first `bytes` of the file, all of which are going to be written.
+    async fn reserve(&mut self, bytes: u64) -> Result<(), WriteError> {
+        let file = self.file().await?;
+        let reserved = file.preallocate(bytes).await;
+        reserved.map_err(|error| self.abort(error))
     }
 
     async fn write_part(&mut self, offset: u64, part: &[u8]) -> Result<(), WriteError> {
@@ -152,10 +152,6 @@ impl FileWriter {
         })?;
         let file = Rc::new(opened);
         self.file = Some(Rc::clone(&file));
-        if self.reserved_bytes > 0 {
-            let reserved = file.preallocate(self.reserved_bytes).await;
-            reserved.map_err(|error| self.abort(error))?;
-        }
         Ok(file)
     }
 

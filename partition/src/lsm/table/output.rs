@@ -1,4 +1,4 @@
-//! The bytes of a file in the making, handed out in chunks of 256 KiB to whoever writes them.
+//! The bytes of a file in the making, handed out in chunks of 1 MiB to whoever writes them.
 //!
 //! Chunks come in order, begin and end at multiples of 4 KiB, and all but the last have the same
 //! size. The hash of the whole file is taken on the way.
@@ -9,8 +9,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::lsm::SECTOR_BYTES;
 
-/// Size of a chunk but the last, in bytes.
-pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+/// Size of a chunk but the last, in bytes. Its space is reserved at once, which takes a worker thread
+/// of the kernel.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
 /// Bytes of a file, to be written as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,12 @@ impl Output {
         let sector_bytes = usize::try_from(SECTOR_BYTES).expect("4096 fits");
         let padding = position.next_multiple_of(sector_bytes) - position;
         self.bytes.resize(self.bytes.len() + padding, 0);
+    }
+
+    /// Says whether there is a full chunk.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.bytes.len() - self.taken >= CHUNK_BYTES
     }
 
     /// Hands out the next full chunk, if there is one.

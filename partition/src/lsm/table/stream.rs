@@ -18,8 +18,11 @@ use crate::memtable::Kind;
 
 /// Size that a partition of an index is to have, in bytes.
 const PARTITION_BYTES: u32 = 4096;
-/// Blocks that are not compressed, at most, behind one that compression did not make a sector smaller.
+/// Blocks that are not compressed, at most, behind one that was not worth it.
 const UNTRIED_MAX: u32 = 63;
+/// Stored bytes per 1024 up to which a block is worth being compressed: an eighth is saved. Below that
+/// every reader and every merge would pay more than the disk gains.
+const WORTH_RATIO: u64 = 896;
 
 /// Puts blocks into a file.
 pub(super) struct Sink {
@@ -86,7 +89,7 @@ impl Sink {
         placed
     }
 
-    /// Puts `plain` into the file, compressed if that saves a sector.
+    /// Puts `plain` into the file, compressed if that is worth it and saves a sector.
     fn put_compressed(&mut self, bytes: u32) -> BlockRef {
         let packed_max = get_maximum_output_size(self.plain.len());
         if self.packed.len() < packed_max {
@@ -102,7 +105,7 @@ impl Sink {
         };
         let sectors = |bytes: usize| (bytes as u64).div_ceil(SECTOR_BYTES);
         let sector = self.output.sector();
-        if sectors(packed.len()) < sectors(self.plain.len()) {
+        if ratio <= WORTH_RATIO && sectors(packed.len()) < sectors(self.plain.len()) {
             self.output.end().extend_from_slice(packed);
         } else {
             self.output.end().extend_from_slice(&self.plain);
@@ -117,8 +120,8 @@ impl Sink {
         let filled_bytes = stored_bytes - stored_bytes % SECTOR_BYTES;
         // 1/32 less than what would just fit, because blocks differ.
         let aim_bytes = filled_bytes * 1024 / self.ratio.max(1) * 31 / 32;
-        if aim_bytes <= filled_bytes {
-            // Less than a sector when compressed, or nothing is gained by compression.
+        if aim_bytes <= filled_bytes || self.ratio > WORTH_RATIO {
+            // Less than a sector when compressed, or too little is gained by compression.
             return self.block_bytes;
         }
         u32::try_from(aim_bytes.min(full_bytes)).expect("it is not above the size of a block")
@@ -233,7 +236,7 @@ impl StreamWriter {
     fn close_block(&mut self, sink: &mut Sink) {
         assert!(self.waiting.is_none());
         self.last_key.clear();
-        self.last_key.extend_from_slice(self.block.last_key());
+        self.block.put_last_key(&mut self.last_key);
         self.last_timestamp = self.block.last_timestamp();
         let block = sink.put_data(&mut self.block);
         self.waiting = Some(Child {
@@ -263,7 +266,7 @@ impl StreamWriter {
     }
 
     fn close_partition(&mut self) {
-        self.partition_keys.extend_from_slice(self.index.last_key());
+        self.index.put_last_key(&mut self.partition_keys);
         let timestamp = self.index.last_timestamp();
         self.index.finish(&mut self.partition_bytes);
         self.partitions.push(Partition {
@@ -329,20 +332,32 @@ mod tests {
     use ashlar_io::rng::Rng;
     use proptest::prelude::*;
 
-    /// Puts blocks of one value each, said to compress or not; returns how each was stored.
-    fn put(sink: &mut Sink, like: impl Iterator<Item = bool>) -> Vec<bool> {
+    /// Bytes of a value that fills a block.
+    const FULL: usize = 16_000;
+
+    fn sink() -> Sink {
+        let file = FileId {
+            partition: 0,
+            number: 1,
+        };
+        let options = TableOptions {
+            block_bytes: 16 << 10,
+            compression: Compression::Lz4,
+            filter_bits: 0,
+            level: 0,
+            cleaned_to: 0,
+        };
+        Sink::new(file, &options)
+    }
+
+    /// Puts blocks of one value each, of which so many bytes are plain and the others random; says of
+    /// each whether it was stored compressed.
+    fn put(sink: &mut Sink, plain: impl Iterator<Item = usize>) -> Vec<bool> {
         let (mut block, mut rng) = (BlockBuilder::new(16 << 10), Rng::new(1));
         let mut stored = Vec::new();
-        for is_plain in like {
-            let random = |rng: &mut Rng| {
-                (0..16_000)
-                    .map(|_| rng.next_u64().to_le_bytes()[0])
-                    .collect()
-            };
-            let value: Vec<u8> = match is_plain {
-                true => vec![7; 16_000],
-                false => random(&mut rng),
-            };
+        for plain in plain {
+            let mut value = vec![7; plain];
+            value.resize_with(FULL, || rng.next_u64().to_le_bytes()[0]);
             let entry = Entry {
                 key: b"key",
                 timestamp: 1,
@@ -360,32 +375,25 @@ mod tests {
 
     #[test]
     fn compression_is_given_up_for_a_while_where_it_is_in_vain() {
-        let file = FileId {
-            partition: 0,
-            number: 1,
-        };
-        let options = TableOptions {
-            block_bytes: 16 << 10,
-            compression: Compression::Lz4,
-            filter_bits: 0,
-            level: 0,
-            cleaned_to: 0,
-        };
-        let mut sink = Sink::new(file, &options);
-        assert!(
-            put(&mut sink, [true; 100].into_iter())
-                .iter()
-                .all(|stored| *stored)
-        );
-        assert!(!put(&mut sink, [false; 500].into_iter()).contains(&true));
+        let mut sink = sink();
+        let all = |count: usize, plain: usize| std::iter::repeat_n(plain, count);
+        assert!(!put(&mut sink, all(100, FULL)).contains(&false));
+        assert!(!put(&mut sink, all(500, 0)).contains(&true));
         // It is tried again soon enough, and then goes on.
-        let stored = put(&mut sink, [true; 200].into_iter());
+        let stored = put(&mut sink, all(200, FULL));
         let first = stored.iter().position(|stored| *stored);
         assert!(
             first.is_some_and(|first| first <= UNTRIED_MAX as usize),
             "{first:?}"
         );
         assert!(stored[first.unwrap()..].iter().all(|stored| *stored));
+    }
+
+    #[test]
+    fn what_saves_less_than_an_eighth_is_stored_as_it_is() {
+        let all = |plain: usize| std::iter::repeat_n(plain, 50);
+        assert!(!put(&mut sink(), all(FULL / 10)).contains(&true));
+        assert!(!put(&mut sink(), all(FULL / 3)).contains(&false));
     }
 
     fn shortened(key: &[u8], next: &[u8]) -> Vec<u8> {

@@ -24,13 +24,17 @@ fn a_finished_file_survives_a_power_cut() {
                 let at = u64::from(number) * CHUNK_BYTES as u64;
                 writer.write(at, &chunk(number)).await.unwrap();
             }
+            // So large that its space is reserved first.
+            let large: Vec<u8> = (9..14).flat_map(chunk).collect();
+            let at = 9 * CHUNK_BYTES as u64;
+            writer.write(at, &large).await.unwrap();
             writer.finish().await.unwrap();
             let writer = store.create(FileKind::Values, FILE);
             writer.finish().await.unwrap();
         });
         drop(reactor);
         world.crash(0);
-        let expected: Vec<u8> = (0..9).flat_map(chunk).collect();
+        let expected: Vec<u8> = (0..14).flat_map(chunk).collect();
         assert!(world.read_file(0, &path(FileKind::Table)) == Some(expected));
         assert!(world.read_file(0, &path(FileKind::Values)) == Some(Vec::new()));
     }
