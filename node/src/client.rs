@@ -324,7 +324,7 @@ impl Client {
             return Some(0);
         }
         let mut found = None;
-        for place in command.key_places(words.len()) {
+        for place in command.key_places(words) {
             let key = [&[self.session.database], &words[place]].concat();
             let partition = routes.partition_of(&key);
             if *found.get_or_insert(partition) != partition {

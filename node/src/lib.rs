@@ -36,6 +36,7 @@ pub mod peer;
 pub mod replies;
 pub mod resp;
 pub mod route;
+pub mod score;
 pub mod shard;
 pub mod shared;
 pub mod slowlog;

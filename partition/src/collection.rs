@@ -212,6 +212,12 @@ pub fn score_bytes(score: f64) -> [u8; 8] {
     })
 }
 
+/// Returns bytes behind those of all elements with a score, and before those of the next greater one.
+#[must_use]
+pub fn bytes_above(score: f64) -> [u8; 8] {
+    ordered(from_ordered(score_bytes(score)) + 1)
+}
+
 /// Reads a score.
 #[must_use]
 pub fn score_of(bytes: &[u8]) -> Option<f64> {
@@ -254,6 +260,7 @@ mod tests {
         ];
         for pair in scores.windows(2) {
             assert!(score_bytes(pair[0]) < score_bytes(pair[1]), "{pair:?}");
+            assert!(bytes_above(pair[0]) <= score_bytes(pair[1]), "{pair:?}");
         }
         assert_eq!(score_bytes(-0.0), score_bytes(0.0));
     }

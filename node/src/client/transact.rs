@@ -180,7 +180,7 @@ impl Client {
                 draft.reply(self.run_here(words, run));
                 continue;
             }
-            for place in command.key_places(words.len()) {
+            for place in command.key_places(words) {
                 let key = [&[self.session.database], &words[place]].concat();
                 if let Err(apart) = self.note_partition(&mut partition, &key) {
                     self.session = session;

@@ -18,6 +18,15 @@ use crate::resp::encode::Encoder;
 /// Longest answer that one command gets of a collection, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// Elements from which on a collection that goes is not deleted one by one.
+const SWEPT_MIN: usize = 64;
+
+/// Returns a number of elements or bytes as replies have it.
+#[must_use]
+pub fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A collection that a command works on.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
@@ -38,6 +47,12 @@ impl Opened<'_> {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.rooted.root.id
+    }
+
+    /// Says whether its elements are left to the sweep when as many of them go: all, and many.
+    #[must_use]
+    pub fn is_swept(&self, going: usize) -> bool {
+        going >= SWEPT_MIN && going as u64 == self.count()
     }
 
     /// Counts elements that came or went.
@@ -68,6 +83,15 @@ impl<'a> DataCall<'a> {
         }
     }
 
+    /// Has the command be answered an error; what it did is taken back.
+    ///
+    /// # Errors
+    /// None: so a command ends.
+    pub fn tell(&mut self, error: &'static str) -> Result<(), Refusal> {
+        self.fail_with(error);
+        Ok(())
+    }
+
     /// Opens the collection under a key; nothing when the key is missing.
     ///
     /// # Errors
@@ -77,13 +101,21 @@ impl<'a> DataCall<'a> {
         key: &'k [u8],
         family: Family,
     ) -> Result<Option<Opened<'k>>, Refusal> {
+        match self.open_any(key)? {
+            Some(opened) if opened.rooted.root.family != family => Err(Refusal::WrongType),
+            opened => Ok(opened),
+        }
+    }
+
+    /// Opens the collection under a key, of whatever family; nothing when the key is missing.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the key is no collection.
+    pub fn open_any<'k>(&mut self, key: &'k [u8]) -> Result<Option<Opened<'k>>, Refusal> {
         let internal = self.key.set(self.database, key);
         let (rooted, wait) = self.partition.root(internal, self.now_ms)?;
         self.wait = self.wait.max(wait);
-        match rooted {
-            Some(rooted) if rooted.root.family != family => Err(Refusal::WrongType),
-            rooted => Ok(rooted.map(|rooted| Opened { key, rooted })),
-        }
+        Ok(rooted.map(|rooted| Opened { key, rooted }))
     }
 
     /// Opens the collection under a key to read it, and counts the read.
@@ -153,6 +185,15 @@ impl<'a> DataCall<'a> {
         })
     }
 
+    /// Begins an empty collection under a key; what was there goes.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing may be written now.
+    pub fn begin_anew<'k>(&mut self, key: &'k [u8], family: Family) -> Result<Opened<'k>, Refusal> {
+        self.remove(key)?;
+        self.begin(key, family)
+    }
+
     /// Gives `answer` the value of an element; nothing when it is missing.
     ///
     /// # Errors
@@ -170,6 +211,14 @@ impl<'a> DataCall<'a> {
         let (answer, wait) = self.partition.element(key, answer)?;
         self.wait = self.wait.max(wait);
         Ok(answer)
+    }
+
+    /// Says whether an element is there.
+    ///
+    /// # Errors
+    /// As [`DataCall::element`].
+    pub fn has_member(&mut self, opened: &Opened<'_>, member: &[u8]) -> Result<bool, Refusal> {
+        self.element(opened, (ELEMENT, member), |value| value.is_some())
     }
 
     /// Has all of several elements be in memory before the first is read: they are fetched together.
@@ -200,7 +249,9 @@ impl<'a> DataCall<'a> {
         (part, sub_key): (u8, &[u8]),
         value: &[u8],
     ) -> Result<(), Refusal> {
-        if sub_key.len() > SUB_KEY_BYTES_MAX {
+        // What is in the order of scores has the score in front.
+        let score_bytes = if part == BY_SCORE { 8 } else { 0 };
+        if sub_key.len() > SUB_KEY_BYTES_MAX + score_bytes {
             return Err(Refusal::TooWide);
         }
         if value.len() > self.partition.admission.value_bytes_max {
@@ -285,8 +336,23 @@ impl<'a> DataCall<'a> {
         })?;
         match count == opened.count() {
             true => Ok(()),
-            false => Err(Refusal::Damaged(self.partition.id().0)),
+            false => Err(self.damaged()),
         }
+    }
+
+    /// Returns the sub-keys of all elements.
+    ///
+    /// # Errors
+    /// As [`DataCall::walk_all`].
+    pub fn members(&mut self, opened: &Opened<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
+        let mut members = Vec::new();
+        self.walk_all(opened, ELEMENT, |member, _| members.push(member.to_vec()))?;
+        Ok(members)
+    }
+
+    /// Returns the refusal of a collection that is not as it must be.
+    pub fn damaged(&self) -> Refusal {
+        Refusal::Damaged(self.partition.id().0)
     }
 
     /// Answers all elements of a part; `show` writes one. How many they are was written before.

@@ -182,15 +182,18 @@ fn getkeys(call: &mut SessionCall<'_>) {
     let Some(command) = command else {
         return reply.error(b"ERR Invalid command specified");
     };
-    if command.first_key == 0 {
+    if !command.has_keys() {
         return reply.error(b"ERR The command has no key arguments");
     }
     if !command.takes(words.len()) {
         return reply.error(b"ERR Invalid number of arguments specified for command");
     }
-    reply.array(command.key_places(words.len()).count());
+    if command.counts_keys() && command.counted_keys(words).is_empty() {
+        return reply.error(b"ERR Invalid arguments specified for command");
+    }
+    reply.array(command.key_places(words).count());
     command
-        .key_places(words.len())
+        .key_places(words)
         .for_each(|place| reply.bulk(&words[place]));
 }
 

@@ -31,7 +31,13 @@ impl DataCall<'_> {
             self.reply().error(BAD_CURSOR.as_bytes());
             return Ok(());
         };
-        let opened = self.open_to_read(self.word(1), family)?;
+        let Some(opened) = self.open_to_read(self.word(1), family)? else {
+            let mut reply = self.reply();
+            reply.array(2);
+            reply.bulk(b"0");
+            reply.array(0);
+            return Ok(());
+        };
         let options = match options::scan_options(self.words.tail(3)) {
             Ok(options) if options.only_type.is_none() => options,
             Ok(_) => {
@@ -43,16 +49,11 @@ impl DataCall<'_> {
                 return Ok(());
             }
         };
-        let (found, next) = match opened {
-            None => (Vec::new(), None),
-            Some(opened) => match self.place_of(number, &opened) {
-                Some(from) => self.scan_step(&opened, from.as_deref(), &options)?,
-                None => {
-                    self.reply().error(BAD_CURSOR.as_bytes());
-                    return Ok(());
-                }
-            },
+        let Some(from) = self.place_of(number, &opened) else {
+            self.reply().error(BAD_CURSOR.as_bytes());
+            return Ok(());
         };
+        let (found, next) = self.scan_step(&opened, from.as_deref(), &options)?;
         let cursor = next.map_or(0, |place| self.shared.keep_cursor(place));
         let mut reply = self.reply();
         reply.array(2);

@@ -107,7 +107,7 @@ const _: () = assert!(USER_KEY_BYTES_MAX == 65_536, "the error names the limit")
 /// # Errors
 /// [`KEY_TOO_LONG`]: one of them is longer than the node keeps; nothing was done.
 pub fn check_keys(command: &Command, words: Words<'_>) -> Result<(), &'static str> {
-    let mut places = command.key_places(words.len());
+    let mut places = command.key_places(words);
     match places.any(|place| words[place].len() > USER_KEY_BYTES_MAX) {
         true => Err(KEY_TOO_LONG),
         false => Ok(()),

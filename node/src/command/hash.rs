@@ -3,14 +3,13 @@
 use ashlar_partition::Refusal;
 use ashlar_partition::collection::{ELEMENT, Family};
 
-use super::collection::Opened;
+use super::collection::{Opened, integer};
+use super::sample::sample_options;
 use super::{Command, DataCall, Derived, Run, not_an_integer, wrong_arity};
 use crate::long_double::{self, LongDouble, Spelled};
 use crate::number::parse_i64;
 
 const FAMILY: Family = Family::Hash;
-/// Most elements that `HRANDFIELD` answers with repetitions.
-const REPEATED_MAX: u64 = 1 << 20;
 
 /// What reads of a hash have in common.
 const READ: Command = Command {
@@ -363,10 +362,10 @@ fn hincrby(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         Some(value) => parse_i64(value).map(Some),
     })?;
     let Some(before) = before else {
-        return refuse_with(call, "ERR hash value is not an integer");
+        return call.tell("ERR hash value is not an integer");
     };
     let Some(sum) = before.unwrap_or(0).checked_add(delta) else {
-        return refuse_with(call, "ERR increment or decrement would overflow");
+        return call.tell("ERR increment or decrement would overflow");
     };
     replace(call, opened, sum.to_string().as_bytes(), before.is_none())?;
     call.reply().integer(sum);
@@ -392,12 +391,12 @@ fn hincrbyfloat(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         Some(value) => (false, long_double::parse(value)),
     })?;
     let sum = match before {
-        None => return refuse_with(call, "ERR hash value is not a float"),
+        None => return call.tell("ERR hash value is not a float"),
         Some(Spelled::Finite(before)) => before.plus(increment),
         Some(Spelled::Infinite) => None,
     };
     let Some(sum) = sum.map(LongDouble::show) else {
-        return refuse_with(call, "ERR increment would produce NaN or Infinity");
+        return call.tell("ERR increment would produce NaN or Infinity");
     };
     replace(call, opened, sum.as_bytes(), is_new)?;
     call.reply().bulk(sum.as_bytes());
@@ -417,15 +416,8 @@ fn replace(
     Ok(())
 }
 
-/// Refuses a command that may have begun a hash, which is taken back.
-fn refuse_with(call: &mut DataCall<'_>, error: &'static str) -> Result<(), Refusal> {
-    call.fail_with(error);
-    Ok(())
-}
-
 fn hrandfield(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let options = call.words.tail(2);
-    let Some(count) = options.get(0) else {
+    if call.words.len() == 2 {
         let found = match call.open_to_read(call.word(1), FAMILY)? {
             None => None,
             Some(opened) => call.some_at_random(&opened, ELEMENT, 1)?.pop(),
@@ -433,28 +425,16 @@ fn hrandfield(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         let field = found.as_ref().map(|(field, _)| field.as_slice());
         call.reply().optional_bulk(field);
         return Ok(());
-    };
-    let Some(count) = parse_i64(count) else {
-        not_an_integer(&mut call.reply());
-        return Ok(());
-    };
-    let with_values = match options.get(1) {
-        None => false,
-        Some(word) if options.len() == 2 && word.eq_ignore_ascii_case(b"withvalues") => true,
-        Some(_) => {
-            super::syntax_error(&mut call.reply());
-            return Ok(());
-        }
-    };
-    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
-        call.reply().error(b"ERR value is out of range");
-        return Ok(());
     }
+    let (count, with_values) = match sample_options(call.words.tail(2), "withvalues") {
+        Ok(options) => options,
+        Err(error) => return call.tell(error),
+    };
     let Some(opened) = call.open_to_read(call.word(1), FAMILY)? else {
         call.reply().array(0);
         return Ok(());
     };
-    let found = call.sample(&opened, ELEMENT, count, REPEATED_MAX)?;
+    let found = call.sample(&opened, ELEMENT, count)?;
     let is_paired = with_values && call.version == crate::resp::Version::Resp3;
     let mut reply = call.reply();
     reply.array(found.len() * if with_values && !is_paired { 2 } else { 1 });
@@ -475,9 +455,4 @@ fn hscan(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         reply.bulk(field);
         reply.bulk(value);
     })
-}
-
-/// Returns a number of elements or bytes as replies have it.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -33,7 +33,16 @@ pub mod ordered;
 pub mod sample;
 pub mod server;
 pub mod session;
+pub mod set;
+pub mod set_algebra;
 pub mod settings;
+pub mod sorted_set;
+pub mod sorted_set_add;
+pub mod sorted_set_algebra;
+pub mod sorted_set_pop;
+pub mod sorted_set_query;
+pub mod sorted_set_range;
+pub mod sorted_set_rank;
 pub mod spread;
 pub mod string;
 pub mod subcommand;
@@ -44,6 +53,7 @@ pub(crate) mod tests;
 pub mod transaction;
 
 use std::fmt;
+use std::ops::Range;
 
 use ashlar_consensus::{Clock, Index};
 use ashlar_partition::collection::Family;
@@ -54,6 +64,7 @@ pub use self::errors::{
     KEY_TOO_LONG, arity_error, check_keys, growth_error, not_an_integer, refusal_text, refuse,
     refuse_growth, respond, syntax_error, unknown_command, wrong_arity,
 };
+use crate::number::parse_i64;
 use crate::resp::encode::Encoder;
 use crate::resp::{Version, Words};
 use crate::shared::Shared;
@@ -97,6 +108,8 @@ pub struct Derived {
     has_parts: bool,
     is_never_queued: bool,
     is_of_strings: bool,
+    /// Word that says how many keys follow it, 0 for none: the one that the syntax calls `numkeys`.
+    numkeys: u8,
 }
 
 impl Derived {
@@ -107,6 +120,7 @@ impl Derived {
         has_parts: false,
         is_never_queued: false,
         is_of_strings: false,
+        numkeys: 0,
     };
 }
 
@@ -152,8 +166,45 @@ impl Command {
         }
     }
 
-    /// Returns the places of the keys among `words` words.
-    pub fn key_places(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
+    /// Says whether it has keys.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.first_key > 0 || self.counts_keys()
+    }
+
+    /// Says whether one of its words tells how many keys follow.
+    #[must_use]
+    pub fn counts_keys(&self) -> bool {
+        self.derived.numkeys > 0
+    }
+
+    /// Says whether it has one key, always.
+    #[must_use]
+    pub fn has_one_key(&self) -> bool {
+        self.first_key == self.last_key && !self.counts_keys()
+    }
+
+    /// Returns the places of the keys among the words of a command.
+    pub fn key_places(&self, words: Words<'_>) -> impl Iterator<Item = usize> + use<> {
+        self.placed_keys(words.len())
+            .chain(self.counted_keys(words))
+    }
+
+    /// Returns the places of the keys that a word tells the number of; nothing when the number is wrong.
+    #[must_use]
+    pub fn counted_keys(&self, words: Words<'_>) -> Range<usize> {
+        let first = usize::from(self.derived.numkeys) + 1;
+        let count = words.get(first - 1).filter(|_| first > 1);
+        let count = count
+            .and_then(parse_i64)
+            .and_then(|n| usize::try_from(n).ok());
+        match count {
+            Some(count) if count <= words.len() - first => first..first + count,
+            _ => 0..0,
+        }
+    }
+
+    fn placed_keys(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
         let first = usize::try_from(self.first_key).unwrap_or(0);
         let from_end = usize::from(self.last_key.unsigned_abs());
         let last = if self.last_key < 0 {

@@ -8,13 +8,40 @@ use ashlar_partition::{Order, Refusal};
 
 use super::DataCall;
 use super::collection::{ALL, ANSWER_BYTES_MAX, Element, Opened};
+use crate::number::parse_i64;
+use crate::resp::Words;
 
 /// Elements up to which a random one is found by counting, each as likely as any other.
 const COUNTED_MAX: u64 = 16_384;
+/// Most elements that are answered with repetitions.
+const REPEATED_MAX: u64 = 1 << 20;
+
+/// Reads the words behind the key of `HRANDFIELD` and its like: a count, and whether `with` is asked for.
+///
+/// # Errors
+/// The line to answer.
+pub fn sample_options(words: Words<'_>, with: &str) -> Result<(i64, bool), &'static str> {
+    let count = words.get(0).and_then(parse_i64);
+    let count = count.ok_or("ERR value is not an integer or out of range")?;
+    if count == i64::MIN {
+        return Err(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        );
+    }
+    let is_with = match words.get(1) {
+        None => false,
+        Some(word) if words.len() == 2 && word.eq_ignore_ascii_case(with.as_bytes()) => true,
+        Some(_) => return Err("ERR syntax error"),
+    };
+    match is_with && !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
+        true => Err("ERR value is out of range"),
+        false => Ok((count, is_with)),
+    }
+}
 
 impl DataCall<'_> {
     /// Returns elements as the count of `HRANDFIELD` and its like asks for: so many different ones; or, when it is
-    /// negative, as many as it says, each drawn from all, but at most `repeated_max`.
+    /// negative, as many as it says, each drawn from all, but at most [`REPEATED_MAX`].
     ///
     /// # Errors
     /// As [`DataCall::walk`]; or they are too many.
@@ -23,13 +50,12 @@ impl DataCall<'_> {
         opened: &Opened<'_>,
         part: u8,
         count: i64,
-        repeated_max: u64,
     ) -> Result<Vec<Element>, Refusal> {
         if count >= 0 {
             return self.some_at_random(opened, part, count.unsigned_abs());
         }
         let count = count.unsigned_abs();
-        if count > repeated_max {
+        if count > REPEATED_MAX {
             return Err(Refusal::TooMuch);
         }
         // Drawn from a pool: all elements, or as many of a large collection as are counted through.

@@ -9,7 +9,9 @@
 
 use super::{
     Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, list,
-    list_middle, member, object, ordered, server, session, string, support, transaction,
+    list_middle, member, object, ordered, server, session, set, set_algebra, sorted_set,
+    sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range, sorted_set_rank, string,
+    support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -21,6 +23,14 @@ const FAMILIES: &[&[Command]] = &[
     hash::HASH,
     list::LIST,
     list_middle::LIST_MIDDLE,
+    set::SET,
+    set_algebra::SET_ALGEBRA,
+    sorted_set::SORTED_SET,
+    sorted_set_add::SORTED_SET_ADD,
+    sorted_set_range::SORTED_SET_RANGE,
+    sorted_set_rank::SORTED_SET_RANK,
+    sorted_set_pop::SORTED_SET_POP,
+    sorted_set_algebra::SORTED_SET_ALGEBRA,
     keys::KEYS,
     copy::COPY,
     object::OBJECT,
@@ -154,6 +164,7 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
             table[at].derived.is_of_strings = is_of_strings(table[at].group.as_bytes());
             table[at].derived.is_never_queued = is_never_queued(table[at].name.as_bytes());
             table[at].derived.has_parts = has_parts(table[at].name.as_bytes(), families);
+            table[at].derived.numkeys = numkeys(table[at].syntax.as_bytes());
             (at, row) = (at + 1, row + 1);
         }
         family += 1;
@@ -178,6 +189,7 @@ const fn derive(flags: &[&str], row: usize) -> Derived {
         has_parts: false,
         is_never_queued: false,
         is_of_strings: false,
+        numkeys: 0,
     }
 }
 
@@ -201,6 +213,30 @@ const fn whole(table: &[Command; ROWS]) -> Command {
     let mut whole = transaction::WHOLE;
     whole.derived = derive(whole.flags, row);
     whole
+}
+
+/// Returns which word a syntax calls `numkeys`, 0 for none; the name is word 0.
+const fn numkeys(syntax: &[u8]) -> u8 {
+    let (mut at, mut word) = (0, 1);
+    while at < syntax.len() {
+        if begins_with(syntax, at, b"numkeys ") {
+            return word;
+        }
+        word += (syntax[at] == b' ') as u8;
+        at += 1;
+    }
+    0
+}
+
+const fn begins_with(text: &[u8], from: usize, beginning: &[u8]) -> bool {
+    let mut at = 0;
+    while at < beginning.len() {
+        if from + at >= text.len() || text[from + at] != beginning[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// Says whether a row is named `name|part`.

@@ -306,7 +306,7 @@ pub fn wants(partition: &Partition, words: Words<'_>, buffer: &mut KeyBuf) -> Ve
                     _ => database..database + 1,
                 };
                 for database in others {
-                    for place in command.key_places(words.len()) {
+                    for place in command.key_places(words) {
                         let key = buffer.set(database, &words[place]);
                         if partition.range().contains(key) {
                             wants.extend(partition.probe(key));

@@ -112,7 +112,7 @@ impl Core {
         let Data { owned, key, .. } = &mut *data;
         let found = owned[partition].as_ref();
         found.map_or_else(Vec::new, |owned| {
-            let each = command.key_places(words.len());
+            let each = command.key_places(words);
             each.filter_map(|place| owned.partition.probe(key.set(database, &words[place])))
                 .collect()
         })
@@ -150,10 +150,10 @@ fn wants_of(
     if std::ptr::eq(command, table::of_transactions()) {
         return transaction::wants(partition, words, key);
     }
-    if command.last_key == command.first_key || command.is_blind {
+    if command.has_one_key() || command.is_blind {
         return Vec::new();
     }
-    let places = command.key_places(words.len());
+    let places = command.key_places(words);
     places
         .filter_map(|place| partition.probe(key.set(database, &words[place])))
         .collect()

@@ -231,7 +231,11 @@ pub fn append_excerpt(line: &mut Vec<u8>, data: &[u8], bytes_max: usize) {
 
 /// Writes the fewest digits that read back as `value`; exponents only for very large and very small
 /// numbers, by the rule of Redis 7.2's `fpconv_dtoa`.
-fn format_double(value: f64) -> String {
+///
+/// # Panics
+/// Never: the standard library writes exponents.
+#[must_use]
+pub fn format_double(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
     }

@@ -9,6 +9,8 @@ mod keys;
 mod list;
 mod ordered;
 mod server;
+mod set;
+mod sorted_set;
 mod string;
 mod support;
 mod table;

@@ -54,7 +54,12 @@ fn rows_do_not_contradict_themselves() {
         );
         assert_ne!(command.arity, 0, "{name}");
         assert_eq!(command.first_key == 0, command.key_step == 0, "{name}");
-        let has_keys = command.first_key > 0;
+        let has_keys = command.has_keys();
+        assert_eq!(
+            command.counts_keys(),
+            command.flags.contains(&"movablekeys"),
+            "{name}"
+        );
         let fits = match command.run {
             Run::Data(_) => has_keys,
             Run::Session(_) | Run::Exec => !has_keys,
