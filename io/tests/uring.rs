@@ -181,7 +181,9 @@ fn a_device_is_calibrated() {
     let (own, path) = (reactor.clone(), dir.path().to_owned());
     match reactor.block_on(async move { wal::calibrate(&own, &path).await }) {
         Ok((method, dsync, fdatasync)) => {
-            assert_eq!(method == Durability::Dsync, dsync <= fdatasync);
+            // DSYNC is one operation where the other takes two, so it may be somewhat slower.
+            let is_slow = fdatasync * 4 < dsync * 3;
+            assert_eq!(method == Durability::Fdatasync, is_slow);
             assert!(!dsync.is_zero() && std::fs::read_dir(dir.path()).unwrap().next().is_none());
         }
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput),
