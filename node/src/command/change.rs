@@ -122,6 +122,17 @@ impl DataCall<'_> {
         })
     }
 
+    /// Deletes a key that a command has left nothing of, and tells of it if it was there.
+    ///
+    /// # Errors
+    /// As [`DataCall::remove`].
+    pub fn remove_whole(&mut self, key: &[u8]) -> Result<(), Refusal> {
+        if self.remove(key)? {
+            self.notify(Class::Generic, "del", key);
+        }
+        Ok(())
+    }
+
     /// Deletes a key; says whether it was there.
     ///
     /// # Errors

@@ -217,6 +217,24 @@ impl<'a> DataCall<'a> {
         Ok(answer)
     }
 
+    /// Answers the value of an element, or null when it is missing.
+    ///
+    /// # Errors
+    /// As [`DataCall::element`].
+    pub fn show_element(
+        &mut self,
+        opened: &Opened<'_>,
+        (part, sub_key): (u8, &[u8]),
+    ) -> Result<(), Refusal> {
+        let mut out = std::mem::take(self.out);
+        let mut encoder = Encoder::new(&mut out, self.version);
+        let shown = self.element(opened, (part, sub_key), |value| {
+            encoder.optional_bulk(value);
+        });
+        *self.out = out;
+        shown
+    }
+
     /// Says whether an element is there.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 //!
 //! Invariant: a command that is refused has changed nothing.
 
-use ashlar_partition::Expiry;
+use ashlar_partition::{Expiry, Refusal};
 
-use super::{Command, DataCall, Derived, Run, not_an_integer, refuse};
+use super::{Command, DataCall, Derived, Failure, Run, not_an_integer, refuse};
 use crate::long_double::{self, LongDouble, Spelled};
 use crate::number::parse_i64;
 use crate::pubsub::notice::Class;
@@ -81,7 +81,7 @@ fn setrange(call: &mut DataCall<'_>) {
     if !piece.is_empty() {
         let end = offset.saturating_add(piece.len() as u64);
         if end > call.partition.admission.value_bytes_max as u64 {
-            return refuse(&mut call.reply(), ashlar_partition::Refusal::TooLong);
+            return refuse(&mut call.reply(), Refusal::TooLong);
         }
         let end = usize::try_from(end).expect("bounded by the longest value");
         value.resize(value.len().max(end), 0);
@@ -170,11 +170,17 @@ fn lcs_options(call: &DataCall<'_>) -> Result<LcsOptions, &'static [u8]> {
 }
 
 fn lcs(call: &mut DataCall<'_>) {
+    let (one, other) = (call.read_value(1), call.read_value(2));
+    if let Some(Failure::Refused(Refusal::WrongType)) = call.failed {
+        call.failed = Some(Failure::Told(
+            "ERR The specified keys must contain string values",
+        ));
+        return;
+    }
     let options = match lcs_options(call) {
         Ok(options) => options,
         Err(error) => return call.reply().error(error),
     };
-    let (one, other) = (call.read_value(1), call.read_value(2));
     let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
     let Some(table) = Table::of(&one, &other) else {
         let error = format!(

@@ -7,6 +7,7 @@ use ashlar_partition::collection::{ELEMENT, Family, place_bytes};
 use ashlar_partition::{Order, Refusal};
 
 use super::collection::Opened;
+use super::options::pop_options;
 use super::{Command, DataCall, Derived, Run, not_an_integer, syntax_error};
 use crate::number::parse_i64;
 use crate::pubsub::notice::Class;
@@ -330,38 +331,12 @@ pub(super) fn show(call: &mut DataCall<'_>, elements: &[Vec<u8>]) {
 }
 
 fn lmpop(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let Some(count) = parse_i64(call.word(1)).filter(|count| *count > 0) else {
-        call.reply().error(b"ERR numkeys should be greater than 0");
-        return Ok(());
+    let (keys, end, count) = match pop_options(call.words.tail(1), End::of) {
+        Ok(parsed) => parsed,
+        Err(error) => return call.tell(error),
     };
-    let keys_end = usize::try_from(count)
-        .ok()
-        .and_then(|count| count.checked_add(2));
-    let keys_end = keys_end.filter(|end| *end < call.words.len());
-    let end = keys_end.and_then(|end| End::of(call.word(end)));
-    let (Some(keys_end), Some(end)) = (keys_end, end) else {
-        syntax_error(&mut call.reply());
-        return Ok(());
-    };
-    let options = call.words.tail(keys_end + 1);
-    let elements = match (options.len(), options.get(0)) {
-        (0, _) => 1,
-        (2, Some(word)) if word.eq_ignore_ascii_case(b"count") => {
-            match parse_i64(&options[1]).filter(|count| *count > 0) {
-                Some(elements) => elements.unsigned_abs(),
-                None => {
-                    call.reply().error(b"ERR count should be greater than 0");
-                    return Ok(());
-                }
-            }
-        }
-        _ => {
-            syntax_error(&mut call.reply());
-            return Ok(());
-        }
-    };
-    for place in 2..keys_end {
-        if pop_of(call, call.word(place), (end, elements))? {
+    for key in keys.iter() {
+        if pop_of(call, key, (end, count))? {
             return Ok(());
         }
     }
@@ -428,20 +403,19 @@ fn llen(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 }
 
 fn lindex(call: &mut DataCall<'_>) -> Result<(), Refusal> {
+    let Some(opened) = call.open_to_read(call.word(1), FAMILY)? else {
+        call.reply().null();
+        return Ok(());
+    };
     let Some(index) = parse_i64(call.word(2)) else {
         not_an_integer(&mut call.reply());
         return Ok(());
     };
-    let opened = call.open_to_read(call.word(1), FAMILY)?;
-    let place = opened.and_then(|opened| place_at(&opened, index));
-    let (Some(opened), Some(place)) = (opened, place) else {
+    let Some(place) = place_at(&opened, index) else {
         call.reply().null();
         return Ok(());
     };
-    let element = (ELEMENT, &place_bytes(place)[..]);
-    let element = call.element(&opened, element, |value| value.map(<[u8]>::to_vec))?;
-    call.reply().optional_bulk(element.as_deref());
-    Ok(())
+    call.show_element(&opened, (ELEMENT, &place_bytes(place)))
 }
 
 /// Returns the place of an index; nothing when there is no such element.

@@ -198,8 +198,7 @@ fn ltrim(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     call.notify(Class::List, "ltrim", opened.key);
     if count == 0 {
         // As `DEL`: however long it is, it goes at once.
-        call.remove(opened.key)?;
-        call.notify(Class::Generic, "del", opened.key);
+        call.remove_whole(opened.key)?;
     } else if count < opened.count() {
         let root = opened.rooted.root;
         let first = root.first.saturating_add_unsigned(skipped);
@@ -235,30 +234,28 @@ fn wanted(call: &DataCall<'_>) -> Result<Wanted, &'static [u8]> {
     let options = call.words.tail(3);
     for place in (0..options.len()).step_by(2) {
         let number = options.get(place + 1).ok_or(&b"ERR syntax error"[..])?;
-        let number =
-            || parse_i64(number).ok_or(&b"ERR value is not an integer or out of range"[..]);
+        let number = parse_i64(number);
+        let natural = || number.and_then(|number| u64::try_from(number).ok());
         match options[place].to_ascii_lowercase().as_slice() {
-            b"rank" => wanted.rank = rank(number()?)?,
+            b"rank" => wanted.rank = rank(number)?,
             b"count" => {
-                let count = u64::try_from(number()?);
-                wanted.count = Some(count.map_err(|_| &b"ERR COUNT can't be negative"[..])?);
+                wanted.count = Some(natural().ok_or(&b"ERR COUNT can't be negative"[..])?);
             }
-            b"maxlen" => {
-                let looks = u64::try_from(number()?);
-                wanted.looks = looks.map_err(|_| &b"ERR MAXLEN can't be negative"[..])?;
-            }
+            b"maxlen" => wanted.looks = natural().ok_or(&b"ERR MAXLEN can't be negative"[..])?,
             _ => return Err(b"ERR syntax error"),
         }
     }
     Ok(wanted)
 }
 
-fn rank(number: i64) -> Result<i64, &'static [u8]> {
-    match number {
+fn rank(number: Option<i64>) -> Result<i64, &'static [u8]> {
+    match number.ok_or(&b"ERR value is not an integer or out of range"[..])? {
         0 => Err(
             b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
         ),
-        i64::MIN => Err(b"ERR value is out of range"),
+        i64::MIN => Err(
+            b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ),
         number => Ok(number),
     }
 }

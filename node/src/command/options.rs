@@ -1,5 +1,5 @@
 //! The options behind the fixed words of a command: those of `SET` and `GETEX`, of the `EXPIRE`
-//! family and of `SCAN`. Words in, a value out; nothing is asked of a partition here.
+//! family, of `SCAN`, and of `LMPOP` and `ZMPOP`. Words in, a value out; nothing is asked of a partition here.
 //!
 //! Invariant: what Redis refuses is refused with the same words, and in the same order of checks.
 
@@ -268,4 +268,36 @@ pub fn scan_options(words: Words<'_>) -> Result<ScanOptions, &'static str> {
         }
     }
     Ok(options)
+}
+
+/// Reads the words of `LMPOP` and `ZMPOP` from the number of keys on: the keys, the end that `end_of` reads, and how
+/// many elements are popped at most.
+///
+/// # Errors
+/// The line to answer.
+pub fn pop_options<E>(
+    words: Words<'_>,
+    end_of: impl FnOnce(&[u8]) -> Option<E>,
+) -> Result<(Words<'_>, E, u64), &'static str> {
+    let positive = |word: &[u8]| {
+        let number = parse_i64(word).and_then(|number| u64::try_from(number).ok());
+        number.filter(|number| *number > 0)
+    };
+    let numkeys = words.get(0).and_then(positive);
+    let numkeys = numkeys.ok_or("ERR numkeys should be greater than 0")?;
+    let numkeys = usize::try_from(numkeys).map_err(|_| SYNTAX)?;
+    let keys = words.tail(1).head(numkeys).ok_or(SYNTAX)?;
+    let rest = words.tail(1 + numkeys);
+    let end = rest.get(0).and_then(end_of).ok_or(SYNTAX)?;
+    let count = match (rest.get(1), rest.get(2)) {
+        (None, _) => 1,
+        (Some(name), Some(count)) if name.eq_ignore_ascii_case(b"count") => {
+            positive(count).ok_or("ERR count should be greater than 0")?
+        }
+        _ => return Err(SYNTAX),
+    };
+    match rest.len() > 3 {
+        true => Err(SYNTAX),
+        false => Ok((keys, end, count)),
+    }
 }

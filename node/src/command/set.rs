@@ -8,6 +8,7 @@ use super::collection::{Opened, integer};
 use super::sample::sample_options;
 use super::{Command, DataCall, Derived, Run};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 
 const FAMILY: Family = Family::Set;
 
@@ -133,6 +134,7 @@ fn sadd(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     }
     if added > 0 {
         opened.add(added);
+        call.notify(Class::Set, "sadd", opened.key);
         call.close(&opened);
     }
     call.reply().integer(added);
@@ -157,6 +159,7 @@ fn srem(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     }
     if removed > 0 {
         opened.add(-removed);
+        call.notify(Class::Set, "srem", opened.key);
         call.close(&opened);
     }
     call.reply().integer(removed);
@@ -184,11 +187,13 @@ fn move_member(call: &mut DataCall<'_>, mut source: Opened<'_>, to: &[u8]) -> Re
     let member = call.word(3);
     call.delete(&source, (ELEMENT, member));
     source.add(-1);
+    call.notify(Class::Set, "srem", source.key);
     call.close(&source);
     let mut target = call.open_to_add(to, FAMILY)?;
     if !call.has_member(&target, member)? {
         call.put(&target, (ELEMENT, member), &[])?;
         target.add(1);
+        call.notify(Class::Set, "sadd", to);
         call.close(&target);
     }
     Ok(())
@@ -230,8 +235,9 @@ fn take_some(
     }
     let taken = call.some_at_random(&opened, ELEMENT, count)?;
     let taken: Vec<Vec<u8>> = taken.into_iter().map(|(member, _)| member).collect();
+    call.notify(Class::Set, "spop", opened.key);
     if opened.is_swept(taken.len()) {
-        call.remove(opened.key)?;
+        call.remove_whole(opened.key)?;
         return Ok(taken);
     }
     for member in &taken {

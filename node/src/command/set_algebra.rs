@@ -12,6 +12,7 @@ use super::collection::{ANSWER_BYTES_MAX, Opened, integer};
 use super::set::{READ, show};
 use super::{Command, DataCall, Run};
 use crate::number::parse_i64;
+use crate::pubsub::notice::Class;
 use crate::resp::Words;
 
 const FAMILY: Family = Family::Set;
@@ -44,7 +45,7 @@ pub const SET_ALGEBRA: &[Command] = &[
     Command {
         name: "sinterstore",
         summary: "Stores the members that are in all of several sets; returns how many.",
-        run: Run::Data(|call| call.attempt(|call| store(call, intersection))),
+        run: Run::Data(|call| call.attempt(|call| store(call, intersection, "sinterstore"))),
         ..STORE
     },
     Command {
@@ -69,7 +70,7 @@ pub const SET_ALGEBRA: &[Command] = &[
     Command {
         name: "sunionstore",
         summary: "Stores the members that are in any of several sets; returns how many.",
-        run: Run::Data(|call| call.attempt(|call| store(call, union))),
+        run: Run::Data(|call| call.attempt(|call| store(call, union, "sunionstore"))),
         ..STORE
     },
     Command {
@@ -81,7 +82,7 @@ pub const SET_ALGEBRA: &[Command] = &[
     Command {
         name: "sdiffstore",
         summary: "Stores the members of a set that are in none of the others; returns how many.",
-        run: Run::Data(|call| call.attempt(|call| store(call, difference))),
+        run: Run::Data(|call| call.attempt(|call| store(call, difference, "sdiffstore"))),
         ..STORE
     },
 ];
@@ -95,18 +96,19 @@ fn answer(call: &mut DataCall<'_>, of: Operation) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn store(call: &mut DataCall<'_>, of: Operation) -> Result<(), Refusal> {
+fn store(call: &mut DataCall<'_>, of: Operation, event: &'static str) -> Result<(), Refusal> {
     let members = of(call, call.words.tail(2))?;
     let key = call.word(1);
     let count = integer(members.len() as u64);
     if members.is_empty() {
-        call.remove(key)?;
+        call.remove_whole(key)?;
     } else {
         let mut opened = call.begin_anew(key, FAMILY)?;
         for member in &members {
             call.put(&opened, (ELEMENT, member), &[])?;
         }
         opened.add(count);
+        call.notify(Class::Set, event, key);
         call.close(&opened);
     }
     call.reply().integer(count);

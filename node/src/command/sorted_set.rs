@@ -12,6 +12,7 @@ use ashlar_partition::{Order, Refusal};
 use super::collection::{Opened, SubKeys, integer};
 use super::sample::sample_options;
 use super::{Command, DataCall, Derived, Run};
+use crate::pubsub::notice::Class;
 use crate::resp::Version;
 use crate::resp::encode::{Encoder, format_double};
 
@@ -143,7 +144,7 @@ impl DataCall<'_> {
         self.delete(opened, (BY_SCORE, &place));
     }
 
-    /// Deletes members that are there, and closes the sorted set.
+    /// Deletes members that are there, tells of it, and closes the sorted set.
     ///
     /// # Errors
     /// [`Refusal`]: nothing may be written now.
@@ -151,18 +152,20 @@ impl DataCall<'_> {
         &mut self,
         mut opened: Opened<'_>,
         members: &[Scored],
+        event: &'static str,
     ) -> Result<(), Refusal> {
-        if opened.is_swept(members.len()) {
-            self.remove(opened.key)?;
+        if members.is_empty() {
             return Ok(());
+        }
+        self.notify(Class::SortedSet, event, opened.key);
+        if opened.is_swept(members.len()) {
+            return self.remove_whole(opened.key);
         }
         for Scored { member, score } in members {
             self.delete_scored(&opened, member, *score);
         }
-        if !members.is_empty() {
-            opened.add(-integer(members.len() as u64));
-            self.close(&opened);
-        }
+        opened.add(-integer(members.len() as u64));
+        self.close(&opened);
         Ok(())
     }
 
@@ -244,6 +247,7 @@ fn zrem(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     }
     if removed > 0 {
         opened.add(-removed);
+        call.notify(Class::SortedSet, "zrem", opened.key);
         call.close(&opened);
     }
     call.reply().integer(removed);

@@ -6,6 +6,7 @@ use ashlar_partition::collection::ELEMENT;
 
 use super::sorted_set::{FAMILY, WRITE, show_score};
 use super::{Command, DataCall, Run};
+use crate::pubsub::notice::Class;
 use crate::resp::Words;
 use crate::score;
 
@@ -166,6 +167,8 @@ fn add(call: &mut DataCall<'_>, incr: bool) -> Result<(), Refusal> {
     }
     if tally.added + tally.changed > 0 {
         opened.add(tally.added);
+        let event = if adding.incr { "zincr" } else { "zadd" };
+        call.notify(Class::SortedSet, event, opened.key);
         call.close(&opened);
     }
     show_added(call, &adding, &tally);

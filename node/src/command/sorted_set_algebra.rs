@@ -323,7 +323,12 @@ fn keep(call: &mut DataCall<'_>, operation: Operation) -> Result<(), Refusal> {
         return Ok(());
     };
     let made = make(call, &asked, operation)?;
-    store(call, &made)
+    let event = match operation {
+        Operation::Union => "zunionstore",
+        Operation::Intersection => "zinterstore",
+        Operation::Difference => "zdiffstore",
+    };
+    store(call, &made, event)
 }
 
 fn zintercard(call: &mut DataCall<'_>) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 
 use ashlar_partition::{Order, Refusal};
 
+use super::options::pop_options;
 use super::sorted_set::{FAMILY, READ, Scored, WRITE, show_scored};
 use super::sorted_set_query::some_in_order;
 use super::{Command, DataCall, Run};
@@ -78,7 +79,11 @@ pub fn pop_first(call: &mut DataCall<'_>, keys: Words<'_>, pop: Pop) -> Result<b
     for key in keys.iter() {
         if let Some(opened) = call.open_to_remove(key, FAMILY)? {
             let found = some_in_order(call, &opened, pop.order, (0, pop.count))?;
-            call.delete_all_scored(opened, &found)?;
+            let event = match pop.order {
+                Order::Ascending => "zpopmin",
+                Order::Descending => "zpopmax",
+            };
+            call.delete_all_scored(opened, &found, event)?;
             show(call, key, &found, pop.shape);
             return Ok(true);
         }
@@ -150,38 +155,17 @@ fn zmpop(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 /// # Errors
 /// The line to answer.
 pub fn counted_pop(words: Words<'_>) -> Result<(Words<'_>, Pop), &'static str> {
-    const SYNTAX: &str = "ERR syntax error";
-    let positive = |word: &[u8]| {
-        let number = parse_i64(word).and_then(|number| u64::try_from(number).ok());
-        number.filter(|number| *number > 0)
+    let order_of = |word: &[u8]| match word.to_ascii_lowercase().as_slice() {
+        b"min" => Some(Order::Ascending),
+        b"max" => Some(Order::Descending),
+        _ => None,
     };
-    let numkeys = words.get(0).and_then(positive);
-    let numkeys = numkeys.ok_or("ERR numkeys should be greater than 0")?;
-    let numkeys = usize::try_from(numkeys).map_err(|_| SYNTAX)?;
-    let keys = words.tail(1).head(numkeys).ok_or(SYNTAX)?;
-    let rest = words.tail(1 + numkeys);
-    let order = match rest.get(0).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        Some(b"min") => Order::Ascending,
-        Some(b"max") => Order::Descending,
-        _ => return Err(SYNTAX),
-    };
-    let count = match (rest.get(1), rest.get(2)) {
-        (None, _) => 1,
-        (Some(name), Some(count)) if name.eq_ignore_ascii_case(b"count") => {
-            positive(count).ok_or("ERR count should be greater than 0")?
-        }
-        _ => return Err(SYNTAX),
-    };
-    if rest.len() > 3 {
-        return Err(SYNTAX);
-    }
+    let (keys, order, count) = pop_options(words, order_of)?;
     let shape = Shape::KeyPaired;
-    Ok((
-        keys,
-        Pop {
-            order,
-            count,
-            shape,
-        },
-    ))
+    let pop = Pop {
+        order,
+        count,
+        shape,
+    };
+    Ok((keys, pop))
 }

@@ -126,7 +126,8 @@ impl<'a> Query<'a> {
         let taken = u64::try_from(self.limit.1).unwrap_or(u64::MAX);
         let mut slice = Slice::new(skipped, taken);
         if taken > 0 {
-            walk(call, opened, &self.range, self.order, |score, member| {
+            let way = (self.order, skipped);
+            walk(call, opened, &self.range, way, |score, member| {
                 slice.take(score, member)
             })?;
         }
@@ -216,12 +217,12 @@ pub(super) fn opposite(order: Order) -> Order {
     }
 }
 
-/// Walks over the members of a range, which is none of ranks.
+/// Walks over the members of a range, which is none of ranks; says in which order, and how many the caller skips.
 pub(super) fn walk(
     call: &mut DataCall<'_>,
     opened: &Opened<'_>,
     range: &Range<'_>,
-    order: Order,
+    (order, skipped): (Order, u64),
     take: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), Refusal> {
     match range {
@@ -234,17 +235,18 @@ pub(super) fn walk(
             );
             call.walk_scores(opened, sub_keys, order, take)
         }
-        Range::Members(members) => walk_members(call, opened, members, order, take),
+        Range::Members(members) => walk_members(call, opened, members, (order, skipped), take),
     }
 }
 
 /// Walks over members from one to another. Their order is that of scores, so this makes sense if all have the same one;
-/// then the range is gone to. If not, it begins and ends where a walk over all would find it to.
+/// then the range is gone to. If not, it begins and ends where a walk over all would find it to, which looks at the
+/// first one, but not at others that are skipped.
 fn walk_members(
     call: &mut DataCall<'_>,
     opened: &Opened<'_>,
     members: &Members<'_>,
-    order: Order,
+    (order, mut skipped): (Order, u64),
     mut take: impl FnMut(f64, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), Refusal> {
     let first = some_in_order(call, opened, Order::Ascending, (0, 1))?.pop();
@@ -267,14 +269,17 @@ fn walk_members(
     );
     let mut is_reached = false;
     call.walk_scores(opened, sub_keys, order, |score, member| {
+        let is_first = !is_reached;
         is_reached |= members.is_reached_by(member, order);
         if !is_reached {
             return ControlFlow::Continue(());
         }
-        match members.is_left_by(member, order) {
-            true => ControlFlow::Break(()),
-            false => take(score, member),
+        let is_looked_at = is_first || skipped == 0;
+        if is_looked_at && members.is_left_by(member, order) {
+            return ControlFlow::Break(());
         }
+        skipped = skipped.saturating_sub(1);
+        take(score, member)
     })
 }
 

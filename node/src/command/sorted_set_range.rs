@@ -9,6 +9,7 @@ use super::collection::integer;
 use super::sorted_set::{FAMILY, READ, Scored, WRITE, show};
 use super::sorted_set_query::{By, Query, Range, walk};
 use super::{Command, DataCall, Run};
+use crate::pubsub::notice::Class;
 
 /// What answers of ranges have in common.
 const RANGE: Command = Command {
@@ -150,20 +151,25 @@ fn zrangestore(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         None => Vec::new(),
         Some(opened) => query.select(call, &opened)?,
     };
-    store(call, &found)
+    store(call, &found, "zrangestore")
 }
 
 /// Stores members under the first key of the command, in the place of whatever was there; answers how many.
-pub(super) fn store(call: &mut DataCall<'_>, found: &[Scored]) -> Result<(), Refusal> {
+pub(super) fn store(
+    call: &mut DataCall<'_>,
+    found: &[Scored],
+    event: &'static str,
+) -> Result<(), Refusal> {
     let (key, count) = (call.word(1), integer(found.len() as u64));
     if found.is_empty() {
-        call.remove(key)?;
+        call.remove_whole(key)?;
     } else {
         let mut opened = call.begin_anew(key, FAMILY)?;
         for Scored { member, score } in found {
             call.put_score(&opened, member, None, *score)?;
         }
         opened.add(count);
+        call.notify(Class::SortedSet, event, key);
         call.close(&opened);
     }
     call.reply().integer(count);
@@ -177,7 +183,7 @@ fn count(call: &mut DataCall<'_>, by: By) -> Result<(), Refusal> {
     };
     let mut count = 0;
     if let Some(opened) = call.open_to_read(call.word(1), FAMILY)? {
-        walk(call, &opened, &range, Order::Ascending, |_, _| {
+        walk(call, &opened, &range, (Order::Ascending, 0), |_, _| {
             count += 1;
             ControlFlow::Continue(())
         })?;
@@ -202,7 +208,12 @@ fn remove(call: &mut DataCall<'_>, by: By) -> Result<(), Refusal> {
         with_scores: false,
     };
     let found = query.select(call, &opened)?;
-    call.delete_all_scored(opened, &found)?;
+    let event = match by {
+        By::Rank => "zremrangebyrank",
+        By::Score => "zremrangebyscore",
+        By::Member => "zremrangebylex",
+    };
+    call.delete_all_scored(opened, &found, event)?;
     call.reply().integer(integer(found.len() as u64));
     Ok(())
 }
