@@ -34,7 +34,10 @@ pub(crate) struct Row {
 pub(crate) fn rows() -> Vec<Row> {
     use Bar::{AtLeast, AtMost};
     use Measure::{CpuPerOp, P99, Rate};
-    use Workload::{GetP16, Publish, SetP1, SetP16};
+    use Workload::{
+        GetP16, HgetP16, HsetP16, IncrP1, LpushP16, Lrange100, MsetP16, Publish, SaddP16, SetP1,
+        SetP16, Smembers100, ZaddP16, ZscoreP16,
+    };
     let durable = Peer::Server(Kind::RedisAlways);
     let memory = Peer::Server(Kind::RedisMemory);
     let row = |measure, peer, bar| Row { measure, peer, bar };
@@ -51,6 +54,16 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Rate(GetP16), memory, None),
         row(CpuPerOp(SetP1), durable, None),
         row(CpuPerOp(SetP16), durable, None),
+        row(Rate(IncrP1), durable, Some(AtLeast(1.5))),
+        row(Rate(MsetP16), durable, Some(AtLeast(1.2))),
+        row(Rate(HsetP16), durable, Some(AtLeast(1.2))),
+        row(Rate(SaddP16), durable, Some(AtLeast(1.2))),
+        row(Rate(ZaddP16), durable, Some(AtLeast(1.2))),
+        row(Rate(LpushP16), durable, Some(AtLeast(1.2))),
+        row(CpuPerOp(HgetP16), memory, Some(AtMost(1.0))),
+        row(CpuPerOp(ZscoreP16), memory, Some(AtMost(1.0))),
+        row(CpuPerOp(Smembers100), memory, Some(AtMost(1.0))),
+        row(CpuPerOp(Lrange100), memory, Some(AtMost(1.0))),
         row(P99(SetP1), durable, None),
         row(P99(SetP16), durable, None),
         row(P99(GetP16), memory, None),

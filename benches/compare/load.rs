@@ -21,8 +21,44 @@ pub(crate) enum Workload {
     SetP16,
     /// `GET`, 16 commands at a time, after a preload.
     GetP16,
+    /// `INCR` of one key that all clients have, one command at a time.
+    IncrP1,
+    /// `MSET` of ten keys, 16 commands at a time.
+    MsetP16,
+    /// `HSET` to one hash, 16 commands at a time; the others with the same end likewise.
+    HsetP16,
+    SaddP16,
+    ZaddP16,
+    /// `HGET` from a hash of 100,000 fields.
+    HgetP16,
+    /// `ZSCORE` from a sorted set of 100,000 members.
+    ZscoreP16,
+    /// `SMEMBERS` of a set of 100 members.
+    Smembers100,
+    LpushP16,
+    /// `LRANGE` of the first 100 elements of a list.
+    Lrange100,
     /// `PUBLISH` to a thousand subscribers; an operation is a message that one of them has got.
     Publish,
+}
+
+/// What `redis-benchmark` is told to do: the name of one of its tests, or a command.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    words: &'static str,
+    pipeline: u32,
+    /// What `__rand_int__` stays below.
+    keys: u64,
+}
+
+impl Load {
+    const fn new(words: &'static str, pipeline: u32, keys: u64) -> Self {
+        Self {
+            words,
+            pipeline,
+            keys,
+        }
+    }
 }
 
 /// What the client saw.
@@ -36,7 +72,22 @@ pub(crate) struct LoadResult {
 
 impl Workload {
     /// Every workload, in the order in which they run.
-    pub(crate) const EVERY: [Self; 4] = [Self::SetP1, Self::SetP16, Self::GetP16, Self::Publish];
+    pub(crate) const EVERY: [Self; 14] = [
+        Self::SetP1,
+        Self::SetP16,
+        Self::GetP16,
+        Self::IncrP1,
+        Self::MsetP16,
+        Self::HsetP16,
+        Self::SaddP16,
+        Self::ZaddP16,
+        Self::HgetP16,
+        Self::ZscoreP16,
+        Self::Smembers100,
+        Self::LpushP16,
+        Self::Lrange100,
+        Self::Publish,
+    ];
 
     /// Returns the name in options.
     pub(crate) fn name(self) -> &'static str {
@@ -44,6 +95,16 @@ impl Workload {
             Self::SetP1 => "set-p1",
             Self::SetP16 => "set-p16",
             Self::GetP16 => "get-p16",
+            Self::IncrP1 => "incr-p1",
+            Self::MsetP16 => "mset-p16",
+            Self::HsetP16 => "hset-p16",
+            Self::SaddP16 => "sadd-p16",
+            Self::ZaddP16 => "zadd-p16",
+            Self::HgetP16 => "hget-p16",
+            Self::ZscoreP16 => "zscore-p16",
+            Self::Smembers100 => "smembers-100",
+            Self::LpushP16 => "lpush-p16",
+            Self::Lrange100 => "lrange-100",
             Self::Publish => "publish",
         }
     }
@@ -54,26 +115,70 @@ impl Workload {
             Self::SetP1 => "SET, no pipeline",
             Self::SetP16 => "SET, pipeline 16",
             Self::GetP16 => "GET, pipeline 16",
+            Self::IncrP1 => "INCR of one key, no pipeline",
+            Self::MsetP16 => "MSET of 10 keys, pipeline 16",
+            Self::HsetP16 => "HSET, pipeline 16",
+            Self::SaddP16 => "SADD, pipeline 16",
+            Self::ZaddP16 => "ZADD, pipeline 16",
+            Self::HgetP16 => "HGET, pipeline 16",
+            Self::ZscoreP16 => "ZSCORE, pipeline 16",
+            Self::Smembers100 => "SMEMBERS of 100",
+            Self::LpushP16 => "LPUSH, pipeline 16",
+            Self::Lrange100 => "LRANGE of 100",
             Self::Publish => "PUBLISH to 1,000 subscribers, messages delivered",
         }
     }
 
     /// Returns how many requests it makes.
     pub(crate) fn requests(self, options: &Options) -> u64 {
-        match self {
-            Self::SetP1 => options.requests,
-            Self::SetP16 | Self::GetP16 => options.requests * 5,
-            Self::Publish => options.requests * 50,
+        match self.load() {
+            Some(load) if load.pipeline == 1 => options.requests,
+            Some(_) => options.requests * 5,
+            None => options.requests * 50,
         }
     }
 
-    /// Returns the arguments that differ between workloads of `redis-benchmark`: test, pipeline, keys.
-    fn arguments(self) -> Option<(&'static str, u32, u64)> {
+    /// Returns what `redis-benchmark` is told, if it is the client.
+    fn load(self) -> Option<Load> {
+        let (words, pipeline, keys) = match self {
+            Self::SetP1 => ("set", 1, SET_KEYS),
+            Self::SetP16 => ("set", 16, SET_KEYS),
+            Self::GetP16 => ("get", 16, GET_KEYS),
+            Self::IncrP1 => ("INCR hot", 1, SET_KEYS),
+            Self::MsetP16 => ("mset", 16, SET_KEYS),
+            Self::HsetP16 => ("hset", 16, SET_KEYS),
+            Self::SaddP16 => ("sadd", 16, SET_KEYS),
+            Self::ZaddP16 => ("zadd", 16, SET_KEYS),
+            Self::HgetP16 => ("HGET myhash element:__rand_int__", 16, GET_KEYS),
+            Self::ZscoreP16 => ("ZSCORE myzset element:__rand_int__", 16, GET_KEYS),
+            Self::Smembers100 => ("SMEMBERS hundred", 1, GET_KEYS),
+            Self::LpushP16 => ("lpush", 16, SET_KEYS),
+            Self::Lrange100 => ("LRANGE mylist 0 99", 1, GET_KEYS),
+            Self::Publish => return None,
+        };
+        Some(Load::new(words, pipeline, keys))
+    }
+
+    /// Returns what has to be there before, and how many requests make it: of keys that are drawn, 98 % are then there.
+    fn preload(self) -> Option<(Load, u64)> {
         match self {
-            Self::SetP1 => Some(("set", 1, SET_KEYS)),
-            Self::SetP16 => Some(("set", 16, SET_KEYS)),
-            Self::GetP16 => Some(("get", 16, GET_KEYS)),
-            Self::Publish => None,
+            Self::GetP16 => Some((Load::new("set", 16, GET_KEYS), GET_KEYS * 4)),
+            Self::HgetP16 => Some((Load::new("hset", 16, GET_KEYS), GET_KEYS * 4)),
+            Self::ZscoreP16 => Some((Load::new("zadd", 16, GET_KEYS), GET_KEYS * 4)),
+            Self::Smembers100 => Some((
+                Load::new("SADD hundred element:__rand_int__", 16, 100),
+                4_000,
+            )),
+            Self::Lrange100 => Some((Load::new("lpush", 16, GET_KEYS), 1_000)),
+            Self::SetP1
+            | Self::IncrP1
+            | Self::MsetP16
+            | Self::Publish
+            | Self::SetP16
+            | Self::HsetP16
+            | Self::SaddP16
+            | Self::ZaddP16
+            | Self::LpushP16 => None,
         }
     }
 }
@@ -81,25 +186,35 @@ impl Workload {
 /// Runs a workload against the server on `port`.
 pub(crate) fn run(options: &Options, port: u16, workload: Workload) -> Result<LoadResult, Failure> {
     let requests = workload.requests(options);
-    match workload.arguments() {
-        Some(arguments) => benchmark(options, port, arguments, requests),
+    match workload.load() {
+        Some(load) => benchmark(options, port, load, requests),
         None => fanout::run(options.client_cpu, port, requests / fanout::SUBSCRIBERS),
     }
 }
 
-/// Writes the keys that [`Workload::GetP16`] reads, four times over: 98 % of them are then there.
-pub(crate) fn preload(options: &Options, port: u16) -> Result<(), Failure> {
-    benchmark(options, port, ("set", 16, GET_KEYS), GET_KEYS * 4).map(|_| ())
+/// Writes what a workload reads.
+pub(crate) fn preload(options: &Options, port: u16, workload: Workload) -> Result<(), Failure> {
+    match workload.preload() {
+        None => Ok(()),
+        Some((load, requests)) => benchmark(options, port, load, requests).map(|_| ()),
+    }
 }
 
 /// Runs `redis-benchmark` once.
 fn benchmark(
     options: &Options,
     port: u16,
-    (test, pipeline, keys): (&str, u32, u64),
+    load: Load,
     requests: u64,
 ) -> Result<LoadResult, Failure> {
-    let numbers = format!("-p {port} -c 50 -d 100 -n {requests} -r {keys} -P {pipeline} -t {test}");
+    let Load {
+        words,
+        pipeline,
+        keys,
+    } = load;
+    let numbers = format!("-p {port} -c 50 -d 100 -n {requests} -r {keys} -P {pipeline} --csv");
+    // A command is several words; a test has one.
+    let is_test = !words.contains(' ');
     let output = Command::new("taskset")
         .args([
             "-c",
@@ -109,11 +224,12 @@ fn benchmark(
             "127.0.0.1",
         ])
         .args(numbers.split(' '))
-        .arg("--csv")
+        .args(is_test.then_some("-t"))
+        .args(words.split(' '))
         .output()
         .map_err(|error| format!("cannot start redis-benchmark: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let result = parse(&text, test).filter(|_| output.status.success());
+    let result = parse(&text, words).filter(|_| output.status.success());
     result.ok_or_else(|| {
         let errors = String::from_utf8_lossy(&output.stderr);
         let said = errors
@@ -123,7 +239,7 @@ fn benchmark(
             .collect::<Vec<_>>()
             .join(" | ");
         format!(
-            "redis-benchmark {test} ended with {}: {said}",
+            "redis-benchmark {words} ended with {}: {said}",
             output.status
         )
     })
@@ -140,10 +256,12 @@ fn parse(text: &str, test: &str) -> Option<LoadResult> {
         })
         .collect();
     let header = rows.iter().find(|row| row.first() == Some(&"test"))?;
-    let row = rows.iter().find(|row| {
-        row.first()
-            .is_some_and(|name| name.eq_ignore_ascii_case(test))
-    })?;
+    // Some names say more: "MSET (10 keys)".
+    let is_it = |name: &&str| {
+        let short = name.split(" (").next().unwrap_or_default();
+        short.eq_ignore_ascii_case(test)
+    };
+    let row = rows.iter().find(|row| row.first().is_some_and(is_it))?;
     let column = |name: &str| -> Option<f64> {
         let index = header.iter().position(|field| *field == name)?;
         row.get(index)?.parse().ok()

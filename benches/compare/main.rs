@@ -133,9 +133,7 @@ fn run(
     workload: Workload,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    if workload == Workload::GetP16 {
-        load::preload(options, server.port)?;
-    }
+    load::preload(options, server.port, workload)?;
     let before_s = server.cpu_s()?;
     let result = load::run(options, server.port, workload)?;
     let spent_s = server.cpu_s()? - before_s;

@@ -1,6 +1,7 @@
 //! Which replies may differ, and why: the same list as in `docs/redis-compatibility.md`. Everything else is a mistake
 //! of ours.
 
+use super::explained_collections::COLLECTIONS;
 use super::reply::{alike, elements, integer, same_members};
 use super::words::Command;
 
@@ -8,11 +9,11 @@ use super::words::Command;
 const TIME_S: i64 = 5;
 
 /// A difference that is as it should be.
-struct Explained {
+pub(super) struct Explained {
     /// Commands, in upper case; all when there is none.
-    names: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
     /// Which replies it is about: the command, ours, theirs.
-    holds: fn(&Command, &[u8], &[u8]) -> bool,
+    pub(super) holds: fn(&Command, &[u8], &[u8]) -> bool,
 }
 
 const EXPLAINED: &[Explained] = &[
@@ -116,7 +117,8 @@ const EXPLAINED: &[Explained] = &[
     Explained {
         names: &["BITCOUNT", "BITPOS"],
         holds: |_, ours, theirs| {
-            ours.starts_with(b"-ERR ") && matches!(theirs, b":0\r\n" | b":-1\r\n")
+            let looked = theirs.starts_with(b"-WRONGTYPE ");
+            ours.starts_with(b"-ERR ") && (looked || matches!(theirs, b":0\r\n" | b":-1\r\n"))
         },
     },
     // Numbers of hexadecimal digits are not read, and those of more than 256 characters neither.
@@ -136,7 +138,7 @@ pub(crate) fn is_explained(words: &Command, ours: &[u8], theirs: &[u8]) -> bool 
     if quote_the_same(words, ours, theirs) {
         return true;
     }
-    EXPLAINED.iter().any(|of| {
+    EXPLAINED.iter().chain(COLLECTIONS).any(|of| {
         let named = of.names.iter().any(|known| known.as_bytes() == name);
         named && (of.holds)(words, ours, theirs)
     })
@@ -150,7 +152,7 @@ fn quote_the_same(words: &Command, ours: &[u8], theirs: &[u8]) -> bool {
     ours.starts_with(b"-") && beginning(ours) == beginning(theirs) && words.iter().any(is_odd)
 }
 
-fn is(words: &Command, at: usize, holds: impl FnOnce(&[u8]) -> bool) -> bool {
+pub(super) fn is(words: &Command, at: usize, holds: impl FnOnce(&[u8]) -> bool) -> bool {
     words.get(at).is_some_and(|word| holds(word))
 }
 

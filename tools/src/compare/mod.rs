@@ -7,7 +7,9 @@
 //!
 //! Invariant: the commands of an episode follow from the seed and its number alone, but for moments of expiry.
 
+mod collection_words;
 mod explained;
+mod explained_collections;
 mod listener;
 mod reply;
 mod server;
@@ -181,6 +183,9 @@ fn follow(states: &mut [State], connection: usize, words: &Command) -> bool {
     let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
     // A watched key that was missing, was set and is flushed counts as unchanged, and one that nothing is appended to;
     // not so in Redis.
+    if draws_at_random(words) {
+        return false;
+    }
     let appends_nothing = is("APPEND") && words.get(2).is_some_and(Vec::is_empty);
     let is_told_apart = appends_nothing || is("FLUSHALL") || is("FLUSHDB");
     if is_told_apart && states.iter().any(|state| state.watching) {
@@ -193,12 +198,21 @@ fn follow(states: &mut [State], connection: usize, words: &Command) -> bool {
         1 if is("EXEC") && !state.queueing => {}
         // One with too many words ends the transaction, too.
         _ if is("EXEC") => *state = State::default(),
+        // Redis 7.0 refuses to queue it.
+        4.. if state.queueing && (is("ZRANK") || is("ZREVRANK")) => return false,
         _ if state.queueing => return !APART.iter().any(|name| is(name)),
         1 if is("UNWATCH") => state.watching = false,
         2.. if is("WATCH") => state.watching = true,
         _ => {}
     }
     true
+}
+
+/// Says whether a command takes what chance decides: the servers would differ from then on.
+fn draws_at_random(words: &Command) -> bool {
+    let all = [&b"0"[..], b"1000"];
+    words[0].eq_ignore_ascii_case(b"SPOP")
+        && (words.len() == 2 || (words.len() == 3 && !all.contains(&words[2].as_slice())))
 }
 
 /// Says whether commands may be sent: leaving out some can bring others into a transaction.

@@ -4,9 +4,12 @@
 //! A pattern is words: `$k` a key, `$v` a value, `$i` an integer, `$f` a number, `$o` an offset into a value, `$n` a
 //! small number, `$t` `$T` far seconds and milliseconds, `$a` `$A` moments, `$p` a glob, `$y` `$w` a type and a
 //! number of BITFIELD, `$b` a bit. `a|b` is one of them, `a:b` several words, `?` before means perhaps, `+`
-//! means up to three more.
+//! means up to three more. `$h` `$q` `$e` `$z` are keys of hashes, lists, sets and sorted sets, mostly; what else
+//! collections have is in `collection_words`.
 
 use ashlar_io::rng::Rng;
+
+use super::collection_words::{self, COLLECTION_PATTERNS};
 
 /// One command.
 pub(crate) type Command = Vec<Vec<u8>>;
@@ -203,6 +206,9 @@ const PATTERNS: &[(u32, &str)] = &[
     (1, "LATENCY RESET"),
 ];
 
+/// One in so many keys is that of a collection.
+const OF_COLLECTION: u64 = 6;
+
 /// Draws commands.
 #[derive(Debug)]
 pub(crate) struct Words {
@@ -220,8 +226,8 @@ impl Words {
             let name = pattern.split([' ', '|']).next().unwrap_or_default();
             only.is_empty() || only.iter().any(|only| name.eq_ignore_ascii_case(only))
         };
-        let patterns: Vec<_> = PATTERNS
-            .iter()
+        let patterns = PATTERNS.iter().chain(COLLECTION_PATTERNS);
+        let patterns: Vec<_> = patterns
             .filter(|(_, pattern)| wanted(pattern))
             .map(|(weight, pattern)| (*weight, pattern.split(' ').collect()))
             .collect();
@@ -299,7 +305,22 @@ impl Words {
             return self.cased(word);
         };
         match kind {
+            "k" if self.rng.below(OF_COLLECTION) == 0 => {
+                let kind = self.pick(&["h", "q", "e", "z"]);
+                collection_words::key(&kind, &mut self.rng)
+            }
             "k" => KEYS[self.rng.index(KEYS.len())].to_vec(),
+            "h" | "q" | "e" | "z" if self.rng.below(OF_COLLECTION) == 0 => {
+                KEYS[self.rng.index(KEYS.len())].to_vec()
+            }
+            "h" | "q" | "e" | "z" => collection_words::key(kind.as_bytes(), &mut self.rng),
+            "m" => collection_words::member(&mut self.rng),
+            "l" => collection_words::member_bound(&mut self.rng),
+            "s" => self.score(),
+            "r" => {
+                let score = self.score();
+                collection_words::score_bound(score, &mut self.rng)
+            }
             "v" => self.value(),
             "i" => self.integer(),
             "w" => self.field_number(),
@@ -357,6 +378,14 @@ impl Words {
             return format!("{sign}{whole}.{fraction}").into_bytes();
         }
         self.pick(&FLOATS)
+    }
+
+    fn score(&mut self) -> Vec<u8> {
+        match self.rng.below(8) {
+            0 => self.float(),
+            1 => self.integer(),
+            _ => collection_words::score(&mut self.rng),
+        }
     }
 
     fn offset(&mut self) -> Vec<u8> {
