@@ -58,8 +58,17 @@ pub(crate) fn rows() -> Vec<Row> {
     }
     rows.extend([
         row(Measure::ColdReads, Alone, Some(AtMost(1.05))),
-        row(Measure::ColdRate1, Beside(Side::Fio16), Some(AtLeast(0.8))),
-        row(Measure::ColdRate16, Beside(Side::Fio16), Some(AtLeast(0.8))),
+        row(Measure::ColdBytes, Alone, None),
+        row(
+            Measure::ColdRate1,
+            Beside(Side::FioSame),
+            Some(AtLeast(0.8)),
+        ),
+        row(
+            Measure::ColdRate16,
+            Beside(Side::FioSame),
+            Some(AtLeast(0.8)),
+        ),
         row(Measure::ColdRate1, Beside(Side::Fio4), None),
         row(Measure::ColdRate16, Beside(Side::Fio4), None),
         row(Measure::AbsentReads, Alone, Some(AtMost(2.0))),
@@ -74,6 +83,7 @@ pub(crate) fn rows() -> Vec<Row> {
         ),
         row(Measure::CompactionCpu, Alone, None),
         row(Measure::Restart, Alone, Some(AtMost(2.0))),
+        row(Measure::RestartCpu, Alone, None),
         row(Measure::Resident, Alone, None),
         row(Measure::ResidentShare, Alone, Some(AtMost(1.15))),
         row(Measure::TopRate, Alone, None),
@@ -83,7 +93,9 @@ pub(crate) fn rows() -> Vec<Row> {
             Over(Measure::P99Quiet),
             Some(AtMost(2.0)),
         ),
+        row(Measure::StallQuiet, Beside(Side::FioDurable), None),
         row(Measure::StallMerging, Alone, Some(AtMost(50.0))),
+        row(Measure::StallMerging, Beside(Side::FioDurable), None),
     ]);
     rows
 }

@@ -1,5 +1,5 @@
-//! Reads of data ten times as large as the cache, beside reads of the device of the same number in
-//! flight.
+//! Reads of data ten times as large as the cache, beside reads of the device: of the same size and as
+//! many in flight.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -34,6 +34,8 @@ struct Reads {
     per_s: f64,
     /// Reads of the disk for each key.
     of_disk: f64,
+    /// Bytes of such a read.
+    bytes: f64,
     /// Share of the keys that went to the disk.
     touching: f64,
 }
@@ -54,13 +56,16 @@ pub(crate) fn measure(options: &Options, dir: &Path, report: &mut Report) -> Res
     });
     engine.flush_all();
     eprintln!("  {} MiB of tables", engine.file_bytes() >> 20);
-    read(&mut engine, (keys, Which::Present), 16, WARM_UP);
     read(&mut engine, (keys, Which::Absent), 16, WARM_UP);
+    let warmed = read(&mut engine, (keys, Which::Present), 16, WARM_UP);
+    // Blocks differ in size; the peer reads as much at a time as they have on average.
+    let bytes = mean_read_bytes(warmed.bytes);
+    report.add(Side::Ashlar, Measure::ColdBytes, f64::from(bytes) / 1024.0);
     let file = dir.join("fio.data");
     device::fill(&file, keys * (KEY_BYTES + VALUE_BYTES) as u64)?;
     let time = Duration::from_secs(options.seconds);
     for (depth, measure) in [(1, Measure::ColdRate1), (16, Measure::ColdRate16)] {
-        for (side, bytes) in [(Side::Fio4, 4096), (Side::Fio16, 16_384)] {
+        for (side, bytes) in [(Side::Fio4, 4096), (Side::FioSame, bytes)] {
             let read = device::run(options, &file, Pattern::random(bytes, depth))?;
             report.add(side, measure, read.per_s);
         }
@@ -74,6 +79,12 @@ pub(crate) fn measure(options: &Options, dir: &Path, report: &mut Report) -> Res
     eprintln!("  absent keys: {:.0} op/s", absent.per_s);
     report.add(Side::Ashlar, Measure::AbsentReads, absent.touching * 100.0);
     Ok(())
+}
+
+/// Returns a size of reads as the device knows them: a number of sectors of 4 KiB.
+fn mean_read_bytes(bytes: f64) -> u32 {
+    let sectors = (1..=64).find(|sectors| f64::from(*sectors) * 4096.0 >= bytes - 2048.0);
+    sectors.unwrap_or(64) * 4096
 }
 
 /// What was fetched, and the place of who waits for it.
@@ -109,7 +120,7 @@ fn read(engine: &mut Engine, (keys, which): (u64, Which), depth: usize, time: Du
         done: 0,
         touching: 0,
     };
-    let (from, reads_before) = (Instant::now(), engine.ground.reads_and_written_bytes().0);
+    let (from, before) = (Instant::now(), engine.ground.traffic());
     while from.elapsed() < time {
         engine.begin();
         reader.go_on(engine);
@@ -125,11 +136,13 @@ fn read(engine: &mut Engine, (keys, which): (u64, Which), depth: usize, time: Du
     }
     let elapsed_s = from.elapsed().as_secs_f64();
     reader.finish(engine);
-    let reads = engine.ground.reads_and_written_bytes().0 - reads_before;
-    let done = reader.done.max(1) as f64;
+    let after = engine.ground.traffic();
+    let (reads, done) = (after.reads - before.reads, reader.done.max(1) as f64);
+    let read_bytes = (after.read_bytes - before.read_bytes) as f64;
     Reads {
         per_s: done / elapsed_s,
         of_disk: reads as f64 / done,
+        bytes: read_bytes / reads.max(1) as f64,
         touching: reader.touching as f64 / done,
     }
 }
@@ -186,6 +199,23 @@ impl Reader {
                 self.places[place] = None;
             }
             engine.end(Load::Idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_reads_whole_sectors() {
+        for (bytes, read) in [
+            (1.0, 4096),
+            (4096.0, 4096),
+            (9000.0, 8192),
+            (14_500.0, 16_384),
+        ] {
+            assert_eq!(mean_read_bytes(bytes), read);
         }
     }
 }

@@ -50,7 +50,7 @@ impl Meter {
 }
 
 /// Returns the CPU time that all threads of a process have used, in seconds.
-fn cpu_s(process: &str) -> f64 {
+pub(crate) fn cpu_s(process: &str) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     ticks(&stat).unwrap_or(0) as f64 / TICKS_PER_S
 }

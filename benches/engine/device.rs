@@ -80,6 +80,43 @@ pub(crate) fn run(options: &Options, file: &Path, pattern: Pattern) -> Result<Re
     parse(&text, pattern.section()).ok_or("cannot understand what fio says".to_owned())
 }
 
+/// Returns the longest of durable writes of 4 KiB, one at a time, in milliseconds: what this disk makes
+/// a log wait for, while `beside_mib` MiB a second are written to other files as merges write them.
+pub(crate) fn longest_write_ms(
+    options: &Options,
+    dir: &Path,
+    beside_mib: u64,
+) -> Result<f64, Failure> {
+    let (log, tables) = (dir.join("fio-log.data"), dir.join("fio-tables.data"));
+    fill(&log, 64 << 20)?;
+    fill(&tables, 512 << 20)?;
+    let mut arguments = format!(
+        "--direct=1 --ioengine=io_uring --fallocate=none --rw=write --time_based --runtime={} \
+         --output-format=json --name=log --bs=4096 --sync=dsync --filename={}",
+        options.seconds,
+        log.display()
+    );
+    if beside_mib > 0 {
+        arguments += &format!(
+            " --name=tables --bs=262144 --iodepth=2 --sync=none --rate={beside_mib}M --filename={}",
+            tables.display()
+        );
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", &options.cpu.to_string(), "fio"]);
+    let text = said_by(command.args(arguments.split_whitespace()))?;
+    parse_longest_ms(&text).ok_or("cannot understand what fio says".to_owned())
+}
+
+/// Returns the longest latency of the writes of the first job in fio's JSON, in milliseconds.
+fn parse_longest_ms(text: &str) -> Option<f64> {
+    let (_, written) = text.split_once("\"write\" : {")?;
+    let (_, latency) = written.split_once("\"clat_ns\" : {")?;
+    let (_, rest) = latency.split_once("\"max\" : ")?;
+    let longest_ns: f64 = rest.split([',', '\n']).next()?.trim().parse().ok()?;
+    Some(longest_ns / 1e6)
+}
+
 /// Runs a command to its end and returns its output.
 fn said_by(command: &mut Command) -> Result<String, Failure> {
     let output = command
@@ -122,5 +159,13 @@ mod tests {
         assert_eq!(parse(text, "read"), reached(12.5, 2.0));
         assert_eq!(parse(text, "write"), reached(3.0, 1.0));
         assert_eq!(parse("fio: error", "read"), None);
+    }
+
+    #[test]
+    fn the_longest_write_of_the_log_is_read() {
+        let text = "\"read\" : {\n\"clat_ns\" : {\n\"min\" : 0,\n\"max\" : 9,\n}\n},\n\
+                    \"write\" : {\n\"clat_ns\" : {\n\"min\" : 5,\n\"max\" : 2500000,\n}";
+        assert_eq!(parse_longest_ms(text), Some(2.5));
+        assert_eq!(parse_longest_ms("fio: error"), None);
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use crate::Failure;
+use crate::cpu::cpu_s;
+use crate::device;
 use crate::options::Options;
 use crate::report::{Measure, Report, Side};
 use crate::wire::{ask, write_paced};
@@ -106,6 +108,13 @@ impl Node {
         line.split_whitespace().next()?.parse().ok()
     }
 
+    /// Returns the bytes that the node has written but for batches of its log: tables, and segments
+    /// for the log.
+    fn written_beside_log(&self) -> Option<u64> {
+        let written = self.proc("io", "write_bytes:")?;
+        Some(written.saturating_sub(self.info("log_bytes")?))
+    }
+
     /// Waits until the node has written nothing for two seconds, or for long enough.
     fn settle(&self) {
         let from = Instant::now();
@@ -158,6 +167,7 @@ pub(crate) fn measure_restart(
     let from = Instant::now();
     let node = Node::start(options, &data, 4096)?;
     let took_s = from.elapsed().as_secs_f64();
+    let used_s = cpu_s(&node.child.id().to_string());
     eprintln!(
         "  {} MiB of log, {} MiB on disk",
         live >> 20,
@@ -165,6 +175,7 @@ pub(crate) fn measure_restart(
     );
     drop(node);
     report.add(Side::Ashlar, Measure::Restart, took_s);
+    report.add(Side::Ashlar, Measure::RestartCpu, used_s);
     Ok(())
 }
 
@@ -236,29 +247,31 @@ pub(crate) fn measure_p99(
             report.add(Side::Ashlar, Measure::TopRate, top);
             rate = top * SHARE;
         }
-        let before = node.proc("io", "write_bytes:");
+        let before = node.written_beside_log();
         let id = usize::try_from(options.client_cpu).unwrap_or(0);
         core_affinity::set_for_current(core_affinity::CoreId { id });
         let latencies = write_paced(node.port, P99_KEYS, rate, time)?;
-        let written = node.proc("io", "write_bytes:").zip(before);
+        let written = node.written_beside_log().zip(before);
+        let beside_mib = written.map_or(0, |(after, before)| after.saturating_sub(before) >> 20);
         let at = |permille: usize| latencies[latencies.len() * permille / 1000];
         eprintln!(
-            "  {memory_mib} MiB of memory: p50 {} p99 {} p99.9 {} max {:?} us, {:?} MiB written",
+            "  {memory_mib} MiB of memory: p50 {} p99 {} p99.9 {} max {:?} us, {beside_mib} MiB written beside the log",
             at(500),
             at(990),
             at(999),
             latencies.last(),
-            written.map(|(after, before)| (after - before) >> 20),
         );
         report.add(Side::Ashlar, measure, at(990) as f64);
-        if measure == Measure::P99Merging {
-            let longest_us = latencies.last().copied().unwrap_or(0);
-            report.add(
-                Side::Ashlar,
-                Measure::StallMerging,
-                longest_us as f64 / 1000.0,
-            );
-        }
+        let stall = match measure {
+            Measure::P99Quiet => Measure::StallQuiet,
+            _ => Measure::StallMerging,
+        };
+        let longest_us = latencies.last().copied().unwrap_or(0);
+        report.add(Side::Ashlar, stall, longest_us as f64 / 1000.0);
+        drop(node);
+        // The disk alone, asked for the same: what it makes wait, no node can help.
+        let longest_ms = device::longest_write_ms(options, dir, beside_mib / options.seconds)?;
+        report.add(Side::FioDurable, stall, longest_ms);
     }
     Ok(())
 }

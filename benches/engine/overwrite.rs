@@ -36,7 +36,7 @@ pub(crate) fn measure(options: &Options, dir: &Path, report: &mut Report) -> Res
         key(mix(next - 1))
     });
     engine.flush_all();
-    let written = |engine: &Engine| engine.ground.reads_and_written_bytes().1 as f64;
+    let written = |engine: &Engine| engine.ground.traffic().written_bytes as f64;
     let (tables_before, log_before) = (written(&engine), engine.log_bytes() as f64);
     let mut numbers = Numbers::new(8);
     let (mut peak, from) = (0, Instant::now());
@@ -87,12 +87,12 @@ pub(crate) fn measure_idle(
     });
     engine.flush_all();
     engine.merging = Merging::On;
-    let (before, meter) = (engine.ground.reads_and_written_bytes().1, Meter::start());
+    let (before, meter) = (engine.ground.traffic().written_bytes, Meter::start());
     // The first turn starts the merge.
     engine.begin();
     engine.end(Load::Idle);
     engine.finish_debt();
-    let written = engine.ground.reads_and_written_bytes().1 - before;
+    let written = engine.ground.traffic().written_bytes - before;
     let took = meter.stop(written >> 20);
     eprintln!(
         "  {} MiB written; fio reads {read:.0}, writes {write:.0} MiB/s",

@@ -31,6 +31,8 @@ pub(crate) enum Measure {
     ReadSeqCpu,
     /// Reads of the disk for a key that is there.
     ColdReads,
+    /// KiB of such a read, on average and in whole sectors.
+    ColdBytes,
     /// Keys read in a second from disk, one at a time.
     ColdRate1,
     /// The same, sixteen at a time.
@@ -51,6 +53,8 @@ pub(crate) enum Measure {
     CompactionCpu,
     /// Seconds until a killed node answers again.
     Restart,
+    /// Seconds of CPU time in these: what is left of them where others use the machine as well.
+    RestartCpu,
     /// MiB of resident memory, the most there were.
     Resident,
     /// The same, for each MiB that the node was given.
@@ -63,6 +67,8 @@ pub(crate) enum Measure {
     P99Merging,
     /// The longest durable write meanwhile, in milliseconds.
     StallMerging,
+    /// The longest when nothing is merged.
+    StallQuiet,
 }
 
 /// Who was measured.
@@ -80,8 +86,10 @@ pub(crate) enum Side {
     Redb,
     /// fio: blocks of 4 KiB where the size matters.
     Fio4,
-    /// fio: blocks of 16 KiB.
-    Fio16,
+    /// fio: blocks as large as what is read here on average.
+    FioSame,
+    /// fio: durable writes one at a time, and as many bytes written beside them as the node wrote.
+    FioDurable,
     /// fio: what a merge of so many bytes would take if it only read and wrote.
     FioMerge,
 }
@@ -111,6 +119,7 @@ impl Measure {
             Self::SeekRandomCpu => "seekrandom and 10 next from memory, CPU us per op",
             Self::ReadSeqCpu => "readseq from memory, CPU us per key",
             Self::ColdReads => "cold get of a present key, reads of the disk",
+            Self::ColdBytes => "size of such a read, KiB, mean in whole sectors",
             Self::ColdRate1 => "cold get of a present key, 1 at a time, op/s",
             Self::ColdRate16 => "cold get of a present key, 16 at a time, op/s",
             Self::AbsentReads => "cold get of an absent key, % that touch the disk",
@@ -121,11 +130,13 @@ impl Measure {
             Self::Compaction => "merges of an idle engine, MiB/s written",
             Self::CompactionCpu => "merges of an idle engine, CPU ms per MiB written",
             Self::Restart => "restart after kill -9, s",
+            Self::RestartCpu => "the same, CPU s",
             Self::Resident => "resident memory, MiB",
             Self::ResidentShare => "resident memory, x of the budget",
             Self::TopRate => "durable SET, top rate, op/s",
             Self::P99Quiet => "p99 of durable SET at 70 %, no merges, us",
             Self::P99Merging => "p99 of durable SET at 70 %, with merges, us",
+            Self::StallQuiet => "longest durable SET at 70 %, no merges, ms",
             Self::StallMerging => "longest durable SET at 70 %, with merges, ms",
         }
     }
@@ -141,7 +152,8 @@ impl Side {
             Self::Fjall => "fjall, 1 CPU",
             Self::Redb => "redb",
             Self::Fio4 => "fio 4 KiB",
-            Self::Fio16 => "fio 16 KiB",
+            Self::FioSame => "fio, reads of that size",
+            Self::FioDurable => "fio, durable writes",
             Self::FioMerge => "fio, read and write in turn",
         }
     }

@@ -42,7 +42,10 @@ impl Shard {
     #[must_use]
     pub fn table_traffic(&self) -> (u64, u64) {
         let core = self.core.as_ref();
-        core.map_or((0, 0), |core| core.ground.reads_and_written_bytes())
+        core.map_or((0, 0), |core| {
+            let traffic = core.ground.traffic();
+            (traffic.reads, traffic.written_bytes)
+        })
     }
 
     /// Returns how many writes of sessions this shard has answered from what its partitions remember.

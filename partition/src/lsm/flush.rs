@@ -59,7 +59,10 @@ pub(crate) async fn flush(
         {
             entry.value = Value::Separate(output.separate(value).await?);
         }
-        output.push(&entry).await?;
+        output.push(&entry);
+        if output.is_due() {
+            output.write().await?;
+        }
     }
     let (mut edit, opened) = output.finish().await?;
     name_run(context, &mut edit);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ashlar_io::Reactor;
 
 use super::cache::{Block, Origin};
-use super::store::{Counters, Options, ReadError, Store};
+use super::store::{Options, ReadError, Store};
 use crate::memtable::ChunkPool;
 use crate::read::Want;
 
@@ -135,12 +135,25 @@ impl Ground {
         self.store.counters().refused
     }
 
-    /// Returns the reads from disk so far, and the bytes written by flushes and merges.
+    /// Returns what went from disk and to it so far.
     #[must_use]
-    pub fn reads_and_written_bytes(&self) -> (u64, u64) {
-        let Counters {
-            reads, write_bytes, ..
-        } = self.store.counters();
-        (reads.iter().sum(), write_bytes)
+    pub fn traffic(&self) -> Traffic {
+        let counted = self.store.counters();
+        Traffic {
+            reads: counted.reads.iter().sum(),
+            read_bytes: counted.read_bytes.iter().sum(),
+            written_bytes: counted.write_bytes,
+        }
     }
+}
+
+/// What went from disk and to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Reads.
+    pub reads: u64,
+    /// Bytes of those.
+    pub read_bytes: u64,
+    /// Bytes written by flushes and merges.
+    pub written_bytes: u64,
 }

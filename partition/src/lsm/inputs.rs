@@ -1,7 +1,8 @@
 //! The versions of several runs as one sequence: keys ascending, of each key the newest first.
 //!
 //! There is a cursor for each stream of each run. They wait in the order of what they are at; one that
-//! has gone on is put where it now belongs.
+//! has gone on is put where it now belongs. The front of each key waits with it as a number, so that
+//! most comparisons look at no key.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -17,10 +18,18 @@ use super::{Entry, Miss};
 /// Runs that are read together.
 pub(crate) struct Inputs {
     cursors: Vec<RunCursor>,
-    /// The cursors that are at a version, by number, the one at the next version first. Of equal
-    /// versions, that of the newer run is.
-    queue: Vec<usize>,
+    /// The cursors that are at a version, the one at the next version first. Of equal versions, that
+    /// of the newer run is.
+    queue: Vec<Waiting>,
     windows: Windows,
+}
+
+/// A cursor in the queue.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// The first eight bytes of its key, in their order.
+    front: u64,
+    cursor: usize,
 }
 
 impl Inputs {
@@ -46,10 +55,10 @@ impl Inputs {
                 self.load(miss).await?;
             }
         }
-        self.queue = (0..self.cursors.len())
+        let mut queue: Vec<Waiting> = (0..self.cursors.len())
             .filter(|at| self.cursors[*at].is_valid())
+            .map(|at| self.waiting(at))
             .collect();
-        let mut queue = std::mem::take(&mut self.queue);
         queue.sort_by(|a, b| self.compare(*a, *b));
         self.queue = queue;
         Ok(())
@@ -57,7 +66,8 @@ impl Inputs {
 
     /// Returns the version that it is at; `None` behind the last.
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
-        self.queue.first().map(|first| self.cursors[*first].entry())
+        let first = self.queue.first()?;
+        Some(self.cursors[first.cursor].entry())
     }
 
     /// Goes to the next version.
@@ -67,7 +77,7 @@ impl Inputs {
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<(), Miss> {
         if let Some(first) = self.queue.first() {
-            self.cursors[*first].next(&self.windows)?;
+            self.cursors[first.cursor].next(&self.windows)?;
             self.put_first();
         }
         Ok(())
@@ -84,18 +94,53 @@ impl Inputs {
     /// Puts the first of the queue, which has gone on, where it belongs.
     #[inline]
     fn put_first(&mut self) {
-        let first = self.queue[0];
+        let first = self.queue[0].cursor;
         if !self.cursors[first].is_valid() {
             self.queue.remove(0);
             return;
         }
-        let before = self.queue[1..].partition_point(|other| self.compare(*other, first).is_lt());
-        self.queue[..=before].rotate_left(1);
+        let first = self.waiting(first);
+        // Those with a lesser front are counted without a branch: where it belongs cannot be foreseen.
+        let others = &self.queue[1..];
+        let lesser = others
+            .iter()
+            .map(|other| usize::from(other.front < first.front));
+        let mut before = lesser.sum();
+        let is_before = |other: &Waiting| self.compare(*other, first).is_lt();
+        while others.get(before).is_some_and(is_before) {
+            before += 1;
+        }
+        for at in 0..before {
+            self.queue[at] = self.queue[at + 1];
+        }
+        self.queue[before] = first;
+    }
+
+    /// Returns the place in the queue of a cursor that is at a version.
+    #[inline]
+    fn waiting(&self, cursor: usize) -> Waiting {
+        let key = self.cursors[cursor].key();
+        let mut front = [0; 8];
+        match key.first_chunk::<8>() {
+            Some(whole) => front = *whole,
+            None => front[..key.len()].copy_from_slice(key),
+        }
+        Waiting {
+            front: u64::from_le_bytes(front).swap_bytes(),
+            cursor,
+        }
     }
 
     /// Compares what two cursors are at.
     #[inline]
-    fn compare(&self, a: usize, b: usize) -> Ordering {
+    fn compare(&self, a: Waiting, b: Waiting) -> Ordering {
+        match a.front.cmp(&b.front) {
+            Ordering::Equal => self.compare_whole(a.cursor, b.cursor),
+            order => order,
+        }
+    }
+
+    fn compare_whole(&self, a: usize, b: usize) -> Ordering {
         let (left, right) = (&self.cursors[a], &self.cursors[b]);
         let order = left.key().cmp(right.key());
         order

@@ -229,7 +229,7 @@ impl Manifest {
     }
 }
 
-fn encode(shard: u32, generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
+pub(super) fn encode(shard: u32, generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
     bytes.extend_from_slice(&shard.to_le_bytes());
@@ -248,11 +248,16 @@ fn encode(shard: u32, generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
         put_u32(&mut bytes, BALLOT_BYTES);
         bytes.extend_from_slice(&ballot.encode());
     }
+    seal(&mut bytes);
+    bytes
+}
+
+/// Puts length and checksum of the body into the header before it.
+pub(super) fn seal(bytes: &mut [u8]) {
     let body_bytes = (bytes.len() - HEADER_BYTES) as u64;
     bytes[40..48].copy_from_slice(&body_bytes.to_le_bytes());
     let checksum = checksum(&bytes[..CHECKSUM_AT], &bytes[HEADER_BYTES..]);
     bytes[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    bytes
 }
 
 fn checksum(header: &[u8], body: &[u8]) -> u128 {

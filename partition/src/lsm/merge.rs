@@ -18,7 +18,7 @@ use super::pick::{Job, Merge, Rewrite};
 use super::retain::{Depth, Retain, Verdict};
 use super::table::Table;
 use super::version::{Run, Version};
-use super::{Entry, Value};
+use super::{Entry, Miss, Value};
 use crate::key::is_of_system;
 use crate::memtable::Kind;
 
@@ -147,6 +147,12 @@ impl Plan {
         self.kind = PlanKind::Growing;
     }
 
+    /// Says whether an entry's value is written anew.
+    #[inline]
+    fn moves(&self, entry: &Entry<'_>) -> bool {
+        matches!(entry.value, Value::Separate(value) if self.values.contains(&value.number))
+    }
+
     /// Says whether the output can be published up to a key, when it has tables. Tables within a
     /// run have no keys that could be trimmed, so they are replaced whole.
     fn is_divisible(&self) -> bool {
@@ -158,67 +164,137 @@ fn depth(bottom: bool) -> Depth {
     if bottom { Depth::Bottom } else { Depth::Upper }
 }
 
-async fn write_anew(context: &Context, mut plan: Plan, report: &Report) -> Result<(), Failure> {
-    let mut output = Output::new(context, plan.level, plan.depth);
-    let mut inputs = Inputs::new(&context.store, &plan.inputs);
-    inputs.begin().await?;
-    let mut retain = Retain::new(context.low_water, plan.depth, &context.ranges);
-    let mut key = Vec::new();
-    let mut slice = 0;
-    while let Some(entry) = inputs.entry() {
-        slice += 1;
-        if slice >= SLICE_ENTRIES {
-            slice = 0;
-            context.store.slice().await;
-        }
-        if entry.key != key {
-            if output.is_table_full() {
-                output.end_table().await?;
-                if plan.is_divisible() {
-                    let (mut edit, opened) = output.finish().await?;
-                    plan.advance(&mut edit, Some(&key));
-                    report.edit(edit, opened);
-                    if context.should_yield.get() {
-                        return Ok(());
-                    }
-                }
-            } else if is_of_system(entry.key) && !is_of_system(&key) {
-                // What is of the system has tables of its own, which count for no database.
-                output.end_table().await?;
-            }
-            key.clear();
-            key.extend_from_slice(entry.key);
-            retain.begin(&key);
-        }
-        match retain.judge(&entry) {
-            Verdict::Drop => {}
-            Verdict::Keep => push(context, &plan, entry, &mut output).await?,
-            Verdict::Bury => push(context, &plan, buried(entry), &mut output).await?,
-        }
-        while let Err(miss) = inputs.advance() {
-            inputs.load(miss).await?;
-        }
-    }
-    let (mut edit, opened) = output.finish().await?;
-    plan.advance(&mut edit, None);
-    report.edit(edit, opened);
-    Ok(())
+/// A merge at work.
+struct Work<'a> {
+    plan: Plan,
+    inputs: Inputs,
+    retain: Retain<'a>,
+    output: Output<'a>,
+    /// The key that it is at; empty before the first.
+    key: Vec<u8>,
+    /// Entries that are left of its slice.
+    slice: u32,
 }
 
-/// Writes an entry, and its value anew if that is to move.
-async fn push(
-    context: &Context,
-    plan: &Plan,
-    mut entry: Entry<'_>,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
-    if let Value::Separate(value) = entry.value
-        && plan.values.contains(&value.number)
-    {
-        let block = context.store.fetch_value(context.partition, value).await?;
-        entry.value = Value::Separate(output.separate(block.bytes()).await?);
+/// What has to be done before a merge goes on.
+enum Step {
+    /// Nothing, but it has had its slice.
+    Rest,
+    /// A block is to be loaded, for the version behind this one.
+    Load(Miss),
+    /// What has become a whole chunk is to be written.
+    Write,
+    /// The table is to end before this version.
+    EndTable,
+    /// This version's value is to be written anew.
+    Move,
+    /// There is no version left.
+    End,
+}
+
+impl Work<'_> {
+    /// Merges until something has to be waited for.
+    fn run(&mut self) -> Step {
+        while self.slice > 0 {
+            self.slice -= 1;
+            if self.output.is_due() {
+                return Step::Write;
+            }
+            let Some(entry) = self.inputs.entry() else {
+                return Step::End;
+            };
+            if entry.key != self.key {
+                if self.output.has_table() && self.is_boundary(entry.key) {
+                    return Step::EndTable;
+                }
+                self.key.clear();
+                self.key.extend_from_slice(entry.key);
+                self.retain.begin(&self.key);
+            }
+            match self.retain.judge(&entry) {
+                Verdict::Drop => {}
+                Verdict::Keep if self.plan.moves(&entry) => return Step::Move,
+                Verdict::Keep => self.output.push(&entry),
+                Verdict::Bury => self.output.push(&buried(entry)),
+            }
+            if let Err(miss) = self.inputs.advance() {
+                return Step::Load(miss);
+            }
+        }
+        self.slice = SLICE_ENTRIES;
+        Step::Rest
     }
-    output.push(&entry).await
+
+    /// Says whether a table ends before `key`. What is of the system has tables of its own, which
+    /// count for no database.
+    #[inline]
+    fn is_boundary(&self, key: &[u8]) -> bool {
+        self.output.is_table_full() || (is_of_system(key) && !is_of_system(&self.key))
+    }
+
+    /// Goes to the next version.
+    async fn advance(&mut self) -> Result<(), Failure> {
+        while let Err(miss) = self.inputs.advance() {
+            self.inputs.load(miss).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes this version, and its value anew.
+    async fn move_value(&mut self, context: &Context) -> Result<(), Failure> {
+        let mut entry = self.inputs.entry().expect("the version was looked at");
+        if let Value::Separate(value) = entry.value {
+            let block = context.store.fetch_value(context.partition, value).await?;
+            entry.value = Value::Separate(self.output.separate(block.bytes()).await?);
+        }
+        self.output.push(&entry);
+        self.advance().await
+    }
+
+    /// Ends the table; when it is full, and the output can be published so far, reports it and says so.
+    async fn end_table(&mut self, report: &Report) -> Result<bool, Failure> {
+        let is_published = self.output.is_table_full() && self.plan.is_divisible();
+        self.output.end_table().await?;
+        if is_published {
+            let (mut edit, opened) = self.output.finish().await?;
+            self.plan.advance(&mut edit, Some(&self.key));
+            report.edit(edit, opened);
+        }
+        Ok(is_published)
+    }
+}
+
+async fn write_anew(context: &Context, plan: Plan, report: &Report) -> Result<(), Failure> {
+    let mut work = Work {
+        inputs: Inputs::new(&context.store, &plan.inputs),
+        retain: Retain::new(context.low_water, plan.depth, &context.ranges),
+        output: Output::new(context, plan.level, plan.depth),
+        key: Vec::new(),
+        slice: SLICE_ENTRIES,
+        plan,
+    };
+    work.inputs.begin().await?;
+    loop {
+        match work.run() {
+            Step::Rest => context.store.slice().await,
+            Step::Load(miss) => {
+                work.inputs.load(miss).await?;
+                work.advance().await?;
+            }
+            Step::Write => work.output.write().await?,
+            Step::EndTable => {
+                if work.end_table(report).await? && context.should_yield.get() {
+                    return Ok(());
+                }
+            }
+            Step::Move => work.move_value(context).await?,
+            Step::End => break,
+        }
+    }
+    let (mut edit, opened) = work.output.finish().await?;
+    work.plan.advance(&mut edit, None);
+    report.edit(edit, opened);
+    Ok(())
 }
 
 /// Returns a tombstone of the entry's timestamp.

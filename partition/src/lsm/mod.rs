@@ -25,6 +25,8 @@ pub mod edit;
 pub(crate) mod filter;
 mod flush;
 pub(crate) mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod ground;
 mod inputs;
 mod job;
@@ -45,7 +47,7 @@ pub mod version;
 
 use std::fmt;
 
-pub use ground::{Ground, GroundOptions, Layout, Pin, Unreadable};
+pub use ground::{Ground, GroundOptions, Layout, Pin, Traffic, Unreadable};
 
 pub use cache::Class;
 

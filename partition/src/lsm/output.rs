@@ -64,15 +64,39 @@ impl<'a> Output<'a> {
         self.table.as_ref().is_some_and(is_full)
     }
 
-    /// Takes the next entry, and writes what has become a whole chunk.
-    pub(crate) async fn push(&mut self, entry: &Entry<'_>) -> Result<(), Failure> {
+    /// Says whether a table has begun and not ended.
+    pub(crate) fn has_table(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Takes the next entry; [`Self::write`] is to be called when something [is due](Self::is_due).
+    #[inline]
+    pub(crate) fn push(&mut self, entry: &Entry<'_>) {
         if self.table.is_none() {
-            let file = self.context.new_file();
-            let created = self.context.store.create(FileKind::Table, file);
-            self.table = Some((TableWriter::new(file, self.options), created));
+            self.begin_table();
         }
-        let (table, file) = self.table.as_mut().expect("made above");
+        let (table, _) = self.table.as_mut().expect("made above");
         table.push(entry);
+    }
+
+    #[cold]
+    fn begin_table(&mut self) {
+        let file = self.context.new_file();
+        let created = self.context.store.create(FileKind::Table, file);
+        self.table = Some((TableWriter::new(file, self.options), created));
+    }
+
+    /// Says whether something has become a whole chunk.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.table.as_ref().is_some_and(|(table, _)| table.is_due())
+    }
+
+    /// Writes what has become a whole chunk.
+    pub(crate) async fn write(&mut self) -> Result<(), Failure> {
+        let Some((table, file)) = &mut self.table else {
+            return Ok(());
+        };
         while let Some(chunk) = table.take_output() {
             file.write(chunk.offset, chunk.bytes).await?;
         }

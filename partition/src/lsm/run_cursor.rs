@@ -35,6 +35,7 @@ impl RunCursor {
     }
 
     /// Says whether there is an entry at the place.
+    #[inline]
     pub(crate) fn is_valid(&self) -> bool {
         self.cursor.is_some()
     }
@@ -51,6 +52,7 @@ impl RunCursor {
     ///
     /// # Panics
     /// When there is no entry at the place.
+    #[inline]
     pub(crate) fn inner(&self) -> &TableCursor {
         self.cursor
             .as_ref()
@@ -58,26 +60,20 @@ impl RunCursor {
     }
 
     /// Returns the key at the place.
+    #[inline]
     pub(crate) fn key(&self) -> &[u8] {
         self.inner().key()
     }
 
     /// Returns the timestamp of the entry at the place.
     pub(crate) fn timestamp(&self) -> u64 {
-        self.inner().entry().timestamp
+        self.inner().timestamp()
     }
 
     /// Returns the entry at the place.
+    #[inline]
     pub(crate) fn entry(&self) -> Entry<'_> {
-        let cursor = self.inner();
-        let entry = cursor.entry();
-        Entry {
-            key: cursor.key(),
-            timestamp: entry.timestamp,
-            kind: entry.kind,
-            expire_at_ms: entry.expire_at_ms,
-            value: entry.value,
-        }
+        self.inner().version()
     }
 
     /// Goes to the first entry whose key is at or behind `from`; to the end if there is none.
@@ -101,6 +97,7 @@ impl RunCursor {
     }
 
     /// Goes to the next entry.
+    #[inline]
     pub(crate) fn next<S: Source>(&mut self, source: &S) -> Result<(), Miss> {
         if let Some(cursor) = &mut self.cursor {
             cursor.next(source)?;

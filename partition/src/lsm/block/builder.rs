@@ -1,7 +1,10 @@
-//! Makes blocks: entries are staged in order, then laid out once the prefix they share is known.
+//! Makes blocks: entries are laid out as they come, behind the prefix that all keys so far share.
 //!
 //! Not a check of what the entries mean. Nothing is allocated per entry once the buffers have grown
 //! to the size of a block.
+//!
+//! The prefix is the first key at first, and becomes shorter when a key comes that shares less; then
+//! what is laid out is laid out anew. Keys come in order, so that happens to the first few of a block.
 
 use crate::lsm::{Entry, Value};
 use crate::memtable::Kind;
@@ -10,7 +13,7 @@ use super::child::CHILD_BYTES;
 use super::wire::{VALUE_REF_BYTES, put_varint, varint_bytes};
 use super::{
     Child, Contents, EXPIRES, HAS_OLDER, HEADER_BYTES, NO_TIMESTAMP, Older, PREFIX_BYTES_MAX, ROOT,
-    SEPARATE, TOMBSTONE, head_of, header,
+    SEPARATE, Slot, TOMBSTONE, head_of, header, take_slot,
 };
 
 /// Largest target of a block, so that offsets fit in 16 bits.
@@ -20,26 +23,6 @@ const SLOT_BYTES: usize = 6;
 /// A block of one large entry is filled up to a multiple of this.
 const SECTOR_BYTES: usize = 4096;
 
-/// A staged entry; key and value end there in the buffers.
-#[derive(Clone, Copy, Debug)]
-struct Staged {
-    flags: u8,
-    timestamp: u64,
-    expire_at_ms: u64,
-    key_end: u32,
-    value_end: u32,
-}
-
-impl Staged {
-    /// Returns the bytes that stand before the suffix, at most.
-    #[inline]
-    fn fixed_bytes(flags: u8, key_bytes: usize, value_bytes: usize) -> usize {
-        let timestamp = if flags & NO_TIMESTAMP == 0 { 8 } else { 0 };
-        let expire = if flags & EXPIRES == 0 { 0 } else { 8 };
-        1 + varint_bytes(key_bytes) + varint_bytes(value_bytes) + timestamp + expire
-    }
-}
-
 /// A block in the making; used again for the next one.
 #[derive(Debug)]
 pub(crate) struct BlockBuilder {
@@ -47,16 +30,84 @@ pub(crate) struct BlockBuilder {
     target_bytes: usize,
     /// What this block may take: the target, or whole sectors when its first entry is larger.
     limit_bytes: usize,
-    /// The keys, whole, one after another.
-    keys: Vec<u8>,
-    /// The values, one after another.
-    values: Vec<u8>,
-    staged: Vec<Staged>,
-    /// Bytes that the first key shares with the last one.
-    prefix_bytes: usize,
-    /// What stands before the suffixes, at most; counted from above because a suffix is never
-    /// longer than its key.
-    fixed_bytes: usize,
+    laid_out: LaidOut,
+    /// The same while it is laid out anew.
+    spare: Vec<u8>,
+    /// What the entries would take if their keys shared nothing, at most; counted from above because
+    /// a suffix is never longer than its key.
+    unshared_bytes: usize,
+    last_timestamp: u64,
+}
+
+/// The parts of a block, as they will follow one another.
+#[derive(Debug, Default)]
+struct LaidOut {
+    prefix: Vec<u8>,
+    heads: Vec<[u8; 4]>,
+    offsets: Vec<[u8; 2]>,
+    entries: Vec<u8>,
+}
+
+impl LaidOut {
+    /// Appends an entry whose key is the prefix, then `front`, then the suffix of the slot.
+    #[inline]
+    fn put(&mut self, front: &[u8], slot: &Slot<'_>) {
+        let offset = u16::try_from(self.entries.len())
+            .expect("a block with room begins no entry above 64 KiB");
+        self.offsets.push(offset.to_le_bytes());
+        let out = &mut self.entries;
+        out.push(slot.flags);
+        put_varint(narrow(front.len() + slot.suffix.len()), out);
+        put_varint(narrow(slot.value.len()), out);
+        if slot.flags & NO_TIMESTAMP == 0 {
+            out.extend_from_slice(&slot.timestamp.to_le_bytes());
+        }
+        if slot.flags & EXPIRES != 0 {
+            out.extend_from_slice(&slot.expire_at_ms.to_le_bytes());
+        }
+        let suffix_at = out.len();
+        out.extend_from_slice(front);
+        out.extend_from_slice(slot.suffix);
+        let head = head_of(&out[suffix_at..]);
+        out.extend_from_slice(slot.value);
+        self.heads.push(head.to_le_bytes());
+    }
+
+    /// Lets all keys share no more than `prefix_bytes` bytes.
+    #[cold]
+    fn share_less(&mut self, prefix_bytes: usize, spare: &mut Vec<u8>) {
+        let front = self.prefix.split_off(prefix_bytes);
+        spare.clear();
+        std::mem::swap(&mut self.entries, spare);
+        self.heads.clear();
+        self.offsets.clear();
+        let mut rest = spare.as_slice();
+        while let Some((slot, behind)) = take_slot(rest) {
+            self.put(&front, &slot);
+            rest = behind;
+        }
+    }
+
+    /// Returns the entry pushed last.
+    fn last(&self) -> Option<Slot<'_>> {
+        let offset = u16::from_le_bytes(*self.offsets.last()?);
+        Some(take_slot(&self.entries[usize::from(offset)..])?.0)
+    }
+
+    fn clear(&mut self) {
+        self.prefix.clear();
+        self.heads.clear();
+        self.offsets.clear();
+        self.entries.clear();
+    }
+}
+
+/// Returns the bytes that stand before the suffix, at most.
+#[inline]
+fn fixed_bytes(flags: u8, key_bytes: usize, value_bytes: usize) -> usize {
+    let timestamp = if flags & NO_TIMESTAMP == 0 { 8 } else { 0 };
+    let expire = if flags & EXPIRES == 0 { 0 } else { 8 };
+    1 + varint_bytes(key_bytes) + varint_bytes(value_bytes) + timestamp + expire
 }
 
 impl BlockBuilder {
@@ -77,11 +128,10 @@ impl BlockBuilder {
             contents,
             target_bytes: 0,
             limit_bytes: 0,
-            keys: Vec::new(),
-            values: Vec::new(),
-            staged: Vec::new(),
-            prefix_bytes: 0,
-            fixed_bytes: 0,
+            laid_out: LaidOut::default(),
+            spare: Vec::new(),
+            unshared_bytes: 0,
+            last_timestamp: 0,
         };
         block.aim_at(target_bytes);
         block
@@ -98,43 +148,32 @@ impl BlockBuilder {
 
     /// Says whether nothing was pushed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.staged.is_empty()
+        self.count() == 0
     }
 
     /// Returns the number of entries.
+    #[inline]
     pub(crate) fn count(&self) -> usize {
-        self.staged.len()
+        self.laid_out.heads.len()
     }
 
     /// Returns the size that the block would have, at most, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let count = self.count();
-        HEADER_BYTES + self.prefix_bytes + count * SLOT_BYTES + self.entries_bytes()
-    }
-
-    /// Returns the size of the entries, at most.
     #[inline]
-    fn entries_bytes(&self) -> usize {
-        self.fixed_bytes + self.keys.len() + self.values.len() - self.count() * self.prefix_bytes
+    pub(crate) fn bytes(&self) -> usize {
+        let (count, prefix_bytes) = (self.count(), self.laid_out.prefix.len());
+        let entries_bytes = self.unshared_bytes - count * prefix_bytes;
+        HEADER_BYTES + prefix_bytes + count * SLOT_BYTES + entries_bytes
     }
 
-    /// Returns the first key; empty when there is none.
-    #[cfg(test)]
-    pub(crate) fn first_key(&self) -> &[u8] {
-        let end = self.staged.first().map_or(0, |first| first.key_end);
-        &self.keys[..end as usize]
-    }
-
-    /// Returns the last key; empty when there is none.
-    pub(crate) fn last_key(&self) -> &[u8] {
-        let before = self.staged.iter().rev().nth(1);
-        let start = before.map_or(0, |before| before.key_end);
-        &self.keys[start as usize..]
+    /// Appends the last key to `out`; nothing when there is none.
+    pub(crate) fn put_last_key(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.laid_out.prefix);
+        out.extend_from_slice(self.laid_out.last().map_or(&[], |last| last.suffix));
     }
 
     /// Returns the timestamp of the last entry; 0 when there is none.
     pub(crate) fn last_timestamp(&self) -> u64 {
-        self.staged.last().map_or(0, |last| last.timestamp)
+        self.last_timestamp
     }
 
     /// Says whether the block would stay within its target with `entry`; an empty one takes any.
@@ -158,8 +197,8 @@ impl BlockBuilder {
             return true;
         }
         let (prefix_bytes, count) = (self.shared_bytes(key), self.count());
-        let added = Staged::fixed_bytes(flags, key.len(), value_bytes) + key.len() + value_bytes;
-        let before = self.fixed_bytes + self.keys.len() + self.values.len() - count * prefix_bytes;
+        let added = fixed_bytes(flags, key.len(), value_bytes) + key.len() + value_bytes;
+        let before = self.unshared_bytes - count * prefix_bytes;
         let total =
             HEADER_BYTES + prefix_bytes + (count + 1) * SLOT_BYTES + before + added - prefix_bytes;
         total <= self.limit_bytes && before < TARGET_BYTES_MAX
@@ -168,7 +207,7 @@ impl BlockBuilder {
     /// Returns the bytes that all keys share once `key` is among them.
     #[inline]
     fn shared_bytes(&self, key: &[u8]) -> usize {
-        let prefix = &self.keys[..self.prefix_bytes];
+        let prefix = self.laid_out.prefix.as_slice();
         if key.starts_with(prefix) {
             return prefix.len();
         }
@@ -185,46 +224,55 @@ impl BlockBuilder {
         if older == Older::Present {
             flags |= HAS_OLDER;
         }
-        match entry.value {
-            Value::Inline(value) => self.values.extend_from_slice(value),
-            Value::Separate(value) => self.values.extend_from_slice(&value.encode()),
-        }
-        self.stage(
-            entry.key,
+        let reference;
+        let value = match entry.value {
+            Value::Inline(value) => value,
+            Value::Separate(value) => {
+                reference = value.encode();
+                &reference
+            }
+        };
+        let slot = Slot {
             flags,
-            entry.timestamp,
-            entry.expire_at_ms.unwrap_or(0),
-        );
+            timestamp: entry.timestamp,
+            expire_at_ms: entry.expire_at_ms.unwrap_or(0),
+            suffix: entry.key,
+            value,
+        };
+        self.lay_out(slot);
     }
 
     /// Adds a reference to a block whose last version is of `key` at `timestamp`, or whose keys all
     /// are `key` at most (with a timestamp of 0).
     pub(crate) fn push_child(&mut self, key: &[u8], timestamp: u64, child: &Child) {
-        self.values.extend_from_slice(&child.encode());
-        let flags = if timestamp == 0 { NO_TIMESTAMP } else { 0 };
-        self.stage(key, flags, timestamp, 0);
+        let slot = Slot {
+            flags: if timestamp == 0 { NO_TIMESTAMP } else { 0 },
+            timestamp,
+            expire_at_ms: 0,
+            suffix: key,
+            value: &child.encode(),
+        };
+        self.lay_out(slot);
     }
 
-    /// Adds an entry whose value was just appended.
+    /// Adds an entry whose suffix is the whole key as yet.
     #[inline]
-    fn stage(&mut self, key: &[u8], flags: u8, timestamp: u64, expire_at_ms: u64) {
-        self.prefix_bytes = if self.is_empty() {
-            key.len().min(PREFIX_BYTES_MAX)
-        } else {
-            self.shared_bytes(key)
-        };
-        let value_start = self.staged.last().map_or(0, |last| last.value_end);
-        let value_bytes = self.values.len() - value_start as usize;
-        self.fixed_bytes += Staged::fixed_bytes(flags, key.len(), value_bytes);
-        self.keys.extend_from_slice(key);
-        self.staged.push(Staged {
-            flags,
-            timestamp,
-            expire_at_ms,
-            key_end: narrow(self.keys.len()),
-            value_end: narrow(self.values.len()),
-        });
-        if self.count() == 1 {
+    fn lay_out(&mut self, mut slot: Slot<'_>) {
+        let (key, is_first) = (slot.suffix, self.is_empty());
+        if is_first {
+            let prefix = &key[..key.len().min(PREFIX_BYTES_MAX)];
+            self.laid_out.prefix.extend_from_slice(prefix);
+        }
+        let prefix_bytes = self.shared_bytes(key);
+        if prefix_bytes < self.laid_out.prefix.len() {
+            self.laid_out.share_less(prefix_bytes, &mut self.spare);
+        }
+        slot.suffix = &key[prefix_bytes..];
+        self.unshared_bytes +=
+            fixed_bytes(slot.flags, key.len(), slot.value.len()) + key.len() + slot.value.len();
+        self.last_timestamp = slot.timestamp;
+        self.laid_out.put(&[], &slot);
+        if is_first {
             self.limit_bytes = match self.bytes() {
                 bytes if bytes > self.target_bytes => bytes.next_multiple_of(SECTOR_BYTES),
                 _ => self.target_bytes,
@@ -237,11 +285,9 @@ impl BlockBuilder {
     /// # Panics
     /// When nothing was pushed.
     pub(crate) fn mark_older(&mut self) {
-        let last = self
-            .staged
-            .last_mut()
-            .expect("a version was pushed before its older ones");
-        last.flags |= HAS_OLDER;
+        let last = self.laid_out.offsets.last();
+        let last = last.expect("a version was pushed before its older ones");
+        self.laid_out.entries[usize::from(u16::from_le_bytes(*last))] |= HAS_OLDER;
     }
 
     /// Appends the block to `out` and begins the next one; returns its size in bytes.
@@ -250,63 +296,34 @@ impl BlockBuilder {
     /// When nothing was pushed.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> u32 {
         assert!(!self.is_empty(), "a block has entries");
-        let start = out.len();
-        let bytes_max = self.bytes();
-        out.reserve(bytes_max);
-        out.extend_from_slice(&[0; HEADER_BYTES]);
-        out.extend_from_slice(&self.keys[..self.prefix_bytes]);
-        let heads_at = out.len();
-        let offsets_at = heads_at + 4 * self.count();
-        out.resize(offsets_at + 2 * self.count(), 0);
-        self.lay_out(heads_at, offsets_at, out);
-        let bytes = narrow(out.len() - start);
-        assert!(bytes as usize <= bytes_max);
+        let LaidOut {
+            prefix,
+            heads,
+            offsets,
+            entries,
+        } = &self.laid_out;
+        let parts = [
+            prefix,
+            heads.as_flattened(),
+            offsets.as_flattened(),
+            entries,
+        ];
+        let bytes = HEADER_BYTES + parts.iter().map(|part| part.len()).sum::<usize>();
+        assert!(bytes <= self.bytes());
         let count =
             u16::try_from(self.count()).expect("entries take more bytes than 16 bits count");
-        let prefix_bytes = u16::try_from(self.prefix_bytes).expect("prefixes are cut at 16 bits");
-        out[start..start + HEADER_BYTES].copy_from_slice(&header(
-            self.contents,
-            count,
-            prefix_bytes,
-            bytes,
-        ));
+        let prefix_bytes = u16::try_from(prefix.len()).expect("prefixes are cut at 16 bits");
+        out.reserve(bytes);
+        let bytes = narrow(bytes);
+        out.extend_from_slice(&header(self.contents, count, prefix_bytes, bytes));
+        parts.iter().for_each(|part| out.extend_from_slice(part));
         self.clear();
         bytes
     }
 
-    /// Appends the entries to `out`, and puts their heads and offsets where they belong.
-    fn lay_out(&self, heads_at: usize, offsets_at: usize, out: &mut Vec<u8>) {
-        let entries_at = out.len();
-        let (mut key_start, mut value_start) = (0, 0);
-        for (index, staged) in self.staged.iter().enumerate() {
-            let (key_end, value_end) = (staged.key_end as usize, staged.value_end as usize);
-            let suffix = &self.keys[key_start + self.prefix_bytes..key_end];
-            let value = &self.values[value_start..value_end];
-            let offset = u16::try_from(out.len() - entries_at)
-                .expect("a block with room begins no entry above 64 KiB");
-            let (head, slot) = (heads_at + 4 * index, offsets_at + 2 * index);
-            out[head..head + 4].copy_from_slice(&head_of(suffix).to_le_bytes());
-            out[slot..slot + 2].copy_from_slice(&offset.to_le_bytes());
-            out.push(staged.flags);
-            put_varint(narrow(suffix.len()), out);
-            put_varint(narrow(value.len()), out);
-            if staged.flags & NO_TIMESTAMP == 0 {
-                out.extend_from_slice(&staged.timestamp.to_le_bytes());
-            }
-            if staged.flags & EXPIRES != 0 {
-                out.extend_from_slice(&staged.expire_at_ms.to_le_bytes());
-            }
-            out.extend_from_slice(suffix);
-            out.extend_from_slice(value);
-            (key_start, value_start) = (key_end, value_end);
-        }
-    }
-
     fn clear(&mut self) {
-        self.keys.clear();
-        self.values.clear();
-        self.staged.clear();
-        (self.prefix_bytes, self.fixed_bytes) = (0, 0);
+        self.laid_out.clear();
+        (self.unshared_bytes, self.last_timestamp) = (0, 0);
     }
 }
 

@@ -35,6 +35,7 @@
 
 mod builder;
 mod child;
+mod slot;
 pub(crate) mod wire;
 
 #[cfg(test)]
@@ -44,10 +45,14 @@ use std::cmp::Ordering;
 
 pub(crate) use builder::BlockBuilder;
 pub(crate) use child::Child;
+pub(crate) use slot::Spot;
 
-use crate::lsm::{Malformed, Value, ValueRef, filter};
+use crate::lsm::{Malformed, Value, filter};
 use crate::memtable::{Kind, Memtable};
-use wire::{take_u32, take_u64, take_varint};
+use slot::{
+    EXPIRES, HAS_OLDER, NO_TIMESTAMP, ROOT, SEPARATE, Slot, TOMBSTONE, take_slot, value_of,
+};
+use wire::take_u32;
 
 /// Size of a block's header, in bytes.
 pub(crate) const HEADER_BYTES: usize = 16;
@@ -55,13 +60,6 @@ pub(crate) const HEADER_BYTES: usize = 16;
 const PREFIX_BYTES_MAX: usize = u16::MAX as usize;
 /// "ABLK".
 const MAGIC: u32 = 0x4b4c_4241;
-
-const TOMBSTONE: u8 = 1;
-const EXPIRES: u8 = 2;
-const SEPARATE: u8 = 4;
-const HAS_OLDER: u8 = 8;
-const NO_TIMESTAMP: u8 = 16;
-const ROOT: u8 = 32;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,41 +99,6 @@ pub(crate) struct BlockEntry<'a> {
     pub(crate) value: Value<'a>,
     /// Whether the table has older versions of the key.
     pub(crate) older: Older,
-}
-
-/// An entry as it is stored.
-#[derive(Clone, Copy, Debug)]
-struct Slot<'a> {
-    flags: u8,
-    timestamp: u64,
-    expire_at_ms: u64,
-    suffix: &'a [u8],
-    value: &'a [u8],
-}
-
-/// Takes the entry at the front of `bytes`.
-#[inline]
-fn take_slot(bytes: &[u8]) -> Option<(Slot<'_>, &[u8])> {
-    let (&flags, rest) = bytes.split_first()?;
-    let (suffix_bytes, rest) = take_varint(rest)?;
-    let (value_bytes, mut rest) = take_varint(rest)?;
-    let (mut timestamp, mut expire_at_ms) = (0, 0);
-    if flags & NO_TIMESTAMP == 0 {
-        (timestamp, rest) = take_u64(rest)?;
-    }
-    if flags & EXPIRES != 0 {
-        (expire_at_ms, rest) = take_u64(rest)?;
-    }
-    let (suffix, rest) = rest.split_at_checked(suffix_bytes)?;
-    let (value, rest) = rest.split_at_checked(value_bytes)?;
-    let slot = Slot {
-        flags,
-        timestamp,
-        expire_at_ms,
-        suffix,
-        value,
-    };
-    Some((slot, rest))
 }
 
 /// Returns the number that stands for the first four bytes, in the order of the bytes.
@@ -330,21 +293,35 @@ impl<'a> BlockView<'a> {
             .then_with(|| self.slot(index).suffix.cmp(rest))
     }
 
-    /// Puts an entry's key into `out`, in place of what is there.
-    pub(crate) fn key_into(&self, index: usize, out: &mut Vec<u8>) {
-        let suffix = self.slot(index).suffix;
+    /// Puts an entry's key into `out`, in place of what is there; returns the rest of the entry.
+    pub(crate) fn key_into(&self, index: usize, out: &mut Vec<u8>) -> Spot {
+        let (suffix, spot) = self.suffix_and_spot(index);
         out.clear();
         // The keys that follow are hardly longer.
         out.reserve(self.prefix.len() + suffix.len() + 16);
         out.extend_from_slice(self.prefix);
         out.extend_from_slice(suffix);
+        spot
     }
 
-    /// Puts an entry's key into `out`, which has the key of another entry of this block.
+    /// As [`Self::key_into`], when `out` has the key of another entry of this block.
     #[inline]
-    pub(crate) fn suffix_into(&self, index: usize, out: &mut Vec<u8>) {
+    pub(crate) fn suffix_into(&self, index: usize, out: &mut Vec<u8>) -> Spot {
+        let (suffix, spot) = self.suffix_and_spot(index);
         out.truncate(self.prefix.len());
-        out.extend_from_slice(self.slot(index).suffix);
+        out.extend_from_slice(suffix);
+        spot
+    }
+
+    #[inline]
+    fn suffix_and_spot(&self, index: usize) -> (&'a [u8], Spot) {
+        let at = usize::from(u16::from_le_bytes(self.offsets[index]));
+        let (slot, behind) = take_slot(&self.entries[at..])
+            .expect("entries are validated when their block is loaded");
+        let entries_at =
+            HEADER_BYTES + self.prefix.len() + 4 * self.heads.len() + 2 * self.offsets.len();
+        let value_end = entries_at + self.entries.len() - behind.len();
+        (slot.suffix, Spot::of(&slot, value_end))
     }
 
     /// Returns an entry's timestamp.
@@ -360,22 +337,16 @@ impl<'a> BlockView<'a> {
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> BlockEntry<'a> {
         let slot = self.slot(index);
-        let flag = |flag| slot.flags & flag != 0;
         BlockEntry {
             prefix: self.prefix,
             suffix: slot.suffix,
             timestamp: slot.timestamp,
-            kind: match slot.flags & (TOMBSTONE | ROOT) {
-                0 => Kind::Put,
-                ROOT => Kind::Root,
-                _ => Kind::Tombstone,
-            },
-            expire_at_ms: flag(EXPIRES).then_some(slot.expire_at_ms),
+            kind: slot.kind(),
+            expire_at_ms: slot.expire_at_ms(),
             value: value_of(&slot).expect("entries are validated when their block is loaded"),
-            older: if flag(HAS_OLDER) {
-                Older::Present
-            } else {
-                Older::Absent
+            older: match slot.flags & HAS_OLDER {
+                0 => Older::Absent,
+                _ => Older::Present,
             },
         }
     }
@@ -439,16 +410,6 @@ impl<'a> BlockView<'a> {
         }
         Ok(())
     }
-}
-
-/// Returns the value of a version.
-#[inline]
-fn value_of<'a>(slot: &Slot<'a>) -> Option<Value<'a>> {
-    if slot.flags & SEPARATE == 0 {
-        return Some(Value::Inline(slot.value));
-    }
-    let (value, rest) = ValueRef::decode(slot.value)?;
-    rest.is_empty().then_some(Value::Separate(value))
 }
 
 /// Says whether an entry may follow another.

@@ -136,7 +136,7 @@ async fn written(ground: Ground, partition: u32) -> Version<Rc<Table>> {
             expire_at_ms: None,
             value,
         };
-        output.push(&entry).await.unwrap();
+        output.push(&entry);
     }
     let (mut edit, opened) = output.finish().await.unwrap();
     let id = context.new_file().number;

@@ -7,9 +7,9 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use super::{Source, Stream, Table};
-use crate::lsm::block::{BlockEntry, BlockView};
+use crate::lsm::block::{BlockEntry, BlockView, Spot};
 use crate::lsm::cache::Block;
-use crate::lsm::{BlockRef, Miss};
+use crate::lsm::{BlockRef, Entry, Miss};
 
 /// Where an entry is. In a search, `entry` may be the count of the block.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct TableCursor {
     place: Option<Place>,
     /// Key of the entry.
     key: Vec<u8>,
+    /// The rest of the entry.
+    spot: Spot,
 }
 
 /// Which end of a block or of a stream.
@@ -59,6 +61,7 @@ impl TableCursor {
             stream,
             place: None,
             key: Vec::new(),
+            spot: Spot::default(),
         }
     }
 
@@ -78,7 +81,23 @@ impl TableCursor {
         &self.key
     }
 
-    /// Returns the entry.
+    /// Returns the entry as a version.
+    ///
+    /// # Panics
+    /// When the cursor is nowhere.
+    #[inline]
+    pub(crate) fn version(&self) -> Entry<'_> {
+        let place = self.place.as_ref().expect("the cursor is at an entry");
+        self.spot.entry(&self.key, place.block.bytes())
+    }
+
+    /// Returns the timestamp of the entry.
+    #[inline]
+    pub(crate) fn timestamp(&self) -> u64 {
+        self.spot.timestamp()
+    }
+
+    /// Returns the entry as it is stored.
     ///
     /// # Panics
     /// When the cursor is nowhere.
@@ -159,7 +178,7 @@ impl TableCursor {
         let view = BlockView::of(place.block.bytes());
         if place.entry + 1 < view.count() {
             place.entry += 1;
-            view.suffix_into(place.entry, &mut self.key);
+            self.spot = view.suffix_into(place.entry, &mut self.key);
             return Ok(true);
         }
         self.step(source, Self::block_behind)
@@ -176,7 +195,8 @@ impl TableCursor {
         };
         if place.entry > 0 {
             place.entry -= 1;
-            BlockView::of(place.block.bytes()).suffix_into(place.entry, &mut self.key);
+            let view = BlockView::of(place.block.bytes());
+            self.spot = view.suffix_into(place.entry, &mut self.key);
             return Ok(true);
         }
         self.step(source, Self::block_before)
@@ -216,7 +236,8 @@ impl TableCursor {
 
     fn move_to(&mut self, place: Option<Place>) {
         if let Some(place) = &place {
-            BlockView::of(place.block.bytes()).key_into(place.entry, &mut self.key);
+            let view = BlockView::of(place.block.bytes());
+            self.spot = view.key_into(place.entry, &mut self.key);
         }
         self.place = place;
     }

@@ -92,6 +92,12 @@ impl Output {
         self.bytes.resize(self.bytes.len() + padding, 0);
     }
 
+    /// Says whether there is a full chunk.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.bytes.len() - self.taken >= CHUNK_BYTES
+    }
+
     /// Hands out the next full chunk, if there is one.
     pub(crate) fn take(&mut self) -> Option<Chunk<'_>> {
         self.forget_taken();

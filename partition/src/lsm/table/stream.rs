@@ -236,7 +236,7 @@ impl StreamWriter {
     fn close_block(&mut self, sink: &mut Sink) {
         assert!(self.waiting.is_none());
         self.last_key.clear();
-        self.last_key.extend_from_slice(self.block.last_key());
+        self.block.put_last_key(&mut self.last_key);
         self.last_timestamp = self.block.last_timestamp();
         let block = sink.put_data(&mut self.block);
         self.waiting = Some(Child {
@@ -266,7 +266,7 @@ impl StreamWriter {
     }
 
     fn close_partition(&mut self) {
-        self.partition_keys.extend_from_slice(self.index.last_key());
+        self.index.put_last_key(&mut self.partition_keys);
         let timestamp = self.index.last_timestamp();
         self.index.finish(&mut self.partition_bytes);
         self.partitions.push(Partition {

@@ -3,6 +3,8 @@
 //! Memory: two chunks of output, 8 bytes per key for the filter, about 60 bytes per data block for
 //! the index.
 
+use std::cmp::Ordering;
+
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::format::{FilterRefs, Footer, TableMeta, Tail};
@@ -112,16 +114,17 @@ impl TableWriter {
     #[inline]
     pub(crate) fn push(&mut self, entry: &Entry<'_>) {
         assert!(!self.sealed && entry.key.len() <= Memtable::KEY_BYTES_MAX);
-        if entry.key == self.key {
-            assert!(
-                entry.timestamp < self.timestamp,
-                "versions of a key come newest first"
-            );
-            self.main.mark_older();
-            self.old.push(entry, &mut self.sink);
-        } else {
-            assert!(entry.key > self.key.as_slice(), "keys come in order");
-            self.push_newest(entry);
+        match entry.key.cmp(&self.key) {
+            Ordering::Greater => self.push_newest(entry),
+            Ordering::Equal => {
+                assert!(
+                    entry.timestamp < self.timestamp,
+                    "versions of a key come newest first"
+                );
+                self.main.mark_older();
+                self.old.push(entry, &mut self.sink);
+            }
+            Ordering::Less => panic!("keys come in order"),
         }
         self.timestamp = entry.timestamp;
         self.count(entry);
@@ -159,6 +162,12 @@ impl TableWriter {
             }
         };
         meta.raw_bytes += entry.key.len() as u64 + value_bytes;
+    }
+
+    /// Says whether there is a full chunk to be handed out.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.sink.output.is_due()
     }
 
     /// Hands out the next full chunk of the file, if there is one; to be asked after every few
