@@ -17,7 +17,8 @@ mod support;
 #[path = "crash/writer.rs"]
 mod writer;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -179,6 +180,38 @@ fn killing_loses_nothing_of_two_partitions() {
 #[test]
 fn killing_loses_nothing_of_two_partitions_while_segments_roll_and_the_logs_are_cleaned() {
     kill_again_and_again(&SMALL, &SPLIT);
+}
+
+/// Returns the names of the files of tables and values.
+fn table_files(data: &Path) -> BTreeSet<PathBuf> {
+    let dirs = std::fs::read_dir(data.join("tables")).into_iter().flatten();
+    let files = dirs.flatten().flat_map(|dir| std::fs::read_dir(dir.path()));
+    files.flatten().flatten().map(|file| file.path()).collect()
+}
+
+/// Has a node killed a quarter of [`cycles`] times, each time a moment after it began to write a table:
+/// within a flush or a merge, or where its edit goes to the log.
+#[test]
+fn killing_loses_nothing_within_flushes_and_merges() {
+    let (dir, seed) = (tempfile::tempdir().unwrap(), support::seed());
+    let mut world = World::new(dir.path().join("data"), &SMALL, seed);
+    world.format(&SPLIT);
+    let data = world.data.clone();
+    for _ in 0..cycles().div_ceil(4) {
+        let moment = Duration::from_micros(world.chance.below(8_000));
+        let ended = world.live(|node| {
+            let before = table_files(&data);
+            wait_until("a table is begun", || {
+                !table_files(&data).is_subset(&before)
+            });
+            std::thread::park_timeout(moment);
+            node.kill()
+        });
+        assert_eq!(ended.code, None, "it was killed: {ended:?}");
+    }
+    world.check_last();
+    let verified = support::run(&["verify", "--data", data.to_str().unwrap()]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }
 
 #[test]
