@@ -2,10 +2,14 @@
 //! encoded to the same bytes, and a partition that took them in can be used.
 #![no_main]
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use ashlar_consensus::{Clock, Index, PartitionId, Term, Timestamp};
 use ashlar_fuzz::Choices;
-use ashlar_partition::command::{Command, Commands, ENTRY_BYTES, EntryHeader};
-use ashlar_partition::{KeyRange, Partition, Request};
+use ashlar_io::wal::Position;
+use ashlar_partition::command::{Command, Commands, ENTRY_BYTES, EntryHeader, seal};
+use ashlar_partition::{KeyRange, Partition, Recovering, Request};
 use libfuzzer_sys::fuzz_target;
 
 const PARTITION: PartitionId = PartitionId(3);
@@ -26,16 +30,17 @@ fn make(choices: &mut Choices<'_>, index: u64) -> Vec<u8> {
         index: Index(index),
         timestamp: Timestamp(timestamp),
         commands: u32::from(count),
+        ..EntryHeader::default()
     };
     header.encode(&mut entry);
     for _ in 0..count {
-        let (kind, key) = (choices.byte() % 5, key(choices));
+        let (kind, key) = (choices.byte() % 6, key(choices));
         let expire_at_ms = Some(choices.number()).filter(|at_ms| *at_ms > 0);
         let value = choices.bytes(usize::from(choices.clone().byte()));
         let database = choices.byte();
         let command = match kind {
-            0 => Command::Put {
-                is_root: false,
+            0 | 4 => Command::Put {
+                is_root: kind == 4,
                 key: &key,
                 expire_at_ms,
                 value,
@@ -45,11 +50,9 @@ fn make(choices: &mut Choices<'_>, index: u64) -> Vec<u8> {
             3 => Command::Clear {
                 database: Some(database),
             },
-            _ => Command::Keep {
-                key: &key,
-                expire_at_ms,
-                timestamp: Timestamp(choices.number() % (1 << 62)),
-                value,
+            _ => Command::DeleteRange {
+                start: &key,
+                end: value,
             },
         };
         command.encode(&mut entry);
@@ -90,27 +93,44 @@ fn check_again(entry: &[u8]) {
     );
 }
 
+/// Ends a recovery that has no tables to open, and so waits for nothing.
+fn finish(recovering: Recovering) -> Partition {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(recovering.finish()).poll(&mut context) {
+        Poll::Ready(finished) => finished.expect("no file is read"),
+        Poll::Pending => panic!("nothing is waited for"),
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     check_again(data);
     let mut choices = Choices(data);
-    let mut partition = Partition::new(PARTITION, KeyRange::all(), 9);
+    let partition = Partition::new(PARTITION, KeyRange::all(), 9);
     let mut clock = Clock::default();
-    let mut index = 1 + choices.number() % (1 << 40);
+    let begun = Recovering::begin(partition, None, &mut clock);
+    let mut recovering = begun.expect("there is no checkpoint");
+    let (mut index, mut chain, mut last) = (1 + choices.number() % (1 << 40), 0, Index(0));
     while !choices.is_empty() {
         let mut entry = make(&mut choices, index);
         damage(&mut choices, &mut entry);
         check_again(&entry);
-        if partition.recover(&entry, &mut clock).is_err() {
-            break;
+        // Damage is to get past the chain: that it stops there is tested by itself.
+        if entry.len() >= ENTRY_BYTES {
+            chain = seal(&mut entry, chain);
         }
-        let taken = EntryHeader::decode(&entry).expect("it was taken in");
-        assert_eq!(partition.last_index(), taken.index);
+        if recovering.take(Position(0), &entry, &mut clock).is_err() {
+            return;
+        }
+        if let Ok(taken) = EntryHeader::decode(&entry) {
+            last = taken.index;
+        }
         index += 1;
     }
+    let mut partition = finish(recovering);
+    assert_eq!(partition.last_index(), last);
     let memtable = partition.memtable();
     let keys: u64 = (0..=255).map(|database| memtable.keys_of(database)).sum();
     assert_eq!(memtable.keys(), keys);
-    let last = partition.last_index();
     let request = Request::Append(b"1");
     let (_, wait) = partition.serve(b"\x00n", &request, 0, || clock.take(1), |_| ());
     assert_eq!(wait, Some(last.next()));
