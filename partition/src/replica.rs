@@ -9,6 +9,7 @@
 //! 1. `applied <= committed <= last`; indexes have no gaps.
 //! 2. An entry is committed only when it is durable, and applied only when it and all before it are
 //!    committed.
+//! 3. No entry is stamped below the end of the one before it: newer versions of a key are in later entries.
 
 mod in_flight;
 mod recovered;
@@ -71,6 +72,11 @@ impl Default for Entry {
 }
 
 impl Entry {
+    /// Returns a timestamp above those of all its commands.
+    fn end(&self) -> Timestamp {
+        self.timestamp.plus(u64::from(self.commands))
+    }
+
     /// Returns what the consensus core knows of it.
     pub(crate) fn meta(&self) -> EntryMeta {
         EntryMeta {
@@ -211,7 +217,19 @@ impl Replica {
         self.push_sealed(entry);
     }
 
+    /// Returns a timestamp above all that the log holds, as far as it is known here.
+    fn end_of_last(&self) -> Timestamp {
+        let last = self.pending.back();
+        last.map_or(self.applied_timestamp, Entry::end)
+    }
+
     fn push_sealed(&mut self, mut entry: Entry) -> (&[u8], Timestamp) {
+        assert!(
+            entry.timestamp >= self.end_of_last(),
+            "entry {} of partition {} is stamped below the one before it",
+            entry.index,
+            self.partition
+        );
         entry.term = self.term;
         let header = EntryHeader {
             partition: self.partition,
@@ -230,8 +248,7 @@ impl Replica {
         self.pending_bytes += entry.bytes.len();
         self.pending.push_back(entry);
         let entry = self.pending.back().expect("just pushed");
-        let last = entry.timestamp.plus(u64::from(entry.commands));
-        (&entry.bytes, last)
+        (&entry.bytes, entry.end())
     }
 
     /// Takes an entry of the leader over; it is given to the log by [`Replica::write_last`].
@@ -327,7 +344,7 @@ impl Replica {
     pub(crate) fn applied_entry(&mut self, mut entry: Entry) {
         self.applied = entry.index;
         (self.applied_term, self.applied_chain) = (entry.term, entry.chain);
-        self.applied_timestamp = entry.timestamp.plus(u64::from(entry.commands));
+        self.applied_timestamp = entry.end();
         self.pending_bytes -= entry.bytes.len();
         if entry.kind == EntryKind::Membership {
             self.members = entry.bytes[ENTRY_BYTES..].to_vec();

@@ -11,11 +11,13 @@
 //!    on from there.
 //! 2. An installed snapshot takes the place of version, memtables and log in one durable step. Until
 //!    that is durable the replica hears nothing; what it had before is whole.
+//! 3. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
+//!    what it stamps then is newer.
 
 use std::rc::Rc;
 
 use ashlar_consensus::raft::{self, Installed};
-use ashlar_consensus::{Chain, Index, LogPosition, Membership, Term};
+use ashlar_consensus::{Chain, Index, LogPosition, Membership, Term, Timestamp};
 
 use crate::group::Turn;
 use crate::lsm::edit::{Edit, Effect};
@@ -231,6 +233,8 @@ impl Partition {
         let Some(core) = self.replica.take_installed() else {
             return;
         };
+        turn.clock
+            .observe(Timestamp(self.replica.state().timestamp));
         self.decide(turn, |raft, turn, out| {
             let installed = raft.installed(turn.now, core, out);
             assert_eq!(

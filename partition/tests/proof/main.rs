@@ -13,5 +13,6 @@ mod node;
 mod recover;
 mod recovery;
 mod reference;
+mod snapshot;
 mod trees;
 mod workload;

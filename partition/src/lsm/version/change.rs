@@ -46,11 +46,13 @@ impl<T: TableHandle> Version<T> {
             return Ok(());
         };
         let before = self.flushed.replace(flushed);
-        let back = before.is_some_and(|before| {
-            flushed.index < before.index || flushed.timestamp < before.timestamp
-        });
-        if back {
-            return self.wrong(&format!("what is flushed goes back to {}", flushed.index));
+        let back = before
+            .filter(|before| flushed.index < before.index || flushed.timestamp < before.timestamp);
+        if let Some(before) = back {
+            return self.wrong(&format!(
+                "what is flushed goes back from entry {} at {} to entry {} at {}",
+                before.index, before.timestamp, flushed.index, flushed.timestamp
+            ));
         }
         if !edit.members.is_empty() {
             self.members.clone_from(&edit.members);
