@@ -245,6 +245,38 @@ fn a_stopped_node_is_backed_up_and_restored_as_it_was() {
 }
 
 #[test]
+fn what_was_done_for_a_session_is_remembered_by_a_restored_node() {
+    const SESSION: &str = "a-session-with-a-name";
+    let dir = tempfile::tempdir().unwrap();
+    let [data, to, again] = ["data", "to", "again"].map(|name| dir.path().join(name));
+    let write = |client: &mut Client, sequence: &str| {
+        client.call(&["SESSION", SESSION, "SEQ", sequence]);
+        let sum = client.call(&["INCR", "sum"]);
+        assert_eq!(client.call(&["SESSION", "OFF"]), Reply::ok());
+        sum
+    };
+    let node = Node::start(&data, &SMALL);
+    let mut client = node.connect();
+    assert_eq!(write(&mut client, "1"), Reply::Integer(1));
+    assert_eq!(write(&mut client, "2"), Reply::Integer(2));
+    for version in 0..4 {
+        fill(&mut client, 6000, version);
+    }
+    wait_for_tables(&data);
+    // The first two are in tables by now, the third is in the log.
+    assert_eq!(write(&mut client, "3"), Reply::Integer(3));
+    succeeds(&backup(&data, &to));
+    assert_eq!(node.stop("TERM").code, Some(0));
+    succeeds(&restore(&to, &again));
+    let node = Node::start(&again, &SMALL);
+    let mut client = node.connect();
+    for (sequence, sum) in [("3", 3), ("1", 1), ("2", 2), ("4", 4), ("3", 3)] {
+        let found = write(&mut client, sequence);
+        assert_eq!(found, Reply::Integer(sum), "write {sequence}");
+    }
+}
+
+#[test]
 fn a_second_backup_copies_only_new_files_and_drops_old_ones() {
     let dir = tempfile::tempdir().unwrap();
     let [data, to, again] = ["data", "to", "again"].map(|name| dir.path().join(name));

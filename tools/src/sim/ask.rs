@@ -1,12 +1,13 @@
 //! What a simulated client asks: draws commands, encodes them, and tells the model that they begin.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use ashlar_io::rng::Rng;
 
 use super::client::Crowd;
+use super::exec::Exec;
 use super::model::{Expiry, Horizon, Model, Write};
 use super::moment::Moment;
 use super::wire::{command, value_of};
@@ -46,6 +47,9 @@ pub(super) enum Asked {
     Names(BTreeMap<String, u64>, u64),
     Increment(String),
     ReadCounter(String),
+    /// Counted once it is done.
+    Counted(Rc<Cell<u32>>, Box<Self>),
+    Exec(Exec),
 }
 
 /// A `KV.SCAN`.
@@ -130,7 +134,8 @@ impl Asker {
             75..83 => self.get_other(bytes),
             83..85 => self.timestamp(bytes),
             85..89 => self.get_at(bytes),
-            89..95 => self.walk(bytes),
+            89..93 => self.walk(bytes),
+            93..95 => return self.transact(bytes, asked),
             95 => self.delete_range(bytes),
             96 => self.names(bytes),
             _ => return self.in_own_database(bytes, asked),
@@ -357,6 +362,62 @@ impl Asker {
             (key, write)
         });
         Asked::WriteRange(writes.collect())
+    }
+
+    /// Asks for a transaction: now and then it watches a key, and now and then writes that key itself before it
+    /// asks for the rest, so that nothing may come of it.
+    fn transact(&mut self, bytes: &mut Vec<u8>, asked: &mut Vec<Asked>) {
+        let spoilt = Rc::new(Cell::new(0));
+        if self.rng.coin() {
+            let key = self.draw_key();
+            command(bytes, &["WATCH", &key]);
+            asked.push(Asked::Counted(Rc::clone(&spoilt), Box::new(Asked::Done)));
+            if self.rng.coin() {
+                let write = self.begin(&key, false, None);
+                command(bytes, &["SET", &key, &value_of(&key, write.number, 10)]);
+                let write = Box::new(Asked::Write(vec![(key, write)]));
+                asked.push(Asked::Counted(Rc::clone(&spoilt), write));
+            }
+        }
+        command(bytes, &["MULTI"]);
+        asked.push(Asked::Done);
+        let mut parts = Vec::new();
+        let count = 1 + self.rng.index(3);
+        for key in self.draw_keys().into_iter().cycle().take(count) {
+            parts.push(self.draw_part(bytes, key));
+        }
+        asked.extend(parts.iter().map(|_| Asked::Done));
+        command(bytes, &["EXEC"]);
+        asked.push(Asked::Exec(Exec { parts, spoilt }));
+    }
+
+    /// Draws a command of a transaction.
+    fn draw_part(&mut self, bytes: &mut Vec<u8>, key: String) -> Asked {
+        match self.rng.below(10) {
+            0..4 => {
+                let value_bytes = self.draw_bytes();
+                let write = self.begin(&key, false, None);
+                command(
+                    bytes,
+                    &["SET", &key, &value_of(&key, write.number, value_bytes)],
+                );
+                Asked::Write(vec![(key, write)])
+            }
+            4 => {
+                let write = self.begin(&key, true, None);
+                command(bytes, &["DEL", &key]);
+                Asked::Write(vec![(key, write)])
+            }
+            5..9 => {
+                command(bytes, &["GET", &key]);
+                let last = self.last(&key);
+                Asked::Read(key, last, self.now_ns())
+            }
+            _ => {
+                command(bytes, &["INCR", &counter_key(self.number)]);
+                Asked::Increment(counter_key(self.number))
+            }
+        }
     }
 
     fn names(&mut self, bytes: &mut Vec<u8>) -> Asked {

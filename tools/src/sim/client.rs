@@ -17,6 +17,7 @@ use super::ask::{Asked, Asker, counter_key, database_of, own_database_keys, own_
 use super::judge::{judge, judge_names, refused, unknown};
 use super::model::{Model, Span};
 use super::once::{self, Once};
+use super::schedule::Script;
 use super::wire::{Reply, command, parse, value_of};
 
 /// How long a client waits for replies before it gives the connection up: of a lone node, and of a
@@ -27,14 +28,20 @@ const CLUSTER_PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
 /// Probability that a client writes through its session before its next pipeline.
 const SESSIONS: f64 = 0.1;
+/// How long a client that has nothing to ask sleeps.
+const IDLE: Duration = Duration::from_millis(20);
 /// Commands in one pipeline at most.
 const PIPELINE_MAX: u64 = 6;
 
 /// What the clients of a run share.
 pub(super) struct Crowd {
     pub(super) reactor: Reactor,
-    /// Where each node listens.
-    pub(super) servers: Vec<SocketAddr>,
+    /// Where each member listens.
+    pub(super) servers: RefCell<Vec<SocketAddr>>,
+    /// Whether there are, or were, several nodes.
+    pub(super) is_cluster: bool,
+    /// What clients ask.
+    pub(super) script: Script,
     pub(super) model: RefCell<Model>,
     /// Set when faults are over: clients check all that they own, then finish.
     pub(super) healed: Cell<bool>,
@@ -52,7 +59,7 @@ pub(super) struct Crowd {
 impl Crowd {
     /// Says whether there are several nodes.
     pub(super) fn is_cluster(&self) -> bool {
-        self.servers.len() > 1
+        self.is_cluster
     }
 
     fn patience(&self) -> Duration {
@@ -64,10 +71,13 @@ impl Crowd {
 
     /// Connects to some node.
     pub(super) async fn connect(&self, rng: &mut Rng) -> Option<Socket> {
+        let server = {
+            let servers = self.servers.borrow();
+            servers[rng.index(servers.len())]
+        };
         if !self.is_cluster() {
-            return Socket::connect(&self.reactor, self.servers[0]).await.ok();
+            return Socket::connect(&self.reactor, server).await.ok();
         }
-        let server = self.servers[rng.index(self.servers.len())];
         let mut timeout = pin!(self.reactor.sleep(CONNECT_PATIENCE));
         let mut connect = pin!(Socket::connect(&self.reactor, server));
         poll_fn(|context| {
@@ -128,6 +138,17 @@ async fn settle(crowd: &Crowd, (session, rng): (&mut Once, &mut Rng), socket: &m
 /// Asks over one connection until it breaks, or the run is healed.
 async fn talk(crowd: &Crowd, (asker, session): (&mut Asker, &mut Once), socket: &mut Socket) {
     while !crowd.healed.get() {
+        let now_ns = crowd.reactor.now().0;
+        let next = crowd.script.next(asker.number, now_ns, &mut asker.rng);
+        let Some((at_ns, seed)) = next else {
+            crowd.reactor.sleep(IDLE).await;
+            continue;
+        };
+        if at_ns > now_ns {
+            let early = Duration::from_nanos(at_ns - now_ns);
+            crowd.reactor.sleep(early).await;
+        }
+        asker.rng = Rng::new(seed);
         let again = !session.is_settled() || asker.rng.chance(SESSIONS);
         if again {
             let with = (&mut *session, &mut asker.rng);

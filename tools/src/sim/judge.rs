@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ask::{Asked, SharedMoment, Walk};
 use super::client::Crowd;
-use super::model::{Clocks, Model, Write};
+use super::model::{Clocks, Counter, Model, Write};
 use super::wire::{Reply, number_of};
 
 /// Notes that a command was never answered.
 pub(super) fn unknown(model: &mut Model, asked: Asked) {
     model.unknown += 1;
-    // A write stays among those that float.
-    if let Asked::Increment(key) = asked {
-        model.counters.entry(key).or_default().unknown();
+    match asked {
+        Asked::Increment(key) => model.counters.entry(key).or_default().unknown(),
+        Asked::Counted(_, inner) => unknown(model, *inner),
+        Asked::Exec(exec) => exec.lose(model),
+        // A write stays among those that float.
+        _ => {}
     }
 }
 
@@ -29,11 +32,12 @@ pub(super) fn refused(crowd: &Crowd, what: &str, text: &str) {
         "UNKNOWN" => "outcome not known",
         "CLUSTERDOWN" => "refused: no leader",
         "TRYAGAIN" => "refused: try again",
+        "EXECABORT" => "refused: transaction",
         _ => "refused: in the future",
     };
     let jumping = crowd.model.borrow().clocks == Clocks::Jumping;
     let allowed = match code {
-        "BUSY" | "DISKFULL" | "CROSSRANGE" | "TOOOLD" => true,
+        "BUSY" | "DISKFULL" | "CROSSRANGE" | "TOOOLD" | "EXECABORT" => true,
         "UNKNOWN" | "CLUSTERDOWN" | "TRYAGAIN" => crowd.is_cluster(),
         "IOERR" => !crowd.healed.get(),
         "DAMAGED" => crowd.damaged.get(),
@@ -98,26 +102,34 @@ pub(super) fn judge(crowd: &Crowd, asked: Asked, reply: Reply) {
             let model = crowd.model.borrow();
             moment.borrow_mut().told(at.unsigned_abs(), &model.keys);
         }
+        (Asked::Counted(done, inner), reply) => {
+            done.set(done.get() + 1);
+            judge(crowd, *inner, reply);
+        }
+        (Asked::Exec(exec), reply) => exec.judge(crowd, reply),
         (Asked::Walk(walk), Reply::Array(reply)) => judge_walk(crowd, &walk, &reply),
         (Asked::Names(last, asked_ns), Reply::Array(names)) => {
             crowd.model.borrow_mut().mark("lists with KEYS");
             judge_names(crowd, &last, asked_ns, &names);
         }
         (Asked::Increment(key), Reply::Integer(sum)) => {
-            let mut model = crowd.model.borrow_mut();
-            let counter = model.counters.entry(key.clone()).or_default();
-            let result = counter.increased(sum.unsigned_abs());
-            model.check(&key, result);
+            let sum = sum.unsigned_abs();
+            count(crowd, &key, |counter| counter.increased(sum));
         }
         (Asked::ReadCounter(key), Reply::Bulk(found)) => {
             let sum = found.map(|sum| String::from_utf8_lossy(&sum).parse());
             let sum = sum.unwrap_or(Ok(0)).unwrap_or(u64::MAX);
-            let mut model = crowd.model.borrow_mut();
-            let result = model.counters.entry(key.clone()).or_default().read(sum);
-            model.check(&key, result);
+            count(crowd, &key, |counter| counter.read(sum));
         }
         (_, reply) => strange(crowd, &reply),
     }
+}
+
+/// Checks what a counter was said to be.
+fn count(crowd: &Crowd, key: &str, judge: impl FnOnce(&mut Counter) -> Result<(), String>) {
+    let mut model = crowd.model.borrow_mut();
+    let result = judge(model.counters.entry(key.to_owned()).or_default());
+    model.check(key, result);
 }
 
 /// There was nothing to be deleted. When that is because it had expired, and the clock is set back
@@ -163,6 +175,11 @@ fn judge_refusal(crowd: &Crowd, asked: Asked, text: &str) {
     if text.starts_with("UNKNOWN") {
         return unknown(&mut model, asked);
     }
+    refuse(&mut model, asked);
+}
+
+/// Nothing was done of what was asked; but of several partitions, some may have.
+pub(super) fn refuse(model: &mut Model, asked: Asked) {
     match asked {
         Asked::Write(writes) => {
             for (key, write) in writes {
@@ -179,6 +196,8 @@ fn judge_refusal(crowd: &Crowd, asked: Asked, text: &str) {
                 model.keys.entry(key).or_default().undecided(write);
             }
         }
+        Asked::Counted(_, inner) => refuse(model, *inner),
+        Asked::Exec(exec) => exec.refuse(model),
         _ => {}
     }
 }

@@ -8,13 +8,20 @@ mod ask;
 mod churn;
 mod client;
 mod cluster;
+mod exec;
 mod judge;
+mod knobs;
 mod model;
 mod moment;
 mod once;
 mod plant;
+#[cfg(feature = "planted")]
+mod plants;
+mod replay;
 mod run;
+mod schedule;
 mod server;
+mod shrink;
 pub(crate) mod storm;
 mod tables;
 #[cfg(test)]
@@ -22,6 +29,7 @@ mod tests;
 mod trouble;
 mod wire;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ashlar_io::rng::Rng;
@@ -60,6 +68,24 @@ pub(crate) struct Args {
     /// Run every n-th seed twice and compare the hashes of both runs; 0 never
     #[arg(long, default_value_t = 20)]
     repeat: u64,
+    /// Write down to this file what happens in the run of one seed
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    record: Option<PathBuf>,
+    /// Run what such a file says; everything else is taken from there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "nodes", "shards", "clients", "rate"])]
+    replay: Option<PathBuf>,
+    /// Make the failing file of --replay, or the failing seed, smaller while it fails; the result goes to the file
+    /// of --record, or beside the first one
+    #[arg(long)]
+    shrink: bool,
+    /// Make every planted mistake and tell by which seed each is found, at most --seeds
+    #[cfg(feature = "planted")]
+    #[arg(long, hide = true)]
+    plants: bool,
+    /// With --plants, only these mistakes
+    #[cfg(feature = "planted")]
+    #[arg(long, hide = true, value_name = "NAME")]
+    only: Vec<String>,
     /// A mistake that the replicas make, to see it found
     #[cfg(feature = "planted")]
     #[arg(long, hide = true, default_value = "none", value_parser = plant::parse)]
@@ -77,6 +103,13 @@ enum Mix {
 
 /// Runs the seeds; the first failure ends it, with the command that repeats it.
 pub(crate) fn run(args: Args) -> Result<(), String> {
+    #[cfg(feature = "planted")]
+    if args.plants {
+        return plants::run(args.seeds, &args.only);
+    }
+    if args.replay.is_some() || args.record.is_some() || args.shrink {
+        return as_data(&args);
+    }
     let from = Instant::now();
     let mut total = Totals::default();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
@@ -102,6 +135,28 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     Ok(())
 }
 
+/// Records, replays or shrinks.
+fn as_data(args: &Args) -> Result<(), String> {
+    tell_panics_of(args, args.seed);
+    let failed = |what: String| args.failed(args.seed, &what);
+    let told = |outcome: Result<Outcome, String>| {
+        outcome.map(|outcome| println!("{outcome}")).map_err(failed)
+    };
+    match (&args.replay, &args.record, args.shrink) {
+        (Some(file), to, false) => told(caught(|| {
+            replay::replay(&replay::read(file)?, to.as_deref())
+        })),
+        (None, Some(file), false) => told(caught(|| replay::record(&args.plan(args.seed), file))),
+        (Some(from), to, true) => {
+            let to = to.clone().unwrap_or_else(|| replay::small_path(from));
+            replay::shrink_file(from, &to)
+        }
+        (None, _, _) => {
+            Err("--shrink needs --replay FILE: write the file with --record first".to_owned())
+        }
+    }
+}
+
 /// Has a panic tell which seed it was: where panics abort, nobody else can.
 fn tell_panics_of(args: &Args, seed: u64) {
     let repeat = args.failed(seed, "panic");
@@ -109,7 +164,13 @@ fn tell_panics_of(args: &Args, seed: u64) {
 }
 
 fn run_seed(plan: &Plan) -> Result<Outcome, String> {
-    std::panic::catch_unwind(|| run::run(plan)).unwrap_or_else(|panic| {
+    caught(|| run::run(plan))
+}
+
+/// Returns what a run came to, a panic as a failure.
+fn caught(run: impl FnOnce() -> Result<Outcome, String>) -> Result<Outcome, String> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    caught.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -144,6 +205,10 @@ impl Args {
             faults,
             length: Duration::from_secs(self.seconds),
             nodes: self.nodes,
+            spares: match self.nodes {
+                1 => 0,
+                nodes => 2.min(7 - nodes),
+            },
             shards: self.shards,
             clients: self.clients,
             rate: self.rate,
@@ -214,7 +279,7 @@ fn all_faults(rng: &mut Rng) -> Faults {
 }
 
 /// What runs of many seeds are to have seen: else they test less than they seem to.
-const SOMETIMES: [&str; 25] = [
+const SOMETIMES: [&str; 27] = [
     "answered after another attempt",
     "left before the reply",
     "lists with KEYS",
@@ -233,6 +298,8 @@ const SOMETIMES: [&str; 25] = [
     "table merged away",
     "table read",
     "table written",
+    "transactions",
+    "transactions that did nothing",
     "value file dropped",
     "value file written",
     "walks down",
@@ -242,7 +309,7 @@ const SOMETIMES: [&str; 25] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 29] = [
+const SOMETIMES_CLUSTER: [&str; 35] = [
     "all nodes died",
     "all other nodes died",
     "answered after another attempt",
@@ -255,6 +322,10 @@ const SOMETIMES_CLUSTER: [&str; 29] = [
     "left before the reply",
     "lists with KEYS",
     "lost disk replaced",
+    "member added",
+    "member removed",
+    "members: 1",
+    "members: 5",
     "node died",
     "node paused",
     "outcome not known",
@@ -269,6 +340,8 @@ const SOMETIMES_CLUSTER: [&str; 29] = [
     "table merged away",
     "table read",
     "table written",
+    "transactions",
+    "transactions that did nothing",
     "trouble: node deaf",
     "trouble: node mute",
     "trouble: some ways cut",

@@ -3,7 +3,7 @@
 mod fate;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Faults, World};
 use ashlar_io::{Monotonic, Reactor};
 
-use super::churn::{self, Churn};
+use super::churn::{self, Churn, Job};
 use super::client::{self, Crowd};
 use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
 use super::plant::Plant;
+use super::schedule::{Fault, Line, Recorder, Script, Step};
 use super::server::{self, Life, Server};
 use super::tables::{self, Watch};
 use super::trouble::Troubles;
@@ -31,6 +32,9 @@ const DEAD_MEANS_NS: [u64; 4] = [100_000_000, 5_000_000, 700_000_000, 3_000_000_
 /// it is cut off from them: who comes back must not do at once what was promised to it not to do.
 const ALL_DIE: f64 = 0.1;
 const OTHERS_DIE: f64 = 0.15;
+/// Probability that members come and go in a run, and when that begins.
+const RESIZES: f64 = 0.4;
+const RESIZE_FIRST_NS: u64 = 500_000_000;
 /// Turns between two looks at the files of tables.
 const TURNS_PER_LOOK: u64 = 256;
 /// Turns between two comparisons of replicas, in a healed run.
@@ -52,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     pub(crate) length: Duration,
     pub(crate) nodes: u32,
+    /// More machines, for members to come.
+    pub(crate) spares: u32,
     pub(crate) shards: u32,
     pub(crate) clients: u32,
     pub(crate) rate: u64,
@@ -60,10 +66,6 @@ pub(crate) struct Plan {
     /// Whether nodes die, and ways between them are cut.
     pub(crate) deaths: Deaths,
     /// A mistake that the run is to find.
-    #[cfg_attr(
-        not(feature = "planted"),
-        expect(dead_code, reason = "only a build with planted mistakes makes them")
-    )]
     pub(crate) plant: Plant,
 }
 
@@ -100,6 +102,8 @@ pub(super) struct Node {
     server: Server,
     pub(super) life: Option<Life>,
     pub(super) lives: u64,
+    /// It is one of the members, though it may be about to leave.
+    is_member: bool,
     /// When it dies next, or comes back when it is dead.
     next_fate: Monotonic,
     /// It never comes back.
@@ -128,11 +132,26 @@ struct Run {
     watch: Watch,
     /// When tables are damaged, the next time last.
     damages: Vec<Monotonic>,
+    /// When a member comes or goes next.
+    resize_at: Monotonic,
+    /// What happens, when a schedule says it.
+    given: Option<VecDeque<(Monotonic, Fault)>>,
+    recorder: Rc<Recorder>,
 }
 
 /// Runs one plan to its verdict.
 pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
-    let mut run = Run::prepare(plan)?;
+    run_recorded(plan, None, &Rc::default())
+}
+
+/// Runs one plan to its verdict, as `given` says, and notes what happens.
+pub(super) fn run_recorded(
+    plan: &Plan,
+    given: Option<&[Line]>,
+    recorder: &Rc<Recorder>,
+) -> Result<Outcome, String> {
+    plan.plant.make();
+    let mut run = Run::prepare(plan, given, recorder)?;
     let end = Monotonic(0) + plan.length;
     run.until(end, plan.deaths, |_| false)?;
     run.heal();
@@ -143,7 +162,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     })?;
     if !run.churn.is_quiet() {
         return Err(format!(
-            "a node that lost its disk was not replaced within {HEALED:?} after everything was healed; {}",
+            "what was asked of the members was not done within {HEALED:?} after everything was healed; {}",
             run.describe()
         ));
     }
@@ -167,13 +186,18 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
     let config = server::draw_config(rng, plan.nodes);
     let choice = server::draw_choice(rng, plan.shards);
     let mut nodes = Vec::new();
-    for machine in 0..plan.nodes {
+    for machine in 0..plan.nodes + plan.spares {
         let mut config = config.clone();
         if plan.nodes > 1 {
             server::place(&mut config, machine, plan.nodes);
         }
         let mut tries = 0;
+        // Who comes later makes its directory when it does.
+        let first = (machine >= plan.nodes).then(|| first_format(&nodes));
         let format = loop {
+            if let Some(format) = first {
+                break format;
+            }
             match server::make_format(world, machine, &config, &choice) {
                 Ok(format) => break format,
                 Err(error) if tries == 1000 => {
@@ -200,50 +224,88 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
             server,
             life: None,
             lives: 0,
+            is_member: machine < plan.nodes,
             next_fate: Monotonic(0),
-            is_gone: false,
+            is_gone: machine >= plan.nodes,
             stopped_by: "nothing".to_owned(),
         });
     }
     Ok(nodes)
 }
 
+/// Returns where the members listen.
+fn listening(nodes: &[Node]) -> Vec<std::net::SocketAddr> {
+    let members = nodes.iter().filter(|node| node.is_member);
+    members.map(|node| node.server.listen).collect()
+}
+
+/// Returns the faults of a schedule, in order.
+fn faults_of(lines: &[Line]) -> VecDeque<(Monotonic, Fault)> {
+    let fault = |line: &Line| match line.1 {
+        Step::Fault(fault) => Some((Monotonic(line.0), fault)),
+        Step::Ask { .. } => None,
+    };
+    lines.iter().filter_map(fault).collect()
+}
+
+/// Makes the clients of a run.
+fn gather_crowd(
+    plan: &Plan,
+    (nodes, clients): (&[Node], &Reactor),
+    script: Script,
+    rng: &mut Rng,
+) -> Rc<Crowd> {
+    let mut model = Model::default();
+    let clock = &plan.faults.clock;
+    // Clocks that differ jump when another node leads.
+    let differ = plan.nodes > 1 && clock.offset_max_us + u64::from(clock.drift_max_ppm) > 0;
+    if clock.jump_interval_ns > 0 || differ {
+        model.clocks = Clocks::Jumping;
+    }
+    let history_ms = nodes[0].server.config.partition.history_ms;
+    let crowd = Rc::new(Crowd {
+        reactor: clients.clone(),
+        servers: RefCell::new(listening(nodes)),
+        is_cluster: plan.nodes > 1,
+        script,
+        model: RefCell::new(model),
+        healed: Cell::new(false),
+        damaged: Cell::new(false),
+        clients: plan.clients,
+        pause: Duration::from_nanos(1_000_000_000 * u64::from(plan.clients) / plan.rate),
+        history_ns: u64::from(history_ms) * 1_000_000,
+        clears: rng.coin(),
+    });
+    for number in 0..plan.clients {
+        let own = rng.fork(&format!("client {number}"));
+        clients.spawn(client::run(Rc::clone(&crowd), number, own));
+    }
+    clients.park(Some(clients.now()), || false);
+    crowd
+}
+
+fn first_format(nodes: &[Node]) -> ashlar_node::format::Format {
+    nodes[0].server.format.clone()
+}
+
 impl Run {
-    fn prepare(plan: &Plan) -> Result<Self, String> {
+    fn prepare(
+        plan: &Plan,
+        given: Option<&[Line]>,
+        recorder: &Rc<Recorder>,
+    ) -> Result<Self, String> {
         let mut rng = Rng::new(plan.seed).fork("run");
         let world = World::new(plan.seed, plan.faults.clone());
         let nodes = make_nodes(plan, &world, &mut rng)?;
-        let mut model = Model::default();
-        let clock = &plan.faults.clock;
-        // Clocks that differ jump when another node leads.
-        let differ = plan.nodes > 1 && clock.offset_max_us + u64::from(clock.drift_max_ppm) > 0;
-        if clock.jump_interval_ns > 0 || differ {
-            model.clocks = Clocks::Jumping;
-        }
-        let clients = Reactor::simulated(&world, plan.nodes, 0);
-        let pause = Duration::from_nanos(1_000_000_000 * u64::from(plan.clients) / plan.rate);
-        let history_ms = nodes[0].server.config.partition.history_ms;
-        let crowd = Rc::new(Crowd {
-            reactor: clients.clone(),
-            servers: nodes.iter().map(|node| node.server.listen).collect(),
-            model: RefCell::new(model),
-            healed: Cell::new(false),
-            damaged: Cell::new(false),
-            clients: plan.clients,
-            pause,
-            history_ns: u64::from(history_ms) * 1_000_000,
-            clears: rng.coin(),
-        });
-        for number in 0..plan.clients {
-            clients.spawn(client::run(
-                Rc::clone(&crowd),
-                number,
-                rng.fork(&format!("client {number}")),
-            ));
-        }
-        clients.park(Some(clients.now()), || false);
+        let clients = Reactor::simulated(&world, plan.nodes + plan.spares, 0);
+        let script = match given {
+            Some(lines) => Script::given(lines, Rc::clone(recorder)),
+            None => Script::drawn(Some(Rc::clone(recorder))),
+        };
+        let crowd = gather_crowd(plan, (&nodes, &clients), script, &mut rng);
         let is_deadly = plan.nodes > 1 && plan.deaths == Deaths::Random;
-        let churn = Churn::draw(&mut rng.fork("churn"), is_deadly);
+        let churn = Churn::draw(&mut rng.fork("churn"), is_deadly, plan.nodes);
+        let resizes = is_deadly && plan.spares > 0 && rng.fork("members").chance(RESIZES);
         if plan.nodes > 1 {
             let (crowd, churn) = (Rc::clone(&crowd), Rc::clone(&churn));
             clients.spawn(churn::operate(crowd, churn, rng.fork("operator")));
@@ -252,7 +314,9 @@ impl Run {
         let life_mean_ns = LIFE_MEANS_NS[rng.index(3)];
         let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
         let troubles = match plan.deaths {
-            Deaths::Random if plan.nodes > 1 => Troubles::draw(rng.fork("troubles"), plan.nodes),
+            Deaths::Random if plan.nodes > 1 => {
+                Troubles::draw(rng.fork("troubles"), plan.nodes + plan.spares)
+            }
             Deaths::Random | Deaths::None => Troubles::none(),
         };
         let dead_mean_ns = match plan.nodes {
@@ -277,6 +341,12 @@ impl Run {
             churn,
             watch: Watch::default(),
             damages,
+            resize_at: match resizes {
+                true => Monotonic(RESIZE_FIRST_NS),
+                false => Monotonic(u64::MAX),
+            },
+            given: given.map(faults_of),
+            recorder: Rc::clone(recorder),
         })
     }
 
@@ -295,7 +365,8 @@ impl Run {
         self.deaths = deaths;
         self.due = self.next_due();
         while self.world.now() < end && !done(self) {
-            if self.world.now() >= self.due {
+            // What follows from what happens may be due at once.
+            while self.world.now() >= self.due {
                 self.happen();
             }
             let limit = self.due.min(end);
@@ -306,7 +377,9 @@ impl Run {
                 continue;
             };
             self.turns += 1;
-            self.look();
+            if self.turns.is_multiple_of(TURNS_PER_LOOK) {
+                self.watch.look(&self.world, self.nodes[0].lives);
+            }
             if machine == self.clients_machine() {
                 self.clients.turn();
                 self.clients.park(None, || false);
@@ -314,6 +387,7 @@ impl Run {
                 self.server_turn(machine, shard)
                     .map_err(|what| self.at_now(&what))?;
             }
+            self.note_job();
             if let Some(violation) = self.crowd.model.borrow_mut().violation.take() {
                 return Err(self.at_now(&violation));
             }
@@ -327,46 +401,22 @@ impl Run {
 
     /// Returns when something is to happen to a node or to the ways between them.
     fn next_due(&self) -> Monotonic {
+        let never = Monotonic(u64::MAX);
+        if let Some(given) = &self.given {
+            return given.front().map_or(never, |(at, _)| *at);
+        }
         let fates = self.nodes.iter().filter(|node| match node.life {
             Some(_) => self.deaths == Deaths::Random,
             None => !node.is_gone,
         });
-        let next = fates.map(|node| node.next_fate).min();
-        next.unwrap_or(Monotonic(u64::MAX)).min(self.troubles.due())
-    }
-
-    /// Has happen what is due.
-    fn happen(&mut self) {
-        let now = self.world.now();
-        for machine in 0..self.clients_machine() {
-            if now >= self.nodes[machine as usize].next_fate {
-                self.fate(machine);
-            }
+        let next = fates.map(|node| node.next_fate).min().unwrap_or(never);
+        if self.crowd.healed.get() {
+            return next.min(self.troubles.due());
         }
-        if now >= self.troubles.due()
-            && let Some(what) = self.troubles.happen(&self.world)
-        {
-            self.watch.mark(what);
-        }
-        self.due = self.next_due();
-    }
-
-    /// Damages a table when it is time, and looks at what tables there are.
-    fn look(&mut self) {
-        if self
-            .damages
-            .last()
-            .is_some_and(|at| *at <= self.world.now())
-        {
-            self.damages.pop();
-            if tables::damage_one(&self.world, &mut self.rng) {
-                self.crowd.damaged.set(true);
-                self.watch.mark("table damaged");
-            }
-        }
-        if self.turns.is_multiple_of(TURNS_PER_LOOK) {
-            self.watch.look(&self.world, self.nodes[0].lives);
-        }
+        let damage = self.damages.last().copied().unwrap_or(never);
+        next.min(self.troubles.due())
+            .min(damage)
+            .min(self.resize_at)
     }
 
     fn server_turn(&mut self, machine: u32, shard: u32) -> Result<(), String> {
@@ -423,9 +473,6 @@ impl Run {
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());
         marks.extend(self.replicas.take_marks());
-        if self.churn.replaced.get() > 0 {
-            marks.insert("lost disk replaced", self.churn.replaced.get());
-        }
         marks.extend(&model.marks);
         Outcome {
             hash: self.world.hash(),

@@ -186,6 +186,27 @@ impl Server {
         format!("n{}", self.machine + 1)
     }
 
+    /// Returns where it listens for peers.
+    pub(super) fn peer_addr(&self) -> SocketAddr {
+        (World::ip(self.machine), PEER_PORT).into()
+    }
+
+    /// Returns how others list it.
+    pub(super) fn listed(&self) -> Listed {
+        Listed {
+            name: self.name(),
+            addr: self.peer_addr(),
+        }
+    }
+
+    /// Makes it a node with an empty disk that knows these members, and lists itself with them.
+    pub(super) fn enter(&mut self, members: Vec<Listed>) {
+        self.lose_disk();
+        self.config.cluster.peers = members;
+        let own = self.listed();
+        self.config.cluster.peers.push(own);
+    }
+
     /// Takes the disk away; the next life begins with an empty one.
     pub(super) fn lose_disk(&mut self) {
         self.lost += 1;

@@ -1,12 +1,16 @@
 //! Simulated clusters, as far as they are quick enough for every test run.
 
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::Faults;
 
 use super::plant::Plant;
+use super::replay;
 use super::run::{self, Deaths, Plan};
+use super::schedule::{Recorder, Schedule};
 
 fn calm(seed: u64) -> Plan {
     Plan {
@@ -14,6 +18,7 @@ fn calm(seed: u64) -> Plan {
         faults: Faults::none(),
         length: Duration::from_secs(5),
         nodes: 3,
+        spares: 2,
         shards: 2,
         clients: 6,
         rate: 500,
@@ -77,4 +82,96 @@ fn a_node_that_recovers_from_a_slow_disk_sleeps() {
         assert!(outcome.turns < 60_000, "{} turns", outcome.turns);
     }
     assert!(lives > 12, "some of the nodes died and came back");
+}
+
+/// Runs a plan; returns what it came to, and what happened as a text.
+fn recorded(plan: &Plan) -> (Result<run::Outcome, String>, String) {
+    let recorder = Rc::new(Recorder::default());
+    let outcome = run::run_recorded(plan, None, &recorder);
+    let (plan, lines) = (plan.clone(), recorder.take());
+    (outcome, Schedule { plan, lines }.to_string())
+}
+
+#[test]
+fn a_recorded_run_replays_as_it_was() {
+    for seed in [3, 7] {
+        let (outcome, text) = recorded(&stormy(seed));
+        let schedule = Schedule::parse(&text).unwrap();
+        let (first, again) = (outcome.unwrap(), replay::replay(&schedule, None).unwrap());
+        let asked = schedule.lines.len();
+        assert!(asked > 100, "seed {seed}: {asked} lines");
+        assert_eq!(again.hash, first.hash, "seed {seed}");
+        let figures = |of: &run::Outcome| (of.acknowledged, of.unknown, of.lives, of.turns);
+        assert_eq!(figures(&again), figures(&first), "seed {seed}");
+    }
+}
+
+/// What a schedule says comes to its end on any disk: a run that is kept as text is to fail for nothing but what it was
+/// kept for, whatever the code that it runs costs by then.
+#[test]
+fn a_schedule_is_one_of_a_slower_disk_too() {
+    for seed in 1..=8 {
+        let (_, text) = recorded(&stormy(seed));
+        let mut schedule = Schedule::parse(&text).unwrap();
+        let disk = &mut schedule.plan.faults.disk;
+        disk.write_latency_ns = disk.write_latency_ns * 5 + 700_000;
+        disk.sync_latency_ns = disk.sync_latency_ns * 5 + 1_300_000;
+        let outcome = replay::replay(&schedule, None);
+        assert!(outcome.is_ok(), "seed {seed}: {}", outcome.unwrap_err());
+    }
+}
+
+/// Returns the schedules that are kept, by their names.
+fn kept() -> Vec<(String, Schedule)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sim/schedules");
+    let files = std::fs::read_dir(folder).unwrap();
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, replay::read(&path).unwrap())
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn schedules_that_once_failed_pass() {
+    let kept = kept();
+    assert!(!kept.is_empty());
+    for (name, schedule) in kept {
+        let outcome = replay::replay(&schedule, None);
+        assert!(outcome.is_ok(), "{name}: {}", outcome.unwrap_err());
+    }
+}
+
+/// The mistake is found, the schedule that shows it becomes short, and still shows it.
+#[cfg(feature = "planted")]
+#[test]
+fn a_schedule_that_shows_a_mistake_becomes_short() {
+    let plant = Plant::named("OverlooksInFlight").unwrap();
+    let failing = (1..20).find_map(|seed| {
+        let plan = Plan {
+            plant,
+            ..stormy(seed)
+        };
+        let (outcome, text) = recorded(&plan);
+        outcome.is_err().then_some(text)
+    });
+    let schedule = Schedule::parse(&failing.unwrap()).unwrap();
+    let fails = |candidate: &Schedule| {
+        let outcome = replay::replay(candidate, None);
+        outcome.is_err_and(|what| what.starts_with("at "))
+    };
+    assert!(fails(&schedule), "a recorded failure is one again");
+    let small = super::shrink::shrink(&schedule, 60, fails);
+    assert!(fails(&small));
+    let (long, short) = (schedule.lines.len(), small.lines.len());
+    assert!(short * 10 < long, "{short} lines of {long}");
+    let right = Schedule {
+        plan: Plan {
+            plant: Plant::default(),
+            ..small.plan.clone()
+        },
+        ..small
+    };
+    assert!(!fails(&right), "without the mistake nothing is wrong");
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ashlar_io::Monotonic;
 use ashlar_io::rng::Rng;
-use ashlar_io::sim::World;
+
+use super::schedule::Fault;
 
 /// Mean time between troubles, in nanoseconds, one of which a run has.
 const INTERVALS_NS: [u64; 3] = [500_000_000, 2_000_000_000, 8_000_000_000];
@@ -62,11 +63,14 @@ impl Troubles {
         ends.map_or(self.next, |end| end.min(self.next))
     }
 
-    /// Has happen what is due; says what began.
-    pub(super) fn happen(&mut self, world: &World) -> Option<&'static str> {
-        let now = world.now();
+    /// Draws what is due at `now`; says what began.
+    pub(super) fn happen(
+        &mut self,
+        now: Monotonic,
+        faults: &mut Vec<Fault>,
+    ) -> Option<&'static str> {
         let ended = self.cut.extract_if(.., |(until, ..)| *until <= now);
-        ended.for_each(|(_, from, to)| world.mend(from, to));
+        faults.extend(ended.map(|(_, from, to)| Fault::Mend(from, to)));
         if now < self.next {
             return None;
         }
@@ -74,14 +78,14 @@ impl Troubles {
         let length = Duration::from_nanos(1 + self.rng.exponential(self.length_ns));
         let pauses = self.pauses && (!self.cuts || self.rng.chance(0.4));
         Some(match pauses {
-            true => self.pause(world, length),
-            false => self.cut_some(world, now + length),
+            true => self.pause(length, faults),
+            false => self.cut_some(now + length, faults),
         })
     }
 
-    fn pause(&mut self, world: &World, length: Duration) -> &'static str {
+    fn pause(&mut self, length: Duration, faults: &mut Vec<Fault>) -> &'static str {
         let machine = self.draw_node();
-        world.pause(machine, length);
+        faults.push(Fault::Pause(machine, length));
         "trouble: node paused"
     }
 
@@ -89,7 +93,7 @@ impl Troubles {
         u32::try_from(self.rng.below(u64::from(self.nodes))).expect("few nodes")
     }
 
-    fn cut_some(&mut self, world: &World, until: Monotonic) -> &'static str {
+    fn cut_some(&mut self, until: Monotonic, faults: &mut Vec<Fault>) -> &'static str {
         let one = self.draw_node();
         let kind = self.rng.below(4);
         // The machine of the clients has the number behind the last node.
@@ -97,10 +101,10 @@ impl Troubles {
         for other in (0..self.nodes + with_clients).filter(|other| *other != one) {
             let picked = kind > 1 || self.rng.coin();
             if picked && kind != 3 {
-                self.cut_way(world, (one, other), until);
+                self.cut_way((one, other), until, faults);
             }
             if picked && kind != 2 {
-                self.cut_way(world, (other, one), until);
+                self.cut_way((other, one), until, faults);
             }
         }
         match kind {
@@ -111,21 +115,21 @@ impl Troubles {
     }
 
     /// Cuts a node off from the others for a while, but not from the clients.
-    pub(super) fn cut_off(&mut self, world: &World, machine: u32) {
+    pub(super) fn cut_off(&mut self, now: Monotonic, machine: u32, faults: &mut Vec<Fault>) {
         let length = Duration::from_nanos(1 + self.rng.exponential(self.length_ns));
         for other in (0..self.nodes).filter(|other| *other != machine) {
-            self.cut_way(world, (machine, other), world.now() + length);
-            self.cut_way(world, (other, machine), world.now() + length);
+            self.cut_way((machine, other), now + length, faults);
+            self.cut_way((other, machine), now + length, faults);
         }
     }
 
-    fn cut_way(&mut self, world: &World, (from, to): (u32, u32), until: Monotonic) {
+    fn cut_way(&mut self, (from, to): (u32, u32), until: Monotonic, faults: &mut Vec<Fault>) {
         let mut cut = self.cut.iter_mut();
         if let Some(known) = cut.find(|(_, f, t)| (*f, *t) == (from, to)) {
             known.0 = known.0.max(until);
             return;
         }
-        world.cut(from, to);
+        faults.push(Fault::Cut(from, to));
         self.cut.push((until, from, to));
     }
 

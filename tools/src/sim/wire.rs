@@ -6,7 +6,7 @@ pub(super) enum Reply {
     /// A simple string, whatever it says.
     Ok,
     Integer(i64),
-    /// `None` for null.
+    /// `None` for null, of whichever kind.
     Bulk(Option<Vec<u8>>),
     Array(Vec<Self>),
     Error(String),
@@ -29,6 +29,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
         b'+' => (Reply::Ok, used),
         b'-' => (Reply::Error(line), used),
         b':' => (Reply::Integer(line.parse().ok()?), used),
+        b'*' if line == "-1" => (Reply::Bulk(None), used),
         b'*' => parse_array(bytes, used, line.parse().ok()?)?,
         b'$' => match usize::try_from(line.parse::<i64>().ok()?) {
             Err(_) => (Reply::Bulk(None), used),

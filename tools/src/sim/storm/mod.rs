@@ -21,6 +21,7 @@ use ashlar_io::{Monotonic, Reactor, Settings};
 
 use super::client::{self, Crowd};
 use super::model::Model;
+use super::schedule::Script;
 use place::{Ground, Place};
 use process::{Node, Shape, last_words};
 use trouble::Mix;
@@ -214,7 +215,9 @@ impl Storm {
         let nodes: Vec<_> = nodes.collect::<Result<_, _>>()?;
         let crowd = Rc::new(Crowd {
             reactor: reactor.clone(),
-            servers: (0..args.nodes).map(|node| place.listen(node)).collect(),
+            servers: RefCell::new((0..args.nodes).map(|node| place.listen(node)).collect()),
+            is_cluster: true,
+            script: Script::drawn(None),
             model: RefCell::new(Model::default()),
             healed: Cell::new(false),
             damaged: Cell::new(false),
