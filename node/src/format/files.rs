@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, file};
+use ashlar_io::{Buf, Durable, File, OpenOptions, Reactor, StartError, file};
 
 use super::{FormatError, failed};
 
@@ -95,12 +95,88 @@ pub async fn begin_life(reactor: &Reactor, data: &Path) -> Result<u32, FormatErr
             what: "it is no number of starts".to_owned(),
         });
     };
-    replace(
-        reactor,
-        data,
-        INCARNATION_NAME,
-        format!("{life}\n").as_bytes(),
-    )
-    .await?;
+    let text = format!("{life:010}\n");
+    match replace(reactor, data, INCARNATION_NAME, text.as_bytes()).await {
+        Err(FormatError::Start(StartError::File { error, .. })) if is_full(&error) && life > 1 => {
+            overwrite(reactor, data, INCARNATION_NAME, text.as_bytes()).await?;
+        }
+        replaced => replaced?,
+    }
     Ok(life)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Writes over a file's beginning, which lies in one sector: on a full disk there is no room for another file, and a
+/// member must be able to start all the same.
+async fn overwrite(
+    reactor: &Reactor,
+    data: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), FormatError> {
+    let path = data.join(name);
+    let unfinished = data.join(format!("{name}.new"));
+    // What the attempt has left takes room.
+    let _ = file::unlink(reactor, &unfinished).await;
+    let options = OpenOptions {
+        write: true,
+        ..OpenOptions::default()
+    };
+    let old = File::open(reactor, &path, options)
+        .await
+        .map_err(failed("open", &path))?;
+    let mut buf = Buf::heap(bytes.len());
+    buf.as_mut_slice().copy_from_slice(bytes);
+    let (result, _) = old.write_at(buf, 0, Durable::No).await;
+    result.map_err(failed("write", &path))?;
+    old.sync().await.map_err(failed("sync", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use ashlar_io::sim::{Faults, World};
+
+    use super::*;
+
+    /// Begins a life of node 0; returns its number.
+    fn live(world: &World) -> Option<u32> {
+        let reactor = Reactor::simulated(world, 0, 0);
+        let (slot, host) = (Rc::new(Cell::new(None)), reactor.clone());
+        let answer = Rc::clone(&slot);
+        reactor.spawn(async move {
+            file::create_dir(&host, Path::new("/data"))
+                .await
+                .expect("a directory");
+            answer.set(Some(begin_life(&host, Path::new("/data")).await.ok()));
+        });
+        reactor.park(Some(reactor.now()), || false);
+        while slot.get().is_none() {
+            world.step().expect("something happens");
+            reactor.turn();
+            reactor.park(None, || false);
+        }
+        reactor.shut_down();
+        slot.take().flatten()
+    }
+
+    #[test]
+    fn a_member_starts_on_a_full_disk_and_counts_on() {
+        let world = World::new(1, Faults::none());
+        assert_eq!((live(&world), live(&world)), (Some(1), Some(2)));
+        world.set_capacity(0, Some(world.disk_used(0)));
+        assert_eq!((live(&world), live(&world)), (Some(3), Some(4)));
+        world.set_capacity(0, None);
+        assert_eq!(live(&world), Some(5));
+        let kept = world.read_file(0, Path::new("/data/INCARNATION"));
+        assert_eq!(kept.as_deref(), Some(b"0000000005\n".as_slice()));
+    }
 }
