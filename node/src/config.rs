@@ -125,6 +125,8 @@ pub struct Wal {
     pub durability: Durability,
     /// Bytes of a shard's log above which the memtable that holds its oldest entries is flushed.
     pub log_bytes_max: u64,
+    /// Log that is kept for a replica elsewhere that lags behind, in bytes.
+    pub laggard_bytes_max: u64,
 }
 
 /// Ring and turn of each shard.
@@ -422,6 +424,7 @@ impl Config {
                 batch_bytes: 0,
                 durability: Durability::Auto,
                 log_bytes_max: 0,
+                laggard_bytes_max: 0,
             },
             io: Io {
                 spin_us_max: 0,

@@ -11,6 +11,8 @@
 //!    messages leave after it is durable.
 //! 3. What is applied is committed, durable here, and never taken back.
 
+mod feed;
+mod places;
 mod received;
 
 use std::collections::VecDeque;
@@ -20,10 +22,11 @@ use ashlar_consensus::raft::{self, Accepted, Ballot, Gate, LogMark, Output, OwnE
 use ashlar_consensus::{Clock, Index, Member, Mono, NodeId, ReplicaId, Supports};
 use ashlar_io::wal::{Mark, Wal};
 
+use self::places::Places;
 use self::received::{addresses, check_entries, entries_of};
 use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, Malformed, chain_of, members_of};
-use crate::outbox::{Outbox, Urgency};
+use crate::outbox::{Feed, Outbox, Urgency};
 use crate::planted::{Planted, is_planted};
 use crate::replica::{Entry, Replica};
 
@@ -60,6 +63,10 @@ pub(crate) struct Group {
     kept_bytes: usize,
     /// Most bytes of them.
     pub(crate) keep_bytes: usize,
+    /// Where in the log entries are that are not kept any more.
+    places: Places,
+    /// Entries that were read back from the log, while they are sent.
+    lent: VecDeque<Entry>,
     /// What the core is to be told when the log has made so much durable.
     marks: VecDeque<(Mark, LogMark)>,
     /// What the log was given last.
@@ -86,6 +93,8 @@ impl Group {
             kept: VecDeque::new(),
             kept_bytes: 0,
             keep_bytes: KEEP_BYTES,
+            places: Places::default(),
+            lent: VecDeque::new(),
             written: Mark(0),
             marks: VecDeque::new(),
             keep_from: None,
@@ -108,8 +117,10 @@ impl Group {
         let mut gone = None;
         while self.kept_bytes > self.kept_bytes_max() {
             gone = self.kept.pop_front();
-            let (bytes, index) = gone.as_ref().map(|gone| (gone.bytes.len(), gone.index))?;
-            self.kept_bytes -= bytes;
+            let entry = gone.as_ref()?;
+            self.kept_bytes -= entry.bytes.len();
+            let (index, position) = (entry.index, entry.position);
+            self.places.note(index, position);
             self.raft.released(index.next());
         }
         gone
@@ -129,6 +140,7 @@ impl Group {
     /// Forgets all entries: the log begins behind a snapshot.
     pub(crate) fn reset(&mut self) {
         self.kept.clear();
+        self.places.clear();
         self.kept_bytes = 0;
         self.marks.clear();
         self.is_installed = self.installing.is_some();
@@ -172,6 +184,7 @@ impl Group {
         };
         of(pending)
             .or_else(|| of(&self.kept))
+            .or_else(|| of(&self.lent))
             .expect("the core sends entries that it was not told are released")
     }
 
@@ -236,8 +249,16 @@ impl Replica {
         }
         group.out = out;
         for fetch in fetches {
-            // What is not in memory any more is in tables: the whole state is sent instead.
-            group.raft.gone(turn.now, fetch.to.replica, &mut group.out);
+            group.places.release(turn.wal.start());
+            match group.places.find(fetch.first) {
+                Some(from) => turn.outbox.feeds.push(Feed {
+                    partition: self.partition,
+                    fetch,
+                    from,
+                }),
+                // What is not in the log any more is in tables: the whole state is sent instead.
+                None => group.raft.gone(turn.now, fetch.to.replica, &mut group.out),
+            }
         }
         self.group = Some(group);
         if self

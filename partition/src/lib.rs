@@ -59,7 +59,7 @@ pub use group::Turn;
 pub use key::KeyRange;
 pub use maintain::Purge;
 pub use memtable::{Beneath, ChunkPool, Kind, Memtable, Parked, Version, Versions};
-pub use outbox::{Outbox, Urgency};
+pub use outbox::{Feed, Outbox, Urgency};
 pub use partition::{Admission, LogRoom, Partition, Pressure};
 pub use read::{Held, Want};
 pub use recover::{Others, Recovering};

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use ashlar_consensus::raft::Event;
+use ashlar_consensus::raft::{Event, Fetch};
 use ashlar_consensus::{NodeId, PartitionId};
-use ashlar_io::wal::Mark;
+use ashlar_io::wal::{Mark, Position};
 
 /// What must not wait behind entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,17 @@ pub struct Section {
     bytes: Range<usize>,
 }
 
+/// Entries that a replica elsewhere lacks, and this one has in the log only.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Which entries, and for whom.
+    pub fetch: Fetch,
+    /// A position at or before which the first begins.
+    pub from: Position,
+}
+
 /// The sections of a turn, and what happened in it.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -40,6 +51,8 @@ pub struct Outbox {
     sections: Vec<Section>,
     /// What the replicas have to tell their shard.
     pub events: Vec<(PartitionId, Event)>,
+    /// Entries that are to be read back from the log for replicas that lag behind.
+    pub feeds: Vec<Feed>,
     /// Who asks for a snapshot: a replica that lags too far behind.
     pub offers: Vec<(PartitionId, ashlar_consensus::Member)>,
 }

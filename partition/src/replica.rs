@@ -77,6 +77,18 @@ impl Entry {
         self.timestamp.plus(u64::from(self.commands))
     }
 
+    /// Returns an entry that was read back from the log; it is not pending any more.
+    pub(crate) fn read_back(header: &EntryHeader, bytes: Vec<u8>) -> Self {
+        Self {
+            index: header.index,
+            term: header.term,
+            kind: header.kind,
+            chain: header.chain,
+            bytes,
+            ..Self::default()
+        }
+    }
+
     /// Returns what the consensus core knows of it.
     pub(crate) fn meta(&self) -> EntryMeta {
         EntryMeta {

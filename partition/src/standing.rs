@@ -3,11 +3,12 @@
 
 use ashlar_consensus::raft::{Output, Raft, Role};
 use ashlar_consensus::{Member, Mono, NodeId, Supports};
-use ashlar_io::wal::Mark;
+use ashlar_io::wal::{Mark, Position};
 
 use crate::ballot::BallotRecord;
 use crate::command::Malformed;
 use crate::group::Turn;
+use crate::outbox::Feed;
 use crate::partition::Partition;
 
 /// Who serves a partition, as its replica here knows.
@@ -128,6 +129,18 @@ impl Partition {
     #[must_use]
     pub fn ballot(&self) -> Option<BallotRecord> {
         self.replica.group.as_ref()?.ballot
+    }
+
+    /// Takes in entries that were read back from the log for a replica that lags behind.
+    pub fn feed(&mut self, feed: &Feed, entries: Vec<Vec<u8>>, turn: &mut Turn<'_>) {
+        self.replica.feed(feed, entries, turn);
+    }
+
+    /// Returns a position of the log at or before which begins what a follower lacks and this replica, which
+    /// leads, has in the log only.
+    #[must_use]
+    pub fn laggard_at(&self) -> Option<Position> {
+        self.replica.group.as_ref()?.laggard_at()
     }
 
     /// Sets how many bytes of applied entries are kept for others.

@@ -84,8 +84,10 @@ pub struct Fetch {
     pub to: Member,
     /// The first entry.
     pub first: Index,
-    /// About how many payload bytes, at least one entry.
+    /// How many payload bytes at most, but at least one entry.
     pub bytes_max: u32,
+    /// How many entries at most.
+    pub entries_max: u32,
 }
 
 /// A peer needs a snapshot. The host makes one and calls [`super::Raft::offer_snapshot`]. May be said

@@ -76,13 +76,17 @@ impl Raft {
 
     /// Asks the host for entries that it does not hold in memory.
     fn fetch(&mut self, at: usize, out: &mut Output) {
-        let bytes_max = self.options.append_bytes_max;
+        let (bytes_max, entries_max) = (
+            self.options.append_bytes_max,
+            self.options.append_entries_max,
+        );
         let peer = self.peer(at);
         peer.is_fetching = true;
         out.fetches.push(Fetch {
             to: peer.member,
             first: peer.next,
             bytes_max,
+            entries_max,
         });
     }
 

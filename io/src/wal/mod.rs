@@ -33,8 +33,9 @@ use std::path::PathBuf;
 pub use calibrate::calibrate;
 pub use format::Position;
 pub use reader::{RecoverError, Recovered, recover};
+
 pub use segment::{SUFFIX, UNFINISHED};
-pub use writer::Wal;
+pub use writer::{Replay, Wal};
 
 /// How a batch is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

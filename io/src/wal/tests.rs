@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod disk;
 mod release;
+mod replay;
 mod tail;
 
 use std::cell::RefCell;

@@ -1,11 +1,13 @@
 //! The writing end of the log: fill, seal, write, note what is durable.
 
 mod release;
+mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
+pub use self::replay::Replay;
 use super::format::{self, FRAME_BYTES, HEADER_BYTES, Header, Kind, Position};
 use super::reader::Recovered;
 use super::segment::Pool;

@@ -125,6 +125,14 @@ pub const KNOBS: &[Knob] = &[
         .between(MIB, TIB)
         .running()
         .about("Log of a shard above which the memtable with its oldest entries is flushed; a start reads it all."),
+    size("wal.laggard_bytes_max", "256 MiB", |c| &mut c.wal.laggard_bytes_max)
+        .between(MIB, TIB)
+        .step(Step::OrZero("none"))
+        .running()
+        .about(
+            "Log of a shard that is kept for a replica elsewhere that lags behind, at most half of \
+             wal.log_bytes_max; one that lags further is sent the tables.",
+        ),
     count("io.spin_us_max", "20", |c| &mut c.io.spin_us_max)
         .between(0, 1_000)
         .running()

@@ -22,6 +22,7 @@ use ashlar_io::Monotonic;
 use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
 
+use super::feed::Feeds;
 use super::relay::{RETRY, Relay, UNKNOWN};
 use super::roster::Members;
 use super::snapshots::Snapshots;
@@ -57,6 +58,7 @@ pub(crate) struct Cluster {
     pub(crate) supports: RefCell<Supports>,
     pub(super) relay: RefCell<Relay>,
     pub(super) snapshots: RefCell<Snapshots>,
+    pub(super) feeds: Feeds,
     asked: RefCell<SupportOutput>,
     pub(super) outbox: RefCell<Outbox>,
     pub(super) gated: RefCell<VecDeque<Gated>>,
@@ -97,6 +99,7 @@ impl Cluster {
             first_ticket: u64::from(life.0) << LIFE_SHIFT,
             relay: RefCell::new(Relay::new(u64::from(life.0) << LIFE_SHIFT)),
             snapshots: RefCell::new(Snapshots::new(u64::from(life.0) << LIFE_SHIFT)),
+            feeds: Feeds::default(),
             asked: RefCell::default(),
             outbox: RefCell::default(),
             gated: RefCell::default(),
@@ -339,6 +342,10 @@ impl Core {
         let offers = std::mem::take(&mut cluster.outbox.borrow_mut().offers);
         for (partition, to) in offers {
             self.want_snapshot(partition, to);
+        }
+        let feeds = std::mem::take(&mut cluster.outbox.borrow_mut().feeds);
+        if !feeds.is_empty() {
+            self.feed(feeds);
         }
         let events = std::mem::take(&mut cluster.outbox.borrow_mut().events);
         for (partition, event) in events {

@@ -10,6 +10,7 @@ mod admission;
 pub(crate) mod channels;
 pub(crate) mod cluster;
 mod counting;
+mod feed;
 mod fetch;
 mod heard;
 mod lanes;

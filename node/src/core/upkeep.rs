@@ -54,6 +54,8 @@ pub(super) struct Upkeep {
     flush_rate: Cell<u64>,
     /// The partition whose runs are being merged.
     merging: Cell<Option<PartitionId>>,
+    /// Bytes of the log that are kept for replicas elsewhere only.
+    held_bytes: Cell<u64>,
 }
 
 impl Upkeep {
@@ -64,6 +66,7 @@ impl Upkeep {
             flushing: Cell::new(None),
             flush_rate: Cell::new(FLUSH_RATE_MIN),
             merging: Cell::new(None),
+            held_bytes: Cell::new(0),
         }
     }
 
@@ -136,15 +139,26 @@ impl Core {
             edits = edits.min(partition.edits_pinned(wal));
             unsaved += partition.unsaved_edits();
         }
+        let position = wal.position();
         self.upkeep.merging.set(merging);
         if frozen_bytes > 0 || merging.is_some() {
             self.stir();
         }
         self.upkeep.measure(frozen_bytes, self.reactor.now());
-        wal.release(pinned.min(self.upkeep.saved.get()));
+        let needed = pinned.min(self.upkeep.saved.get());
+        drop(data);
+        let lagging = self.laggards_pin(position, config.wal.log_bytes_max);
+        let mut data = self.data.borrow_mut();
+        let wal = &mut data.wal;
+        wal.release(lagging.map_or(needed, |lagging| lagging.min(needed)));
+        // What is kept for others is no reason to flush or to save.
+        self.upkeep
+            .held_bytes
+            .set(needed.0.saturating_sub(wal.start().0));
+        let live_bytes = wal.live_bytes() - self.upkeep.held_bytes.get();
         let behind = edits.0 - self.upkeep.saved.get().0.min(edits.0);
         // The log is held by what the checkpoint does not know of, or nearly.
-        let holds = unsaved > 0 && wal.live_bytes() > config.wal.log_bytes_max / 2;
+        let holds = unsaved > 0 && live_bytes > config.wal.log_bytes_max / 2;
         drop(data);
         if behind > CHECKPOINT_BYTES || unsaved > CHECKPOINT_EDITS || holds {
             self.save_checkpoint(edits);
@@ -175,7 +189,12 @@ impl Core {
     /// Freezes the memtable that holds the beginning of a log that has grown too long.
     fn freeze_straggler(&self, log_bytes_max: u64) {
         let mut data = self.data.borrow_mut();
-        if data.wal.live_bytes() <= log_bytes_max {
+        if data
+            .wal
+            .live_bytes()
+            .saturating_sub(self.upkeep.held_bytes.get())
+            <= log_bytes_max
+        {
             return;
         }
         let (_, wal, partitions) = data.parts();

@@ -55,6 +55,12 @@ impl Shard {
         core.map_or(0, |core| core.counters().recalled.load(Ordering::Relaxed))
     }
 
+    /// Returns how many entries this shard has read back from its log for replicas that lagged behind.
+    #[must_use]
+    pub fn fed_entries(&self) -> u64 {
+        self.core.as_ref().map_or(0, |core| core.fed_entries())
+    }
+
     /// Shows each partition of a shard that has recovered, with what it needs to tell who serves it at
     /// this very moment.
     pub fn look_at_partitions(&self, mut look: impl FnMut(&Partition, Mono, Option<&Supports>)) {

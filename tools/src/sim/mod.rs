@@ -309,12 +309,13 @@ const SOMETIMES: [&str; 27] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 35] = [
+const SOMETIMES_CLUSTER: [&str; 36] = [
     "all nodes died",
     "all other nodes died",
     "answered after another attempt",
     "commands wait for other nodes",
     "disk lost",
+    "entries read back for a laggard",
     "entries taken back",
     "leader elected",
     "leader stepped down",

@@ -467,7 +467,7 @@ impl Run {
             self.watch.take_traffic(life.table_traffic());
         }
         for life in self.nodes.iter().flat_map(|node| &node.life) {
-            self.watch.take_repeats(life.repeats_answered());
+            self.watch.take_counts(life);
         }
         let model = self.crowd.model.borrow();
         let mut marks = self.world.take_marks();

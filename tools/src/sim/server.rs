@@ -404,6 +404,11 @@ impl Life {
         self.shards.iter().map(Shard::repeats_answered).sum()
     }
 
+    /// Returns how many entries were read back from logs for replicas that lagged, in this life.
+    pub(super) fn fed_entries(&self) -> u64 {
+        self.shards.iter().map(Shard::fed_entries).sum()
+    }
+
     /// Ends the life; the world has been told how.
     pub(super) fn end(self) {
         let Self {

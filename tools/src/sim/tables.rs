@@ -9,6 +9,8 @@ use ashlar_io::Monotonic;
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::{Damage, World};
 
+use super::server::Life;
+
 /// The node whose tables are watched.
 const NODE: u32 = 0;
 const SECTOR_BYTES: u64 = 4096;
@@ -65,9 +67,10 @@ impl Watch {
         self.add("KiB of tables written", bytes >> 10);
     }
 
-    /// Takes in how many writes of sessions a life of a node has answered from memory.
-    pub(super) fn take_repeats(&mut self, repeats: u64) {
-        self.add("repeats answered from memory", repeats);
+    /// Takes in what a life of a node has counted.
+    pub(super) fn take_counts(&mut self, life: &Life) {
+        self.add("repeats answered from memory", life.repeats_answered());
+        self.add("entries read back for a laggard", life.fed_entries());
     }
 
     pub(super) fn take_marks(&mut self) -> BTreeMap<&'static str, u64> {

@@ -23,7 +23,9 @@ impl Wal {
         let keep = (self.start.0 / self.options.segment_bytes).min(last);
         while let Some(entry) = self.segments.first_entry() {
             let number = *entry.key();
-            if number >= keep || self.in_flight.iter().any(|flight| flight.segment == number) {
+            let is_written = self.in_flight.iter().any(|flight| flight.segment == number);
+            // Whoever reads it back holds it, too.
+            if number >= keep || is_written || Rc::strong_count(entry.get()) > 1 {
                 return;
             }
             let file = Rc::into_inner(entry.remove()).expect("writes of this segment have ended");

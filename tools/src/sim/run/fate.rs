@@ -240,7 +240,7 @@ impl Run {
         if machine == 0 {
             self.watch.take_traffic(life.table_traffic());
         }
-        self.watch.take_repeats(life.repeats_answered());
+        self.watch.take_counts(&life);
         if power_cut {
             self.world.crash(machine);
         } else {
