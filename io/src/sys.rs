@@ -55,6 +55,41 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
     }
 }
 
+/// A clock of the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SystemClock {
+    /// Counts as the hardware does: nobody slews it, and it stands still while the machine is suspended.
+    Raw,
+    /// The same, slewed.
+    Monotonic,
+    /// The same, slewed, and with the time for which the machine was suspended.
+    Boot,
+}
+
+/// Returns what a clock shows, in nanoseconds.
+pub(crate) fn clock(clock: SystemClock) -> u64 {
+    let id = match clock {
+        SystemClock::Raw => libc::CLOCK_MONOTONIC_RAW,
+        SystemClock::Monotonic => libc::CLOCK_MONOTONIC,
+        SystemClock::Boot => libc::CLOCK_BOOTTIME,
+    };
+    read_clock(id).expect("these clocks are in every kernel that has rings")
+}
+
+fn read_clock(id: libc::clockid_t) -> io::Result<u64> {
+    let mut shown = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a live timespec.
+    if unsafe { libc::clock_gettime(id, &raw mut shown) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let seconds = u64::try_from(shown.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(shown.tv_nsec).unwrap_or(0);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
 /// Returns how long this thread has run, in user space and in the kernel.
 pub(crate) fn thread_cpu_time() -> (Duration, Duration) {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();

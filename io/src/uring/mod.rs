@@ -13,6 +13,7 @@ mod entry;
 mod files;
 mod polled;
 mod setup;
+mod steady;
 
 use std::ffi::CString;
 use std::io;
@@ -30,6 +31,7 @@ pub(crate) use bufring::BufRing;
 use crate::buffer::{Arena, Chunk, ChunkHome};
 use files::Files;
 use polled::Polled;
+use steady::Steady;
 
 use crate::op::{Completion, Handle, Op, OpId, OpenOptions, Value};
 use crate::queue::WakeTarget;
@@ -69,7 +71,7 @@ pub(crate) struct Driver {
     in_flight: usize,
     event: Arc<EventFd>,
     event_value: Box<[u8; 8]>,
-    base: Instant,
+    steady: Steady,
     durable_in_flight: usize,
 }
 
@@ -115,7 +117,7 @@ impl Driver {
             in_flight: 0,
             event: Arc::new(event),
             event_value: Box::new([0; 8]),
-            base: Instant::now(),
+            steady: Steady::new(),
             durable_in_flight: 0,
         };
         driver.arm_wake();
@@ -131,11 +133,9 @@ impl Driver {
         WakeTarget::Event(Arc::clone(&self.event))
     }
 
-    /// Returns the time since this driver was made.
+    /// Returns the time since this driver was made, on a clock that nobody slews.
     pub(crate) fn now(&self) -> Monotonic {
-        // One second is added so that no deadline of an early turn is zero.
-        let elapsed = self.base.elapsed() + Duration::from_secs(1);
-        Monotonic(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+        self.steady.now()
     }
 
     #[expect(
@@ -252,6 +252,7 @@ impl Driver {
 
     /// Takes the completions that have arrived.
     pub(crate) fn reap(&mut self, out: &mut Vec<Completion>) {
+        self.steady.look();
         out.append(&mut self.ready);
         let mut woken = false;
         let mut arrived: Vec<(u64, i32, u32)> = Vec::with_capacity(64);
