@@ -16,6 +16,7 @@ mod execute;
 mod gather;
 mod session;
 mod transact;
+mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ enum Stop {
     Spread(&'static Command, Plan, Option<Once>),
     /// The keys that `EXEC` wants unchanged must be looked at; it has not begun.
     Look,
+    /// The last command waits for elements, or may: its reply comes before the next command is begun.
+    Wait,
     /// The connection waits so many milliseconds, and its replies with it.
     Delay(u64),
     /// The connection ends once its replies have left.
@@ -96,6 +99,8 @@ struct Client {
     decoder: Decoder,
     spans: Spans,
     carry: Vec<u8>,
+    /// What arrived while a command waited for elements.
+    ahead: Vec<u8>,
     /// Kept in memory for the next command.
     fetched: Fetched,
     /// What the next command is answered with: what it wants could not be read.
@@ -135,6 +140,7 @@ pub async fn serve(core: Rc<Core>, mut socket: Socket) {
         decoder: Decoder::new(limits(&core, config.client.password.is_empty())),
         spans: Spans::new(),
         carry: Vec::new(),
+        ahead: Vec::new(),
         fetched: Fetched::default(),
         unreadable: None,
         whole: None,
@@ -174,22 +180,28 @@ impl Client {
             self.connection.active_ms.set(now_ms);
             self.entry.note_active(now_ms);
             ShardCounters::add(&self.core.counters().in_bytes, chunk.len() as u64);
-            if !self.take(&chunk).await {
+            if !self.take(&chunk, socket).await {
                 return;
+            }
+            while !self.ahead.is_empty() {
+                let ahead = std::mem::take(&mut self.ahead);
+                if !self.take(&ahead, socket).await {
+                    return;
+                }
             }
         }
     }
 
     /// Runs the commands in received bytes; `false` ends the connection.
-    async fn take(&mut self, chunk: &[u8]) -> bool {
+    async fn take(&mut self, chunk: &[u8], socket: &mut Socket) -> bool {
         if self.carry.is_empty() {
-            let (used, go_on) = self.run_all(chunk).await;
+            let (used, go_on) = self.run_all(chunk, socket).await;
             self.carry.extend_from_slice(&chunk[used..]);
             return go_on;
         }
         let mut carry = std::mem::take(&mut self.carry);
         carry.extend_from_slice(chunk);
-        let (used, go_on) = self.run_all(&carry).await;
+        let (used, go_on) = self.run_all(&carry, socket).await;
         if used == carry.len() && carry.capacity() > CARRY_KEPT_BYTES {
             carry = Vec::new();
         } else {
@@ -201,7 +213,7 @@ impl Client {
 
     /// Runs every whole command of `input`; returns the bytes used, and whether the connection goes
     /// on.
-    async fn run_all(&mut self, input: &[u8]) -> (usize, bool) {
+    async fn run_all(&mut self, input: &[u8], socket: &mut Socket) -> (usize, bool) {
         let mut used = 0;
         loop {
             let (more, stop) = self.run_some(&input[used..]);
@@ -218,6 +230,11 @@ impl Client {
                 Stop::Look => self.look_at_watched().await,
                 Stop::Hungry => return (used, true),
                 Stop::Close => return (used, false),
+                Stop::Wait => {
+                    if !self.await_elements(socket).await {
+                        return (used, false);
+                    }
+                }
                 Stop::Spread(command, plan, once) => self.spread(command, plan, once).await,
                 Stop::Pause(pause) => self.pause(pause).await,
                 Stop::Fetch(partition, wants) => {
@@ -364,7 +381,7 @@ impl Client {
     }
 }
 
-/// Ends connections that have been silent for too long. Called each tick.
+/// Ends connections that have been silent for too long, and do not wait for elements. Called each tick.
 pub(crate) fn end_idle(core: &Core) {
     let idle_ms = u64::from(core.config().client.idle_timeout_s) * 1000;
     if idle_ms == 0 {
@@ -372,7 +389,8 @@ pub(crate) fn end_idle(core: &Core) {
     }
     let (now_ms, _) = core.now();
     for connection in core.connections.borrow().values() {
-        if now_ms.saturating_sub(connection.active_ms.get()) > idle_ms {
+        let waits = connection.blocked.get().is_some();
+        if !waits && now_ms.saturating_sub(connection.active_ms.get()) > idle_ms {
             connection.sender.shut_down();
         }
     }

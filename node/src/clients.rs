@@ -4,7 +4,7 @@
 //! Not the connections themselves: no entry leads to a socket or a reply.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::command::{Command, Session, table};
@@ -45,6 +45,7 @@ pub struct ClientEntry {
     pub since_ms: u64,
     active_ms: AtomicU64,
     row: AtomicU16,
+    waits: AtomicBool,
     said: Mutex<Said>,
 }
 
@@ -58,6 +59,23 @@ impl ClientEntry {
     pub fn note_command(&self, command: &Command) {
         let row = u16::try_from(command.row()).unwrap_or(NO_ROW);
         self.row.store(row, Ordering::Relaxed);
+    }
+
+    /// Notes whether its command waits for elements.
+    pub fn note_waiting(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Says whether its command waits for elements.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Says whether its command waits for elements, and is the first to say that the wait ends.
+    #[must_use]
+    pub fn end_wait(&self) -> bool {
+        self.waits.swap(false, Ordering::Relaxed)
     }
 
     /// Returns when the client last sent something, in milliseconds since 1970.
@@ -116,6 +134,7 @@ impl Clients {
             since_ms: now_ms,
             active_ms: AtomicU64::new(now_ms),
             row: AtomicU16::new(NO_ROW),
+            waits: AtomicBool::new(false),
             said: Mutex::default(),
         });
         by_id.insert(id, Arc::clone(&entry));

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use ashlar_consensus::Index;
 use ashlar_io::{Monotonic, SocketSender};
 
+use crate::message::Ticket;
 use crate::replies::Replies;
 use crate::resp::Version;
 
@@ -34,6 +35,8 @@ pub struct Connection {
     pub(crate) registered: Cell<(usize, Index)>,
     /// Commands for partitions of its own shard that went to other nodes, or wait for a leader.
     pub(crate) relayed: Cell<u32>,
+    /// Its last command that may wait for elements: what it is answered to, and the partition of its keys.
+    pub(crate) blocked: Cell<Option<(Ticket, usize)>>,
     pub(crate) waiter: RefCell<Option<Waker>>,
 }
 
@@ -52,6 +55,7 @@ impl Connection {
             is_dropped: Cell::default(),
             registered: Cell::default(),
             relayed: Cell::new(0),
+            blocked: Cell::default(),
             waiter: RefCell::default(),
         }
     }

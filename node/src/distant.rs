@@ -7,6 +7,7 @@
 //! token     session_bytes u8, 0 for none, else: session, sequence u64
 //! replied   ticket u64, outcome u8, reply
 //!           outcome: 0 it ran, 1 this node does not lead and nothing was done, 2 nobody knows
+//! withdraw  ticket u64 of a forward, how its wait for elements ends u8: 0 null, 1 to 3 errors
 //! ask       ticket u64, question
 //! answered  ticket u64, outcome u8 (as above), answer
 //! question  kind u8, then what it needs: database u8; bounds and counts of a walk; of a write of a session
@@ -17,6 +18,7 @@
 //!
 //! Invariant: no bytes make a decoder panic, or allocate more than a few times their length.
 
+mod endings;
 mod refusals;
 
 use std::ops::Bound;
@@ -26,6 +28,7 @@ use ashlar_partition::collection::Family;
 use ashlar_partition::session::ID_BYTES;
 use ashlar_partition::{Order, Part, Scan as Walk, Stamp};
 
+pub use self::endings::{decode_withdraw, encode_withdraw};
 use self::refusals::{decode_refusal, encode_refusal};
 use crate::command::spread::{Answer, Found, Question};
 use crate::command::table;
@@ -58,6 +61,8 @@ pub mod kind {
     pub const ROSTER: u8 = 11;
     /// A message that was published: see [`crate::pubsub`].
     pub const PUBLISH: u8 = 12;
+    /// The end of a command's wait for elements.
+    pub const WITHDRAW: u8 = 13;
 }
 
 /// What became of what was asked of another node.
@@ -189,6 +194,8 @@ pub fn decode_forward(from: Origin, partition: usize, bytes: &[u8]) -> Option<Fo
         version,
         token,
         lost: None,
+        place: None,
+        ended: None,
     })
 }
 

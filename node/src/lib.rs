@@ -19,6 +19,7 @@
 mod admin;
 pub mod attempts;
 pub mod bits;
+pub mod blocked;
 pub mod client;
 pub mod clients;
 pub mod cluster;

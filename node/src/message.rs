@@ -8,6 +8,7 @@ use ashlar_consensus::NodeId;
 use ashlar_io::Monotonic;
 use ashlar_partition::{Token, session};
 
+use crate::blocked::{Ending, Place};
 use crate::command::spread::{Answer, Question};
 use crate::command::{Command, Context};
 use crate::pubsub::Publication;
@@ -95,6 +96,17 @@ pub enum Message {
         /// How many bytes.
         bytes: usize,
     },
+    /// End the wait for elements of a command that was sent to you with [`Message::Run`].
+    Withdraw {
+        /// Who asked for it.
+        from: u32,
+        /// What it was to be answered to, and is now.
+        ticket: Ticket,
+        /// How.
+        ending: Ending,
+    },
+    /// End the wait for elements of a connection of yours.
+    Unblock(u64, Ending),
     /// Hand a message to those of your connections that are subscribed to its channel.
     Publish(Arc<Publication>),
     /// Give a connection of yours bytes that answer no command.
@@ -137,6 +149,10 @@ pub struct Forward {
     pub token: Option<Box<OwnedToken>>,
     /// Since when nobody knows whether it was done: it was sent to a node that was lost.
     pub lost: Option<Monotonic>,
+    /// Its place among those that wait for elements, once it has waited.
+    pub place: Option<Place>,
+    /// It is to be answered so, and not run any more: who asked waits no longer.
+    pub ended: Option<Ending>,
 }
 
 impl Forward {

@@ -242,8 +242,9 @@ impl Shard {
         let deadline = if self.expiring || core.is_hurried() {
             self.reactor.now()
         } else {
-            let due = core.cluster_deadline();
-            due.map_or(self.next_tick, |due| due.min(self.next_tick))
+            let due = [core.cluster_deadline(), core.blocked_deadline()];
+            let due = due.into_iter().flatten();
+            due.fold(self.next_tick, Monotonic::min)
         };
         self.reactor.park(Some(deadline), || !self.inbox.is_empty());
     }

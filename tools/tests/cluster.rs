@@ -11,6 +11,8 @@
 #[path = "cluster/messages.rs"]
 mod messages;
 mod support;
+#[path = "cluster/waiting.rs"]
+mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -113,7 +113,7 @@ impl Client {
             drop(replies);
             self.core
                 .forward(&self.connection, partition, command, words, context);
-            return None;
+            return command.blocks().then_some(Stop::Wait);
         }
         let bytes = bytes + token_bytes(context);
         match self.core.admits(partition, command, bytes) {
@@ -135,6 +135,14 @@ impl Client {
         let ran = self.core.run(partition, command, words, context, out);
         match ran {
             Ran::Wants(wants) => return Some(Stop::Fetch(partition, wants)),
+            Ran::Waits(_) => {
+                drop(replies);
+                // It has its turn among those that wait, whichever connections and shards these are of.
+                self.fetched = Fetched::default();
+                self.core
+                    .forward(&self.connection, partition, command, words, context);
+                return Some(Stop::Wait);
+            }
             Ran::Done(None) => {}
             Ran::Done(Some(index)) => {
                 replies.wait(partition, index, from);
@@ -144,6 +152,7 @@ impl Client {
         drop(replies);
         self.core.note_if_slow(words, self.session.id);
         self.fetched = Fetched::default();
+        self.core.serve_ready();
         None
     }
 

@@ -89,6 +89,9 @@ impl Client {
                 self.core.post(shard, Message::Close(connection));
             }
         }
+        for (shard, connection, ending) in std::mem::take(&mut self.session.unblocks) {
+            self.core.post(shard, Message::Unblock(connection, ending));
+        }
         if self.session.is_authenticated != was_authenticated {
             self.decoder.set_limits(limits(&self.core, true));
         }

@@ -313,6 +313,8 @@ impl<'a> DataCall<'a> {
         self.wait = self.wait.max(Some(index));
         if opened.count() == 0 {
             self.notify(Class::Generic, "del", opened.key);
+        } else {
+            self.note_ready(opened, opened.key);
         }
     }
 
@@ -418,7 +420,17 @@ impl<'a> DataCall<'a> {
         let key = self.key.set(self.database, opened.key);
         let index = self.partition.delete_element(key, timestamp);
         self.wait = self.wait.max(Some(index));
+        self.within(database, |call| call.note_ready(opened, new));
         Ok(())
+    }
+
+    /// Notes that a key has elements, if anybody waits for some.
+    fn note_ready(&mut self, opened: &Opened<'_>, key: &[u8]) {
+        let family = opened.rooted.root.family;
+        if let (Some(ready), Family::List | Family::SortedSet) = (&mut self.ready, family) {
+            let key = self.key.set(self.database, key);
+            ready.push((family, key.to_vec()));
+        }
     }
 
     /// Makes a collection like another one under a key, whatever that was.

@@ -128,8 +128,9 @@ fn server(lines: &mut Lines<'_>) {
 fn clients(lines: &mut Lines<'_>) {
     lines.field("connected_clients", lines.shared.clients.count());
     lines.field("maxclients", lines.shared.config().client.clients_max);
-    lines.field("blocked_clients", 0);
     let clients = lines.shared.clients.all();
+    let waiting = clients.iter().filter(|client| client.is_waiting());
+    lines.field("blocked_clients", waiting.count());
     let subscribers = clients.iter().filter(|client| client.is_subscriber());
     lines.field("pubsub_clients", subscribers.count());
     lines.field("tracking_clients", 0);

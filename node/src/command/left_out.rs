@@ -50,15 +50,7 @@ const LEFT_OUT: &[(&[&str], &str)] = &[
         ],
         "streams are not supported",
     ),
-    (
-        &["blpop.", "brpop", "blmove.", "blmpop."],
-        "commands that wait for elements are not supported yet",
-    ),
     (&["sort"], "sorting is not supported"),
-    (
-        &["bzpop", "bzmpop."],
-        "commands that wait for elements are not supported yet",
-    ),
     (
         &[
             "replicaof.",

@@ -1,5 +1,6 @@
 //! Lists: elements in an order, each at a place, a number; the first one's is in the root, and the others follow
-//! without gaps. Both ends grow, so places may be negative. What changes the middle is in [`super::list_middle`].
+//! without gaps. Both ends grow, so places may be negative. What pops is in [`super::list_pop`], and what
+//! changes the middle in [`super::list_middle`].
 
 use std::ops::{Bound, ControlFlow};
 
@@ -7,14 +8,12 @@ use ashlar_partition::collection::{ELEMENT, Family, place_bytes};
 use ashlar_partition::{Order, Refusal};
 
 use super::collection::Opened;
-use super::options::pop_options;
-use super::{Command, DataCall, Derived, Run, not_an_integer, syntax_error};
+use super::{Command, DataCall, Derived, Run, not_an_integer};
 use crate::number::parse_i64;
 use crate::pubsub::notice::Class;
 
 /// What lists are.
 pub(super) const FAMILY: Family = Family::List;
-const OUT_OF_RANGE: &[u8] = b"ERR value is out of range, must be positive";
 
 /// What reads of a list have in common.
 pub(super) const READ: Command = Command {
@@ -38,14 +37,6 @@ const PUSH: Command = Command {
     arity: -3,
     flags: &["write", "denyoom", "fast"],
     syntax: "key element [element ...]",
-    ..READ
-};
-
-/// What pops have in common.
-const POP: Command = Command {
-    arity: -2,
-    flags: &["write", "fast"],
-    syntax: "key [count]",
     ..READ
 };
 
@@ -76,55 +67,6 @@ pub const LIST: &[Command] = &[
         since: "2.2.0",
         run: Run::Data(|call| call.attempt(|call| push(call, End::Back, Missing::IsLeft))),
         ..PUSH
-    },
-    Command {
-        name: "lpop",
-        summary: "Removes elements at the front of a list and returns them.",
-        run: Run::Data(|call| call.attempt(|call| pop(call, End::Front))),
-        ..POP
-    },
-    Command {
-        name: "rpop",
-        summary: "Removes elements at the back of a list and returns them.",
-        run: Run::Data(|call| call.attempt(|call| pop(call, End::Back))),
-        ..POP
-    },
-    Command {
-        name: "lmpop",
-        arity: -4,
-        flags: &["write", "movablekeys"],
-        first_key: 0,
-        last_key: 0,
-        key_step: 0,
-        summary: "Removes elements of the first list that is there and returns them.",
-        since: "7.0.0",
-        syntax: "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
-        run: Run::Data(|call| call.attempt(lmpop)),
-        ..READ
-    },
-    Command {
-        name: "lmove",
-        arity: 5,
-        flags: &["write", "denyoom"],
-        last_key: 2,
-        summary: "Moves an element from an end of a list to an end of another one, and returns it.",
-        since: "6.2.0",
-        syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
-        run: Run::Data(|call| call.attempt(lmove)),
-        ..READ
-    },
-    Command {
-        name: "rpoplpush",
-        arity: 3,
-        flags: &["write", "denyoom"],
-        last_key: 2,
-        summary: "Moves the last element of a list to the front of another one, and returns it.",
-        since: "1.2.0",
-        syntax: "source destination",
-        run: Run::Data(|call| {
-            call.attempt(|call| move_element(call, End::Back, End::Front).map(drop))
-        }),
-        ..READ
     },
     Command {
         name: "llen",
@@ -170,7 +112,7 @@ impl End {
     }
 
     /// Returns the event of an element that came at this end.
-    const fn pushed(self) -> &'static str {
+    pub(super) const fn pushed(self) -> &'static str {
         match self {
             Self::Front => "lpush",
             Self::Back => "rpush",
@@ -178,7 +120,7 @@ impl End {
     }
 
     /// Returns the event of an element that went at this end.
-    const fn popped(self) -> &'static str {
+    pub(super) const fn popped(self) -> &'static str {
         match self {
             Self::Front => "lpop",
             Self::Back => "rpop",
@@ -210,7 +152,10 @@ fn push(call: &mut DataCall<'_>, end: End, missing: Missing) -> Result<(), Refus
 }
 
 /// Adds an element at an end of a list that is closed later.
-fn add(
+///
+/// # Errors
+/// [`Refusal`]: it is too long, or there are too many.
+pub(super) fn add(
     call: &mut DataCall<'_>,
     opened: &mut Opened<'_>,
     end: End,
@@ -227,38 +172,6 @@ fn add(
     }
     opened.add(1);
     call.put(opened, (ELEMENT, &place_bytes(place)), element)
-}
-
-/// Removes up to `count` elements at an end, the outermost first, and closes the list.
-fn take(
-    call: &mut DataCall<'_>,
-    opened: &mut Opened<'_>,
-    end: End,
-    count: u64,
-) -> Result<Vec<Vec<u8>>, Refusal> {
-    let count = count.min(opened.count());
-    let order = match end {
-        End::Front => Order::Ascending,
-        End::Back => Order::Descending,
-    };
-    let taken = some(call, opened, (0, count), order)?;
-    let root = opened.rooted.root;
-    let from = match end {
-        End::Front => root.first,
-        End::Back => root.end().saturating_sub_unsigned(count),
-    };
-    for place in (from..).take(taken.len()) {
-        call.delete(opened, (ELEMENT, &place_bytes(place)));
-    }
-    if end == End::Front {
-        opened.rooted.root.first = root.first.saturating_add_unsigned(count);
-    }
-    opened.rooted.root.count -= count;
-    if count > 0 {
-        call.notify(Class::List, end.popped(), opened.key);
-        call.close(opened);
-    }
-    Ok(taken)
 }
 
 /// Returns elements from a place on, counted from the end that the order begins at: so many of them.
@@ -294,105 +207,11 @@ pub(super) fn some(
     }
 }
 
-fn pop(call: &mut DataCall<'_>, end: End) -> Result<(), Refusal> {
-    if call.words.len() > 3 {
-        let name = if end == End::Front { "lpop" } else { "rpop" };
-        super::wrong_arity(&mut call.reply(), name);
-        return Ok(());
-    }
-    let count = match call.words.get(2).map(parse_i64) {
-        None => None,
-        Some(Some(count @ 0..)) => Some(count.unsigned_abs()),
-        Some(_) => {
-            call.reply().error(OUT_OF_RANGE);
-            return Ok(());
-        }
-    };
-    let Some(mut opened) = call.open_to_remove(call.word(1), FAMILY)? else {
-        match count {
-            None => call.reply().null(),
-            Some(_) => call.reply().null_array(),
-        }
-        return Ok(());
-    };
-    let taken = take(call, &mut opened, end, count.unwrap_or(1))?;
-    match count {
-        None => call.reply().optional_bulk(taken.first().map(Vec::as_slice)),
-        Some(_) => show(call, &taken),
-    }
-    Ok(())
-}
-
 /// Answers elements.
 pub(super) fn show(call: &mut DataCall<'_>, elements: &[Vec<u8>]) {
     let mut reply = call.reply();
     reply.array(elements.len());
     elements.iter().for_each(|element| reply.bulk(element));
-}
-
-fn lmpop(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let (keys, end, count) = match pop_options(call.words.tail(1), End::of) {
-        Ok(parsed) => parsed,
-        Err(error) => return call.tell(error),
-    };
-    for key in keys.iter() {
-        if pop_of(call, key, (end, count))? {
-            return Ok(());
-        }
-    }
-    call.reply().null_array();
-    Ok(())
-}
-
-/// Pops elements of a list and answers its key with them; says whether there was one.
-fn pop_of(
-    call: &mut DataCall<'_>,
-    key: &[u8],
-    (end, elements): (End, u64),
-) -> Result<bool, Refusal> {
-    let Some(mut opened) = call.open_to_remove(key, FAMILY)? else {
-        return Ok(false);
-    };
-    let taken = take(call, &mut opened, end, elements)?;
-    call.reply().array(2);
-    call.reply().bulk(key);
-    show(call, &taken);
-    Ok(true)
-}
-
-fn lmove(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let (Some(from), Some(to)) = (End::of(call.word(3)), End::of(call.word(4))) else {
-        syntax_error(&mut call.reply());
-        return Ok(());
-    };
-    move_element(call, from, to).map(drop)
-}
-
-/// Moves an element from the first key of the command to the second and answers it; says whether there was one.
-fn move_element(call: &mut DataCall<'_>, from: End, to: End) -> Result<bool, Refusal> {
-    let (source, destination) = (call.word(1), call.word(2));
-    let Some(mut opened) = call.open_to_remove(source, FAMILY)? else {
-        call.reply().null();
-        return Ok(false);
-    };
-    // What it is to be added to is looked at before anything is taken.
-    call.partition.admit(true)?;
-    call.open(destination, FAMILY)?;
-    let notices = call.notices.len();
-    let taken = take(call, &mut opened, from, 1)?;
-    let mut target = call.open_to_add(destination, FAMILY)?;
-    let element = taken.first().map_or(&b""[..], Vec::as_slice);
-    add(call, &mut target, to, element)?;
-    call.close(&target);
-    call.reply().bulk(element);
-    // As Redis does, what came is told before what went; a list that got its only element back was never gone.
-    call.notices.truncate(notices);
-    call.notify(Class::List, to.pushed(), destination);
-    call.notify(Class::List, from.popped(), source);
-    if opened.count() == 0 && source != destination {
-        call.notify(Class::Generic, "del", source);
-    }
-    Ok(true)
 }
 
 fn llen(call: &mut DataCall<'_>) -> Result<(), Refusal> {

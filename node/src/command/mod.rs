@@ -9,6 +9,7 @@
 //! - over all partitions ([`Run::Spread`]): asked one after another while the connection waits.
 
 pub mod bitmap;
+pub mod blocking;
 pub mod change;
 pub mod client;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod keys;
 pub mod left_out;
 pub mod list;
 pub mod list_middle;
+pub mod list_pop;
 pub mod member;
 pub mod object;
 pub mod options;
@@ -61,10 +63,12 @@ use ashlar_partition::collection::Family;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::{Partition, Refusal, Request, Response, Token};
 
+pub use self::blocking::Waits;
 pub use self::errors::{
     KEY_TOO_LONG, arity_error, check_keys, growth_error, not_an_integer, refusal_text, refuse,
     refuse_growth, respond, syntax_error, unknown_command, wrong_arity,
 };
+use crate::blocked::Ending;
 use crate::pubsub::notice::{Class, Notices};
 use crate::pubsub::subscriber::Subscriber;
 use crate::resp::encode::Encoder;
@@ -107,6 +111,7 @@ pub struct Command {
 pub struct Derived {
     row: u16,
     writes: bool,
+    blocks: bool,
     has_parts: bool,
     is_never_queued: bool,
     is_of_strings: bool,
@@ -119,6 +124,7 @@ impl Derived {
     pub const LATER: Self = Self {
         row: u16::MAX,
         writes: false,
+        blocks: false,
         has_parts: false,
         is_never_queued: false,
         is_of_strings: false,
@@ -131,6 +137,12 @@ impl Command {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.derived.writes
+    }
+
+    /// Says whether the command may wait for elements.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.derived.blocks
     }
 
     /// Says whether it writes values as they come: what it takes in the log follows from its words.
@@ -251,6 +263,8 @@ pub struct Session {
     pub muted: Muted,
     /// Connections that are to be closed: the shard and the number of each.
     pub kills: Vec<(u32, u64)>,
+    /// Connections whose wait for elements is to end: the shard and the number of each, and how.
+    pub unblocks: Vec<(u32, u64, Ending)>,
     /// How long the connection waits after this command, in milliseconds.
     pub delay_ms: u64,
     /// Commands that wait for `EXEC`, after `MULTI`.
@@ -359,7 +373,14 @@ pub struct DataCall<'a> {
     pub notices: Notices,
     /// It is a read: keys that it does not find are told of.
     pub is_read: bool,
+    /// What it waits for, having found nothing; within a transaction nothing waits.
+    pub waits: Option<Waits>,
+    /// Keys, with their databases in front, that got elements; gathered when anybody waits for some.
+    pub ready: Option<Vec<Ready>>,
 }
+
+/// A key that got elements, and what it is.
+pub type Ready = (Family, Vec<u8>);
 
 /// Why a command was taken back.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,10 @@
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
 use super::{
-    Command, Derived, bitmap, cluster, connection, copy, edit, hash, integer, keys, list,
-    list_middle, member, object, ordered, pubsub, server, session, set, set_algebra, sorted_set,
-    sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range, sorted_set_rank, string,
-    support, transaction,
+    Command, Derived, bitmap, blocking, cluster, connection, copy, edit, hash, integer, keys, list,
+    list_middle, list_pop, member, object, ordered, pubsub, server, session, set, set_algebra,
+    sorted_set, sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range,
+    sorted_set_rank, string, support, transaction,
 };
 
 /// The commands of each family, in the order in which `COMMAND` lists them.
@@ -22,6 +22,7 @@ const FAMILIES: &[&[Command]] = &[
     bitmap::BITMAP,
     hash::HASH,
     list::LIST,
+    list_pop::LIST_POP,
     list_middle::LIST_MIDDLE,
     set::SET,
     set_algebra::SET_ALGEBRA,
@@ -31,6 +32,7 @@ const FAMILIES: &[&[Command]] = &[
     sorted_set_rank::SORTED_SET_RANK,
     sorted_set_pop::SORTED_SET_POP,
     sorted_set_algebra::SORTED_SET_ALGEBRA,
+    blocking::BLOCKING,
     keys::KEYS,
     copy::COPY,
     object::OBJECT,
@@ -179,14 +181,16 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
 )]
 const fn derive(flags: &[&str], row: usize) -> Derived {
     assert!(row < EMPTY as usize, "a row has a number of 16 bits");
-    let (mut writes, mut flag) = (false, 0);
+    let (mut writes, mut blocks, mut flag) = (false, false, 0);
     while flag < flags.len() {
         writes |= matches!(flags[flag].as_bytes(), b"write");
+        blocks |= matches!(flags[flag].as_bytes(), b"blocking");
         flag += 1;
     }
     Derived {
         row: row as u16,
         writes,
+        blocks,
         has_parts: false,
         is_never_queued: false,
         is_of_strings: false,

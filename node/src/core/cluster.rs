@@ -235,6 +235,7 @@ impl Core {
                 Event::Disconnected => {
                     self.tell_groups(cluster, |raft, _, _| raft.unreachable(incoming.from));
                     self.relay_lost(incoming.from);
+                    self.forget_waits_of(incoming.from);
                     self.asks_lost(incoming.from);
                     self.pieces_lost(incoming.from);
                 }
@@ -360,6 +361,7 @@ impl Core {
                 RaftEvent::SteppedDown { term } => {
                     tracing::info!("no longer leads partition {partition}, term {}", term.0);
                     self.fail_waiters(partition.0 as usize);
+                    self.end_waits_of(partition.0 as usize);
                 }
                 RaftEvent::SnapshotAccepted { from, at } => {
                     self.receive_snapshot(partition, from, at);

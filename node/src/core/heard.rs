@@ -37,6 +37,7 @@ impl Core {
                 kind::CLIENTS => self.take_address(from, bytes),
                 kind::ROSTER => self.take_roster(bytes),
                 kind::PUBLISH => self.take_published(from, bytes),
+                kind::WITHDRAW => self.take_withdraw(from, bytes),
                 _ => None,
             };
             if taken.is_none() {

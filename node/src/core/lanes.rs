@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::Core;
+use crate::blocked::Ending;
 use crate::connection::Connection;
-use crate::message::{Forward, Message, Origin};
+use crate::message::{Forward, Message, Origin, Ticket};
 
 /// Answers up to this size are not counted, in bytes.
 const SMALL_BYTES: usize = 16 << 10;
@@ -75,6 +76,15 @@ impl Lanes {
             self.0.remove(&asker);
         }
         forward
+    }
+
+    /// Has a command that waits here not run any more; says whether it waits here.
+    pub(super) fn end_wait(&mut self, asked: (Origin, Ticket), ending: Ending) -> bool {
+        let mut waiting = self.0.values_mut().flat_map(|lane| &mut lane.waiting);
+        let found = waiting.find(|forward| (forward.from, forward.ticket) == asked);
+        let Some(forward) = found else { return false };
+        forward.ended = Some(ending);
+        true
     }
 
     /// Puts a command back that could not run.
@@ -161,7 +171,6 @@ impl Core {
 mod tests {
     use super::*;
     use crate::command::table;
-    use crate::message::Ticket;
     use crate::resp::{Spans, Version};
 
     fn forward(connection: u64, ticket: u64) -> Box<Forward> {
@@ -176,6 +185,8 @@ mod tests {
             version: Version::Resp2,
             token: None,
             lost: None,
+            place: None,
+            ended: None,
         })
     }
 

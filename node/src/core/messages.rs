@@ -43,6 +43,9 @@ impl Core {
         self.asked
             .borrow_mut()
             .insert(ticket, Asked::Reply(Rc::clone(connection), owner));
+        if command.blocks() {
+            connection.blocked.set(Some((ticket, partition)));
+        }
         let words = words.to_owned();
         let forward = Forward {
             from: Origin::Shard(self.shard),
@@ -55,6 +58,8 @@ impl Core {
             version: context.version,
             token: context.token.map(|token| Box::new(OwnedToken::of(token))),
             lost: None,
+            place: None,
+            ended: None,
         };
         self.post(owner, Message::Run(Box::new(forward)));
     }
@@ -103,6 +108,12 @@ impl Core {
                 connection,
                 bytes,
             } => self.note_taken((Origin::Shard(from), connection), bytes),
+            Message::Withdraw {
+                from,
+                ticket,
+                ending,
+            } => self.end_wait_asked(Origin::Shard(from), ticket, ending),
+            Message::Unblock(connection, ending) => self.unblock(connection, ending),
             Message::Publish(publication) => self.take_publication(&publication),
             Message::Tell(connection, bytes) => self.tell(connection, &bytes),
             Message::Close(connection) => {
@@ -146,6 +157,10 @@ impl Core {
     /// Runs a command for another shard; gives it back when it must wait for room in the log,
     /// or for blocks.
     pub(super) fn run_forward(self: &Rc<Self>, forward: Box<Forward>) -> Option<Box<Forward>> {
+        if let Some(ending) = forward.ended {
+            self.end_wait(&forward, ending);
+            return None;
+        }
         if self.standing(forward.partition) != Standing::Serves || self.is_behind(&forward) {
             self.relay(forward);
             return None;
@@ -173,12 +188,19 @@ impl Core {
                         self.fetch_for(&forward, wants);
                         return Some(forward);
                     }
+                    Ran::Waits(waits) => {
+                        drop(self.fetched.take());
+                        self.park(forward, &waits);
+                        return None;
+                    }
                 }
             }
         };
         drop(self.fetched.take());
         self.note_sent((forward.from, forward.connection), out.len());
+        self.note_served(&forward);
         self.reply_when(partition, wait, forward, out);
+        self.serve_ready();
         None
     }
 

@@ -7,6 +7,7 @@
 //! 3. Requests for one partition run in the order in which they arrived from each connection.
 
 mod admission;
+mod blocking;
 pub(crate) mod channels;
 pub(crate) mod cluster;
 mod counting;
@@ -42,6 +43,7 @@ use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Mark, Wal};
 use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::Partition;
+use ashlar_partition::collection::Family;
 use ashlar_partition::key::KeyBuf;
 use ashlar_partition::lsm::Ground;
 use ashlar_partition::lsm::manifest::Manifest;
@@ -61,6 +63,7 @@ pub(crate) use self::run::run_noticing;
 use self::space::Watch;
 use self::sweeper::Sweeper;
 use self::upkeep::Upkeep;
+use crate::blocked::Blocked;
 use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -213,6 +216,12 @@ pub struct Core {
     /// What it waited for; and what it is answered with when that could not be read.
     fetched: RefCell<Fetched>,
     unreadable: RefCell<Option<(Ticket, String)>>,
+    /// Commands that wait for elements.
+    blocked: RefCell<Blocked>,
+    /// Keys that have got elements, by partition, which those are to be run for.
+    ready: RefCell<VecDeque<(usize, Family, Vec<u8>)>>,
+    /// They are being run.
+    is_serving: Cell<bool>,
     /// Large answers on their way to connections of other shards.
     lanes: RefCell<Lanes>,
     /// Connections that took such, which their shards have not been told of.
@@ -278,6 +287,9 @@ impl Core {
             fetching: Cell::new(false),
             fetched: RefCell::default(),
             unreadable: RefCell::default(),
+            blocked: RefCell::default(),
+            ready: RefCell::default(),
+            is_serving: Cell::new(false),
             lanes: RefCell::default(),
             owing: RefCell::default(),
             turn_waiters: RefCell::default(),
@@ -327,6 +339,7 @@ impl Core {
     fn stop(&self) {
         if !self.stopping.replace(true) {
             self.hand_over();
+            self.end_waits();
         }
         self.hurry.set(true);
     }
@@ -371,6 +384,7 @@ impl Core {
         self.tell_taken();
         self.run_lanes();
         self.run_deferred();
+        self.end_due();
         Ok(())
     }
 

@@ -29,6 +29,7 @@ use ashlar_partition::planted::{Planted, is_planted};
 
 use super::Core;
 use super::once::is_passing;
+use crate::blocked::Ending;
 use crate::distant::{self, Outcome, kind};
 use crate::message::{Forward, Origin, Ticket};
 use crate::peer::{Lane, Queued};
@@ -141,6 +142,25 @@ impl Relay {
         taken.filter_map(|ticket| self.take_sent(ticket)).collect()
     }
 
+    /// Has a command not wait for elements any more; returns the node that it is with, and what that node is to be
+    /// told.
+    pub(super) fn end_wait(
+        &mut self,
+        asked: (Origin, Ticket),
+        ending: Ending,
+    ) -> Option<(NodeId, Ticket, usize)> {
+        let is_it = |held: &Held| (held.forward.from, held.forward.ticket) == asked;
+        if let Some(held) = self.waiting.values_mut().find(|held| is_it(held)) {
+            held.forward.ended = Some(ending);
+            self.wake();
+            return None;
+        }
+        let mut sent = self.sent.iter_mut();
+        let (ticket, (node, held)) = sent.find(|(_, (_, held))| is_it(held))?;
+        held.forward.ended = Some(ending);
+        Some((*node, *ticket, held.forward.partition))
+    }
+
     /// Says whether commands of sessions for a partition are with another node than `leader`.
     fn is_elsewhere(&self, partition: usize, leader: Option<NodeId>) -> bool {
         let of = (partition, NodeId(0))..=(partition, NodeId(u64::MAX));
@@ -196,6 +216,9 @@ impl Core {
 
     fn relay_held(self: &Rc<Self>, held: Held) {
         let Some(cluster) = &self.cluster else { return };
+        if let Some(ending) = held.forward.ended {
+            return self.end_wait(&held.forward, ending);
+        }
         let partition = held.forward.partition;
         let to = match self.standing(partition) {
             Standing::Follows(leader) if leader.node != cluster.node => leader.node,

@@ -9,7 +9,7 @@ use super::{Core, Data};
 use ashlar_partition::Refusal;
 
 use crate::command::{
-    Chance, Command, Context, DataCall, Run, refuse, refuse_growth, table, transaction,
+    Chance, Command, Context, DataCall, Run, Waits, refuse, refuse_growth, table, transaction,
 };
 use crate::pubsub::notice::{Class, Notices};
 use crate::resp::Words;
@@ -66,19 +66,21 @@ impl Core {
             failed: None,
             notices: Notices::of(classes),
             is_read: !command.writes(),
+            waits: None,
+            ready: (!self.blocked.borrow().is_empty()).then(Vec::new),
         };
         let (before, bytes) = (call.partition.savepoint(), call.partition.in_flight_bytes());
         run_noticing(&mut call, command, run);
         let (wait, log_is_full, notices) = (call.wait, call.log_is_full, call.notices);
-        let (hits, misses) = (call.hits, call.misses);
-        let wants = owned.partition.take_wants();
-        if !wants.is_empty() {
+        let (reads, waits, ready) = ((call.hits, call.misses), call.waits, call.ready);
+        if let Some(ran) = not_done(&mut owned.partition, waits.filter(|_| command.blocks())) {
             owned.partition.go_back(before);
             out.truncate(from);
-            return Ran::Wants(wants);
+            return ran;
         }
+        self.note_ready(partition, ready);
         data.proposed_bytes += owned.partition.in_flight_bytes().saturating_sub(bytes) as u64;
-        self.count_reads(hits, misses);
+        self.count_reads(reads);
         if log_is_full {
             out.truncate(from);
             refuse_full(&mut Encoder::new(out, version), &data.wal);
@@ -90,7 +92,7 @@ impl Core {
         Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }
 
-    fn count_reads(&self, hits: u32, misses: u32) {
+    fn count_reads(&self, (hits, misses): (u32, u32)) {
         if hits + misses > 0 {
             let counters = self.counters();
             ShardCounters::add(&counters.hits, u64::from(hits));
@@ -154,6 +156,15 @@ pub(crate) fn run_noticing(call: &mut DataCall<'_>, command: &Command, run: fn(&
     }
 }
 
+/// Returns how a command ends that has done nothing: blocks must be read first, or there is nothing to pop.
+fn not_done(partition: &mut Partition, waits: Option<Waits>) -> Option<Ran> {
+    let wants = partition.take_wants();
+    match wants.is_empty() {
+        true => waits.map(Ran::Waits),
+        false => Some(Ran::Wants(wants)),
+    }
+}
+
 /// Returns the refusal of all commands on a partition whose files are damaged.
 fn damage_of(partition: &Partition) -> Option<Refusal> {
     let id = partition.id().0;
@@ -167,6 +178,8 @@ pub enum Ran {
     Done(Option<Index>),
     /// It did nothing: this must be brought into memory first.
     Wants(Vec<Want>),
+    /// It found nothing, and waits for this.
+    Waits(Waits),
 }
 
 /// Returns what a command of several keys wants before it begins: what it does takes effect

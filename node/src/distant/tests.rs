@@ -117,6 +117,8 @@ fn a_command_comes_back_as_it_went() {
         version: Version::Resp3,
         token: Some(Box::new(token())),
         lost: None,
+        place: None,
+        ended: None,
     };
     let mut bytes = Vec::new();
     encode_forward(&forward, Ticket(11), &mut bytes);

@@ -59,6 +59,16 @@ pub(super) const COLLECTION_PATTERNS: &[(u32, &str)] = &[
     (4, "LREM $q $i $m"),
     (3, "LTRIM $q $i $i"),
     (5, "LPOS $q $m ?RANK:$i ?COUNT:$n|COUNT:-1 ?MAXLEN:$n"),
+    // Those that wait do so for a moment.
+    (2, "BLPOP|BRPOP $q +$q 0.001|0.001|0.001|-1|x"),
+    (1, "BLMOVE $q $q LEFT|RIGHT LEFT|RIGHT|x 0.001|-0.5"),
+    (1, "BRPOPLPUSH $q $q 0.001|x"),
+    (1, "BLMPOP 0.001|x 1:$q|2:$q:$q|0:$q LEFT|RIGHT|x ?COUNT:$n"),
+    (2, "BZPOPMIN|BZPOPMAX $z +$z 0.001|0.001|-1"),
+    (
+        1,
+        "BZMPOP 0.001|-1 1:$z|2:$z:$z MIN|MAX|x ?COUNT:$n|COUNT:0",
+    ),
     (10, "SADD $e $m +$m"),
     (5, "SREM $e $m +$m"),
     (3, "SISMEMBER $e $m"),
@@ -181,4 +191,24 @@ pub(super) fn member_bound(rng: &mut Rng) -> Vec<u8> {
         8 => b"+".to_vec(),
         _ => member,
     }
+}
+
+/// Says whether a command may wait. Within a transaction it does not; elsewhere how long it does is not compared.
+pub(super) fn may_wait(words: &[Vec<u8>]) -> bool {
+    seconds(words).is_some_and(|seconds| seconds > -0.001)
+}
+
+/// Says whether servers differ in how they refuse a timeout.
+pub(super) fn waits_too_long(words: &[Vec<u8>]) -> bool {
+    seconds(words).is_some_and(|seconds| seconds > 1e9)
+}
+
+/// Returns how long a command waits that may, if that is a number.
+fn seconds(words: &[Vec<u8>]) -> Option<f64> {
+    let timeout = match words[0].to_ascii_uppercase().as_slice() {
+        b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" => words.last(),
+        b"BLMPOP" | b"BZMPOP" => words.get(1),
+        _ => None,
+    };
+    std::str::from_utf8(timeout?).ok()?.parse().ok()
 }

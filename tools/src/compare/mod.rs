@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use collection_words::{may_wait, waits_too_long};
 use listener::Listener;
 use server::{Connection, Server};
 use words::{Command, Words};
@@ -183,7 +184,8 @@ fn follow(states: &mut [State], connection: usize, words: &Command) -> bool {
     let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
     // A watched key that was missing, was set and is flushed counts as unchanged, and one that nothing is appended to;
     // not so in Redis.
-    if draws_at_random(words) {
+    let would_wait = may_wait(words) && !states[connection].queueing;
+    if draws_at_random(words) || waits_too_long(words) || would_wait {
         return false;
     }
     let appends_nothing = is("APPEND") && words.get(2).is_some_and(Vec::is_empty);

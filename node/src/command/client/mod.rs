@@ -8,6 +8,7 @@ mod kill;
 use super::connection::{check_name, is_printable, protocol_of, set_name};
 use super::subcommand::{self, Subcommand};
 use super::{Muted, SessionCall, not_an_integer, syntax_error};
+use crate::blocked::Ending;
 use crate::clients::ClientEntry;
 use crate::number::parse_i64;
 use crate::shared::Paused;
@@ -125,7 +126,7 @@ pub(super) const CLIENT: &[Subcommand] = &[
         name: "unblock",
         arity: -3,
         syntax: "UNBLOCK <clientid> [TIMEOUT|ERROR]",
-        summary: "Return 0: no command blocks a connection.",
+        summary: "End the wait for elements of a connection.",
         run: unblock,
     },
     Subcommand {
@@ -180,8 +181,27 @@ fn unblock(call: &mut SessionCall<'_>) {
                 .error(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         }
         (None, _) => not_an_integer(&mut call.reply()),
-        (Some(_), _) => call.reply().integer(0),
+        (Some(id), option) => {
+            let ending = match option {
+                Some(b"error") => Ending::Unblocked,
+                _ => Ending::Nothing,
+            };
+            let is_ended = end_wait(call, id, ending);
+            call.reply().integer(i64::from(is_ended));
+        }
     }
+}
+
+/// Ends the wait of a connection, if it waits; says whether it does.
+fn end_wait(call: &mut SessionCall<'_>, id: i64, ending: Ending) -> bool {
+    let client = u64::try_from(id).ok();
+    let client = client.and_then(|id| call.shared.clients.find(id));
+    let Some(client) = client.filter(|client| client.end_wait()) else {
+        return false;
+    };
+    let unblock = (client.shard, client.id, ending);
+    call.session.unblocks.push(unblock);
+    true
 }
 
 fn reply(call: &mut SessionCall<'_>) {
@@ -351,10 +371,11 @@ fn write_line(call: &SessionCall<'_>, client: &ClientEntry, line: &mut Vec<u8>) 
         ("idle", seconds(client.active_ms())),
         (
             "flags",
-            text(if said.subscriptions == [0; 3] {
-                "N"
-            } else {
-                "P"
+            text(match (client.is_subscriber(), client.is_waiting()) {
+                (false, false) => "N",
+                (true, false) => "P",
+                (false, true) => "b",
+                (true, true) => "Pb",
             }),
         ),
         ("db", text(said.database)),

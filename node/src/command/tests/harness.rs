@@ -143,6 +143,8 @@ impl Client {
             failed: None,
             notices: Notices::default(),
             is_read: false,
+            waits: None,
+            ready: None,
         };
         call.run(run);
         self.reads = (call.hits, call.misses);

@@ -156,3 +156,20 @@ proptest! {
         }
     }
 }
+
+/// A list of one element that was moved within it was deleted and made anew, and lost its expiry.
+#[test]
+fn a_list_that_is_rotated_stays_the_same_list() {
+    Client::new().expect(&[
+        ("rpush l a", ":1"),
+        ("expireat l 5000", ":1"),
+        ("rpoplpush l l", "$1|a"),
+        ("lmove l l left right", "$1|a"),
+        ("expiretime l", ":5000"),
+        ("rpush l b c", ":3"),
+        ("lmove l l left right", "$1|a"),
+        ("lmove l l right right", "$1|a"),
+        ("brpoplpush l l 0", "$1|a"),
+        ("lrange l 0 -1", "*3|$1|a|$1|b|$1|c"),
+    ]);
+}

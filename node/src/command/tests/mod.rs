@@ -1,6 +1,7 @@
 //! Command lines and the replies that Redis 7.2 gives to them, family by family.
 
 mod bitmap;
+mod blocking;
 mod connection;
 mod edit;
 mod harness;
