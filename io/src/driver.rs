@@ -61,6 +61,13 @@ impl Driver {
         }
     }
 
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        match self {
+            Self::Uring(_) => crate::topology::resident_bytes(),
+            Self::Sim(_) => 0,
+        }
+    }
+
     pub(crate) fn random(&mut self) -> u64 {
         match self {
             Self::Uring(_) => {

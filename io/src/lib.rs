@@ -13,7 +13,7 @@
 //! - [`file`], [`socket`]: what operations are for. [`wal`]: the log that every durable byte goes
 //!   through first.
 //! - [`queue`]: what other threads send to a shard, and how they wake it.
-//!   [`timer`](reactor::Reactor::sleep).
+//!   [`timer`](reactor::Reactor::sleep). [`profile`]: where threads spend their time.
 //!
 //! Not here: keys, terms, commands. Payloads are opaque.
 
@@ -26,6 +26,7 @@ mod lock;
 mod mapped;
 mod op;
 mod process;
+pub mod profile;
 pub mod queue;
 pub mod reactor;
 pub mod rng;
@@ -34,6 +35,7 @@ mod slot;
 pub mod socket;
 mod sync;
 mod sys;
+mod text;
 mod time;
 mod timer;
 pub mod topology;
@@ -50,4 +52,5 @@ pub use process::{ProcessFacts, check_address};
 pub use reactor::{Counters, Reactor, Settings};
 pub use socket::{Listener, Socket, SocketSender};
 pub use sys::{StopSignals, ask_to_stop, kernel_release, raise_open_files};
+pub use text::{read_text, replace_text};
 pub use time::{Monotonic, Wall};

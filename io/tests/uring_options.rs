@@ -161,6 +161,7 @@ fn works_with(settings: &Settings) {
         return;
     };
     reactor.block_on(exchange(reactor.clone(), dir.path().to_owned()));
+    assert!(reactor.take_send_time().is_some(), "no send was timed");
     std::fs::create_dir(dir.path().join("wal")).unwrap();
     log(&reactor, &dir.path().join("wal"));
     reactor.shut_down();

@@ -35,6 +35,7 @@ impl Reactor {
         }
         if more && matches!(state, State::Send { .. }) {
             drop(slots);
+            self.note_sent(id);
             self.lend(id, result);
             return;
         }
@@ -58,6 +59,7 @@ impl Reactor {
             State::Send { op, socket } => {
                 drop(slots.free(id));
                 drop(slots);
+                self.note_sent(id);
                 socket.sent(self, Some(op), result.map(drop));
             }
             State::Free

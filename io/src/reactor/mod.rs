@@ -19,6 +19,7 @@ mod settings;
 mod sleep;
 mod spin;
 mod stream;
+mod timing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -45,6 +46,7 @@ use crate::timer::Wheel;
 use crate::{StartError, sim, uring};
 use linger::Lingering;
 use spin::Spin;
+use timing::SendTime;
 
 /// Task polls in one call of [`Reactor::run_ready`], so that a turn ends even when tasks keep
 /// waking each other.
@@ -80,6 +82,9 @@ struct Inner {
     send_zero_copy_bytes: u32,
     spin: RefCell<Spin>,
     counters: Cell<Counters>,
+    send_time: Cell<SendTime>,
+    /// The named task whose poll took longest since somebody looked.
+    longest: Cell<Option<(&'static str, Duration)>>,
 }
 
 /// The machine of one shard. Cloning makes another handle to the same one.
@@ -142,6 +147,8 @@ impl Reactor {
             send_zero_copy_bytes: settings.send_zero_copy_bytes,
             spin: RefCell::new(Spin::new(settings.spin_us_max)),
             counters: Cell::default(),
+            send_time: Cell::default(),
+            longest: Cell::default(),
         }))
     }
 
@@ -182,6 +189,12 @@ impl Reactor {
     #[must_use]
     pub fn cpu_time(&self) -> (Duration, Duration) {
         self.0.driver.borrow().cpu_time()
+    }
+
+    /// Returns the memory that this process takes of the machine; a simulated one takes none.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.0.driver.borrow().resident_bytes()
     }
 
     /// Returns 64 random bits: the kernel's, or the simulated node's.
@@ -418,7 +431,8 @@ impl Reactor {
         while let Some(socket) = self.0.dirty.borrow_mut().pop_front() {
             match socket.next_send(self.0.send_zero_copy_bytes) {
                 Some(op) => {
-                    self.submit(State::Send { op, socket });
+                    let id = self.submit(State::Send { op, socket });
+                    self.note_submitted(id);
                 }
                 None => socket.idle(self),
             }

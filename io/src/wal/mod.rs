@@ -35,7 +35,7 @@ pub use format::Position;
 pub use reader::{RecoverError, Recovered, recover};
 
 pub use segment::{SUFFIX, UNFINISHED};
-pub use writer::{Replay, Wal};
+pub use writer::{BATCH_SIZES, Replay, Wal};
 
 /// How a batch is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

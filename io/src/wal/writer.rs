@@ -19,6 +19,9 @@ use crate::reactor::{Operation, Reactor};
 /// A batch is large, and goes beside another write, from this part of the most that it may hold.
 const LARGE_PART: usize = 4;
 
+/// Powers of two that sizes of batches are counted by: from 4 KiB to the largest that the configuration allows.
+pub const BATCH_SIZES: usize = 7;
+
 /// A batch that takes records, or waits for its write.
 #[derive(Debug)]
 struct Batch {
@@ -77,6 +80,8 @@ pub struct Wal {
     batches: u64,
     batch_bytes: u64,
     payload_bytes: u64,
+    /// Batches by their size: see [`Wal::batch_sizes`].
+    sizes: [u64; BATCH_SIZES],
 }
 
 impl Wal {
@@ -137,6 +142,7 @@ impl Wal {
             batches: 0,
             batch_bytes: 0,
             payload_bytes: 0,
+            sizes: [0; BATCH_SIZES],
         }
     }
 
@@ -155,6 +161,19 @@ impl Wal {
         let queued = (self.sealed.len() as u64 + 2) * batch;
         // Frames and headers take a little of each batch.
         (here + spare).saturating_sub(queued) / 64 * 60
+    }
+
+    /// Returns the mark of the batch that takes records, if there is one with any.
+    #[must_use]
+    pub fn filling(&self) -> Option<Mark> {
+        self.filling.as_ref().map(|batch| batch.mark)
+    }
+
+    /// Returns how many batches were written whose size on disk is at most 4 KiB times this power of two and more than
+    /// that of the one before; the last one counts all that are larger, too.
+    #[must_use]
+    pub fn batch_sizes(&self) -> [u64; BATCH_SIZES] {
+        self.sizes
     }
 
     /// Has so many segments made ready that records of `bytes` fit.
@@ -354,6 +373,9 @@ impl Wal {
             write: Some(write),
         });
         (self.previous, self.next) = (end, end);
+        let blocks = bytes / format::BLOCK_BYTES;
+        let power = blocks.next_power_of_two().ilog2() as usize;
+        self.sizes[power.min(BATCH_SIZES - 1)] += 1;
         self.batches += 1;
         self.batch_bytes += bytes as u64;
     }

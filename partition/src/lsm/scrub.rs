@@ -152,10 +152,12 @@ impl Scrub {
         self.is_running.set(true);
         let (store, ended) = (Rc::clone(&self.store), Rc::clone(&self.ended));
         let figures = Rc::clone(&self.figures);
-        self.store.reactor().spawn(async move {
-            let found = reading.read_on((&store, &version), bytes, &figures).await;
-            *ended.borrow_mut() = Some(found);
-        });
+        self.store
+            .reactor()
+            .spawn_named("the search for damage", async move {
+                let found = reading.read_on((&store, &version), bytes, &figures).await;
+                *ended.borrow_mut() = Some(found);
+            });
     }
 
     fn take_in(&self, ended: Ended, partitions: &mut [&mut Partition]) {

@@ -304,7 +304,11 @@ impl Tree {
 
     fn spawn(&self, task: Task, work: impl AsyncFnOnce(Report) -> Result<(), Failure> + 'static) {
         let (done, store) = (Rc::clone(&self.done), Rc::clone(self.store()));
-        self.store().reactor().spawn(async move {
+        let name = match task {
+            Task::Flush => "a flush",
+            Task::Merge => "a merge",
+        };
+        self.store().reactor().spawn_named(name, async move {
             let failed = work(Report::new(Rc::clone(&done))).await.err();
             if let Some(failure) = &failed {
                 failure.pause(&store).await;
