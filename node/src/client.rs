@@ -268,7 +268,7 @@ impl Client {
     /// Runs commands until one stops it; never suspends.
     fn run_some(&mut self, input: &[u8]) -> (usize, Stop) {
         let (mut at, mut commands) = (0, 0);
-        self.core.start_lap();
+        let begun = self.core.begin_run();
         let stop = loop {
             let (consumed, stop) = self.run_next(&input[at..]);
             at += consumed;
@@ -277,6 +277,7 @@ impl Client {
                 Some(stop) => break stop,
             }
         };
+        self.core.end_run(begun);
         ShardCounters::add(&self.core.counters().commands, commands);
         (at, stop)
     }
@@ -356,7 +357,7 @@ impl Client {
     /// Runs a command over all partitions, after everything before it.
     async fn spread(&mut self, command: &Command, plan: Plan, once: Option<Once>) {
         self.connection.settled(0).await;
-        let from = self.core.reactor.read_clock();
+        let timer = self.core.begin_call(command);
         let mut reply = Vec::new();
         let gathered = match plan {
             Plan::Watch(keys) => {
@@ -368,8 +369,7 @@ impl Client {
         if let Err(NoAnswer(error)) = gathered {
             reply = error;
         }
-        let to = self.core.reactor.read_clock();
-        self.core.note_timed(command, from, to, &reply);
+        self.core.note_call(command, timer, &reply);
         if self.session.muted == Muted::No {
             self.connection
                 .replies

@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod knob;
 mod knobs;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -66,6 +67,8 @@ pub struct Config {
     pub pubsub: PubSub,
     /// Address and port of the admin port; none when it is not wanted.
     pub admin_listen: Option<SocketAddr>,
+    /// The file that it was read from, if there is one; no knob.
+    pub file: Option<PathBuf>,
 }
 
 /// Limits of clients and their connections.
@@ -140,6 +143,8 @@ pub struct Io {
     pub turn_commands_max: u32,
     /// A turn longer than this many milliseconds is logged.
     pub stall_ms: u32,
+    /// Whether the time of commands, stages and turns is taken.
+    pub timing: bool,
     /// Blocks of memory registered with the kernel; 0 registers none.
     pub registered_blocks: u32,
     /// Open files registered with the kernel; 0 registers none.
@@ -307,6 +312,14 @@ impl Config {
         Ok(())
     }
 
+    /// Returns the text of a configuration file with what was set while the node runs; comments stay.
+    ///
+    /// # Errors
+    /// The text is no configuration: `name` and line, and what is allowed.
+    pub fn rewritten(&self, text: &str, name: &str) -> Result<String, ConfigError> {
+        rewrite::rewritten(self, text, name)
+    }
+
     /// Returns every knob with its present value, as `CONFIG GET *` shows it: sizes in bytes, in
     /// the order of the table. Which of them [`Config::set`] accepts, [`Knob::change`] tells.
     #[must_use]
@@ -431,6 +444,7 @@ impl Config {
                 queue_entries: 0,
                 turn_commands_max: 0,
                 stall_ms: 0,
+                timing: false,
                 registered_blocks: 0,
                 registered_files: 0,
                 sqpoll_idle_ms: 0,
@@ -463,6 +477,7 @@ impl Config {
             peer: Peer::default(),
             pubsub: PubSub::default(),
             admin_listen: None,
+            file: None,
         }
     }
 }

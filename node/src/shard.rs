@@ -38,7 +38,6 @@ use crate::message::Message;
 use crate::peer;
 use crate::route::Routes;
 use crate::shared::Shared;
-use crate::stats::ShardCounters;
 
 pub use self::view::{Digest, Load};
 
@@ -215,7 +214,9 @@ impl Shard {
         self.reactor.reap();
         core.settle()?;
         self.receive(&core);
+        core.note_begun();
         self.reactor.run_ready();
+        core.note_ran();
         if self.reactor.now() >= self.next_tick || self.expiring {
             self.next_tick = self.reactor.now() + TICK;
             self.tick(&core);
@@ -225,7 +226,7 @@ impl Shard {
         }
         core.work(core.has_run_commands());
         core.drain();
-        self.note_stall(&core);
+        core.note_turn();
         Ok(if core.is_stopping() && self.has_stopped(&core) {
             Turn::Stopped
         } else {
@@ -247,15 +248,6 @@ impl Shard {
             due.fold(self.next_tick, Monotonic::min)
         };
         self.reactor.park(Some(deadline), || !self.inbox.is_empty());
-    }
-
-    /// Counts and logs a turn that kept everybody waiting.
-    fn note_stall(&self, core: &Core) {
-        let took = self.reactor.read_clock().since(self.reactor.now());
-        if took >= Duration::from_millis(u64::from(core.config().io.stall_ms)) {
-            ShardCounters::add(&core.counters().stalls, 1);
-            tracing::debug!("a turn of shard {} took {took:?}", core.shard);
-        }
     }
 
     fn recover_turn(&mut self) -> Result<Turn, Fatal> {

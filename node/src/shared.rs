@@ -15,8 +15,10 @@ use crate::config::Config;
 use crate::core::space::Gauge;
 use crate::format::Format;
 use crate::monitors::Monitors;
+use crate::profiler::Profiler;
 use crate::pubsub::directory::Directory;
 use crate::slowlog::Slowlog;
+use crate::stalls::Stalls;
 use crate::stats::Stats;
 
 /// Cursors of scans that are remembered at once; the oldest is forgotten first.
@@ -39,6 +41,8 @@ pub struct Shared {
     pub listen: SocketAddr,
     /// Budget of memory, in bytes.
     pub memory_bytes: u64,
+    /// Memory of the machine, in bytes.
+    pub machine_bytes: u64,
     /// Number of the process.
     pub process_id: u32,
     /// How the cluster looks from here, if the node is in one.
@@ -55,8 +59,16 @@ pub struct Shared {
     pub monitors: Monitors,
     /// Which shards have subscribers of which channels.
     pub channels: Directory,
+    /// Memory that the process takes of the machine, as of the last tick.
+    pub resident_bytes: AtomicU64,
+    /// Turns that took too long.
+    pub stalls: Stalls,
+    /// Profiles of the shards' threads.
+    pub profiler: Profiler,
     /// Wrong passwords.
     pub attempts: Attempts,
+    /// Held while the file of the configuration is rewritten: two shards would write the same new one.
+    pub(crate) rewriting: Mutex<()>,
     config: Mutex<Config>,
     config_version: AtomicU64,
     cursors: Mutex<Cursors>,
@@ -82,6 +94,8 @@ pub struct Facts {
     pub listen: SocketAddr,
     /// See [`Shared`].
     pub memory_bytes: u64,
+    /// See [`Shared`].
+    pub machine_bytes: u64,
     /// See [`Shared`].
     pub process_id: u32,
 }
@@ -114,6 +128,7 @@ impl Shared {
             run_id,
             listen,
             memory_bytes,
+            machine_bytes,
             process_id,
         } = facts;
         Self {
@@ -127,12 +142,17 @@ impl Shared {
             run_id,
             listen,
             memory_bytes,
+            machine_bytes,
             process_id,
             space: Gauge::default(),
             pause: Pause::default(),
             slowlog: Slowlog::default(),
             attempts: Attempts::default(),
             monitors: Monitors::default(),
+            resident_bytes: AtomicU64::default(),
+            stalls: Stalls::default(),
+            profiler: Profiler::default(),
+            rewriting: Mutex::default(),
             config: Mutex::new(config),
             config_version: AtomicU64::new(1),
             cursors: Mutex::default(),

@@ -22,6 +22,7 @@ use crate::cluster::{ClusterError, Formed};
 use crate::config::{self, Config, Cpus};
 use crate::format::{self, Choice, Format, FormatError};
 use crate::message::Message;
+use crate::profiler::SHARD_THREADS;
 use crate::route::Routes;
 use crate::shard::{Fatal, Membership, Recovery, Setup, Shard, Turn};
 use crate::shared::{Facts, Shared};
@@ -229,6 +230,12 @@ pub fn start(config: Config, stopper: &Stopper) -> Result<(Node, Ready), NodeErr
         .collect();
     let cluster = place.map(|place| membership(&config, &format, place));
     let shared = Arc::new(shared(&config, &format, listen, memory_bytes)?);
+    if config.admin_listen.is_some() {
+        let shared = Arc::clone(&shared);
+        let profiler = Builder::new().name("profiler".to_owned());
+        let profiler = profiler.spawn(move || shared.profiler.run());
+        profiler.map_err(NodeError::Thread)?;
+    }
     let (node, recovery) = run_shards(&config, &shared, cluster.as_ref(), (&cpus, lock))?;
     Ok((
         node,
@@ -266,7 +273,7 @@ fn run_shards(
             lock: Arc::clone(&lock),
         };
         let thread = Builder::new()
-            .name(format!("shard-{shard}"))
+            .name(format!("{SHARD_THREADS}{shard}"))
             .spawn(move || boot.run());
         threads.push(thread.map_err(NodeError::Thread)?);
     }
@@ -317,6 +324,7 @@ fn shared(
         run_id: facts.random_hex,
         listen,
         memory_bytes,
+        machine_bytes: topology::machine_bytes(),
         process_id: facts.process_id,
     }))
 }

@@ -11,20 +11,21 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ashlar_io::wal::BATCH_SIZES;
+
 use crate::command::table;
 use crate::shared::lock;
 
+mod durations;
+mod rates;
+mod stage;
+
+pub use self::durations::{Durations, Histogram};
+pub use self::rates::{PerSecond, Rates};
+pub use self::stage::Stage;
+
 /// Codes of errors that are told apart; the rest counts as `other`.
 const CODES_MAX: usize = 128;
-/// Steps of a histogram in each power of two, as a power of two: what it tells is at most 1/16
-/// above the truth.
-const STEP_BITS: u32 = 4;
-const STEPS: usize = 1 << STEP_BITS;
-/// Durations from this power of two of nanoseconds on are counted as if they were of the last one
-/// below: 68 seconds.
-const POWERS: u32 = 36;
-const BUCKETS: usize = (POWERS - STEP_BITS + 1) as usize * STEPS;
-
 /// Counters that one shard publishes, once a tick or as they happen. Written by that shard alone.
 #[derive(Debug)]
 pub struct ShardCounters {
@@ -86,6 +87,14 @@ pub struct ShardCounters {
     pub sleeps: AtomicU64,
     /// Turns longer than `io.stall_ms`.
     pub stalls: AtomicU64,
+    /// Completions that the ring gave.
+    pub completions: AtomicU64,
+    /// Connections that found no receive buffer free.
+    pub starved: AtomicU64,
+    /// Batches of the log by their size on disk, in powers of two of 4 KiB.
+    pub log_sizes: [AtomicU64; BATCH_SIZES],
+    /// Times of the stages of requests, by [`Stage`].
+    pub stages: Box<[Histogram]>,
     /// Time that the shard's thread has run in user space, in microseconds.
     pub cpu_user_us: AtomicU64,
     /// Time that the shard's thread has run in the kernel, in microseconds.
@@ -127,6 +136,10 @@ impl Default for ShardCounters {
             turns: AtomicU64::default(),
             sleeps: AtomicU64::default(),
             stalls: AtomicU64::default(),
+            completions: AtomicU64::default(),
+            starved: AtomicU64::default(),
+            log_sizes: Default::default(),
+            stages: Stage::EVERY.iter().map(|_| Histogram::default()).collect(),
             cpu_user_us: AtomicU64::default(),
             cpu_system_us: AtomicU64::default(),
             by_command: (0..table::ROWS)
@@ -174,12 +187,20 @@ impl ShardCounters {
             .or_default() += 1;
     }
 
-    /// Counts a command that has run for `nanos` nanoseconds.
-    pub fn note_call(&self, row: usize, nanos: u64, reply: &[u8]) {
+    /// Returns how often a command has run.
+    #[must_use]
+    pub fn calls(&self, row: usize) -> u64 {
+        self.by_command[row].calls.load(Ordering::Relaxed)
+    }
+
+    /// Counts a command that has run; if its time was taken, for how many nanoseconds, and for how many commands that
+    /// stands.
+    pub fn note_call(&self, row: usize, took: Option<(u64, u64)>, reply: &[u8]) {
         let command = &self.by_command[row];
         Self::add(&command.calls, 1);
-        Self::add(&command.nanos, nanos);
-        Self::add(&command.histogram[bucket_of(nanos)], 1);
+        if let Some((nanos, stands_for)) = took {
+            command.took.note_many(nanos, stands_for);
+        }
         if reply.first() == Some(&b'-') {
             Self::add(&command.failed, 1);
             self.note_error(reply);
@@ -198,10 +219,12 @@ impl ShardCounters {
         for counter in SINCE_RESET {
             Self::add(counter(&copy), counter(self).load(Ordering::Relaxed));
         }
-        for (to, from) in copy.by_command.iter().zip(&self.by_command) {
-            for (to, from) in to.all().zip(from.all()) {
-                Self::add(to, from.load(Ordering::Relaxed));
-            }
+        let commands = copy.by_command.iter().zip(&self.by_command);
+        let commands = commands.flat_map(|(to, from)| to.all().zip(from.all()));
+        let stages = copy.stages.iter().zip(&self.stages);
+        let stages = stages.flat_map(|(to, from)| to.all().zip(from.all()));
+        for (to, from) in commands.chain(stages) {
+            Self::add(to, from.load(Ordering::Relaxed));
         }
         lock(&copy.codes).clone_from(&lock(&self.codes));
         copy
@@ -209,53 +232,20 @@ impl ShardCounters {
 }
 
 /// What a shard has counted of one command.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CommandCounters {
     calls: AtomicU64,
-    nanos: AtomicU64,
     rejected: AtomicU64,
     failed: AtomicU64,
-    histogram: [AtomicU64; BUCKETS],
-}
-
-impl Default for CommandCounters {
-    fn default() -> Self {
-        Self {
-            calls: AtomicU64::default(),
-            nanos: AtomicU64::default(),
-            rejected: AtomicU64::default(),
-            failed: AtomicU64::default(),
-            histogram: [const { AtomicU64::new(0) }; BUCKETS],
-        }
-    }
+    took: Histogram,
 }
 
 impl CommandCounters {
     fn all(&self) -> impl Iterator<Item = &AtomicU64> {
-        [&self.calls, &self.nanos, &self.rejected, &self.failed]
+        [&self.calls, &self.rejected, &self.failed]
             .into_iter()
-            .chain(&self.histogram)
+            .chain(self.took.all())
     }
-}
-
-/// Returns where a duration is counted: its power of two, and the step in it.
-fn bucket_of(nanos: u64) -> usize {
-    let nanos = nanos.min((1 << POWERS) - 1);
-    if nanos < STEPS as u64 {
-        return nanos as usize;
-    }
-    let shift = nanos.ilog2() - STEP_BITS;
-    (shift as usize) * STEPS + (nanos >> shift) as usize
-}
-
-/// Returns the longest duration that is counted in a bucket, in nanoseconds.
-fn bucket_end(bucket: usize) -> u64 {
-    if bucket < STEPS {
-        return bucket as u64;
-    }
-    let shift = bucket / STEPS - 1;
-    let step = (bucket - shift * STEPS) as u64;
-    ((step + 1) << shift) - 1
 }
 
 /// What all shards have counted of one command since the last reset.
@@ -263,13 +253,12 @@ fn bucket_end(bucket: usize) -> u64 {
 pub struct CommandTotals {
     /// Times that it ran.
     pub calls: u64,
-    /// Time that it ran, in nanoseconds.
-    pub nanos: u64,
     /// Times that it was refused before it ran.
     pub rejected: u64,
     /// Times that it ran and answered an error.
     pub failed: u64,
-    histogram: Vec<u64>,
+    /// How long it ran, as far as times are taken.
+    pub took: Durations,
 }
 
 impl CommandTotals {
@@ -278,41 +267,6 @@ impl CommandTotals {
     pub fn is_empty(&self) -> bool {
         self.calls + self.rejected == 0
     }
-
-    /// Returns, for each power of two of microseconds that a call took, how many calls took at most as long.
-    #[must_use]
-    pub fn up_to_us(&self) -> Vec<(u64, u64)> {
-        let mut steps: Vec<(u64, u64)> = Vec::new();
-        let mut calls = 0;
-        for (bucket, count) in self
-            .histogram
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0)
-        {
-            calls += count;
-            let us = (bucket_end(bucket) / 1000).max(1).next_power_of_two();
-            match steps.last_mut() {
-                Some((last, upto)) if *last == us => *upto = calls,
-                _ => steps.push((us, calls)),
-            }
-        }
-        steps
-    }
-
-    /// Returns the duration, in nanoseconds, that `permille` of a thousand calls did not exceed; 0
-    /// without calls.
-    #[must_use]
-    pub fn percentile(&self, permille: u64) -> u64 {
-        let counted: u64 = self.histogram.iter().sum();
-        let wanted = (u128::from(counted) * u128::from(permille)).div_ceil(1000);
-        let mut seen = 0;
-        let reached = self.histogram.iter().position(|count| {
-            seen += u128::from(*count);
-            seen >= wanted && seen > 0
-        });
-        reached.map_or(0, bucket_end)
-    }
 }
 
 /// The counters of all shards, and what they were at the last reset.
@@ -320,6 +274,8 @@ impl CommandTotals {
 pub struct Stats {
     shards: Vec<ShardCounters>,
     base: Mutex<Vec<ShardCounters>>,
+    /// How fast some of them grow.
+    pub rates: Rates,
 }
 
 impl Stats {
@@ -330,6 +286,7 @@ impl Stats {
         Self {
             shards: zeros(),
             base: Mutex::new(zeros()),
+            rates: Rates::default(),
         }
     }
 
@@ -357,18 +314,36 @@ impl Stats {
         let since = |counter: fn(&CommandCounters) -> &AtomicU64| {
             self.since_reset(|shard| counter(&shard.by_command[row]))
         };
-        let bucket = |n: usize| self.since_reset(|shard| &shard.by_command[row].histogram[n]);
         let calls = since(|command| &command.calls);
         CommandTotals {
             calls,
-            nanos: since(|command| &command.nanos),
             rejected: since(|command| &command.rejected),
             failed: since(|command| &command.failed),
-            histogram: match calls {
-                0 => Vec::new(),
-                _ => (0..BUCKETS).map(bucket).collect(),
+            took: match calls {
+                0 => Durations::default(),
+                _ => self.durations(|shard| &shard.by_command[row].took),
             },
         }
+    }
+
+    /// Returns the times that all shards have taken of a stage since the last reset.
+    #[must_use]
+    pub fn of_stage(&self, stage: Stage) -> Durations {
+        self.durations(|shard| &shard.stages[stage as usize])
+    }
+
+    /// Adds up a histogram of all shards, less what was in it at the last reset.
+    fn durations(&self, histogram: impl Fn(&ShardCounters) -> &Histogram) -> Durations {
+        // The base first: what is read later is not smaller.
+        let mut base = Durations::default();
+        for shard in lock(&self.base).iter() {
+            base.add(&histogram(shard).durations());
+        }
+        let mut sum = Durations::default();
+        for shard in &self.shards {
+            sum.add(&histogram(shard).durations());
+        }
+        sum.less(&base)
     }
 
     /// Returns how many errors of each code were answered since the last reset.
@@ -407,8 +382,6 @@ fn sum(shards: &[ShardCounters], counter: impl Fn(&ShardCounters) -> &AtomicU64)
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -417,8 +390,9 @@ mod tests {
         let count = || {
             ShardCounters::add(&stats.shards()[0].commands, 2);
             ShardCounters::add(&stats.shards()[1].used_bytes, 5);
-            stats.shards()[0].note_call(3, 100, b"+OK\r\n");
-            stats.shards()[1].note_call(3, 200, b"-OOM no\r\n");
+            stats.shards()[0].note_call(3, Some((100, 1)), b"+OK\r\n");
+            stats.shards()[0].stages[Stage::Log as usize].note(1_000);
+            stats.shards()[1].note_call(3, Some((200, 1)), b"-OOM no\r\n");
             stats.shards()[1].note_rejected(3, b"-ERR no\r\n");
         };
         for round in 1..4 {
@@ -426,8 +400,14 @@ mod tests {
             assert_eq!(stats.since_reset(|shard| &shard.commands), 2);
             assert_eq!(stats.sum(|shard| &shard.used_bytes), 5 * round);
             let totals = stats.of_command(3);
-            let counted = (totals.calls, totals.nanos, totals.rejected, totals.failed);
+            let counted = (
+                totals.calls,
+                totals.took.nanos,
+                totals.rejected,
+                totals.failed,
+            );
             assert_eq!(counted, (2, 300, 1, 1));
+            assert_eq!(stats.of_stage(Stage::Log).count(), 1);
             let codes = [(b"ERR".to_vec(), 1), (b"OOM".to_vec(), 1)];
             assert_eq!(stats.errors(), BTreeMap::from(codes));
             stats.reset();
@@ -443,27 +423,5 @@ mod tests {
         let codes = lock(&shard.codes);
         assert_eq!(codes.len(), CODES_MAX + 1);
         assert_eq!(codes.values().sum::<u64>(), 500);
-    }
-
-    proptest! {
-        #[test]
-        fn a_bucket_tells_a_duration_to_a_sixteenth(nanos in 0_u64..1 << 36, less in 0_u32..36) {
-            let nanos = nanos >> less;
-            let end = bucket_end(bucket_of(nanos));
-            prop_assert!(end >= nanos && end <= nanos + nanos / 16, "{nanos} is told as {end}");
-        }
-
-        #[test]
-        fn percentiles_are_those_of_the_sorted_list(mut calls in proptest::collection::vec(0_u64..1 << 30, 1..200)) {
-            let stats = Stats::new(1);
-            calls.iter().for_each(|nanos| stats.shards()[0].note_call(0, *nanos, b"+OK\r\n"));
-            calls.sort_unstable();
-            let totals = stats.of_command(0);
-            for permille in [500, 990, 999] {
-                let place = (calls.len() * permille).div_ceil(1000).max(1) - 1;
-                let told = totals.percentile(permille as u64);
-                prop_assert_eq!(told, bucket_end(bucket_of(calls[place])));
-            }
-        }
     }
 }

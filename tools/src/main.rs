@@ -18,6 +18,7 @@ mod refusal;
 mod restore;
 mod sim;
 mod status;
+mod told;
 mod top;
 mod verify;
 

@@ -1,11 +1,14 @@
 //! `ashlar start` and `ashlar format`: flags and file to a configuration, and what a node says when
 //! it starts and stops.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use ashlar_io::StopSignals;
 use ashlar_node::config::{Config, Overrides};
 use ashlar_node::start::{self, Ready, Stopper};
+
+use crate::told::Teller;
 
 /// Flags of `ashlar start`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,6 +70,7 @@ impl StartArgs {
     /// # Errors
     /// One line that names the file or the key, the value and what is allowed.
     pub(crate) fn load(self) -> Result<Config, String> {
+        let file = self.config.clone();
         let mut config = match &self.config {
             None => Config::defaults(),
             Some(path) => {
@@ -101,6 +105,7 @@ impl StartArgs {
         config
             .override_with(&overrides)
             .map_err(|error| error.to_string())?;
+        config.file = file;
         Ok(config)
     }
 }
@@ -108,10 +113,19 @@ impl StartArgs {
 /// Starts a node and runs it until a signal stops it.
 pub(crate) fn start(args: StartArgs) -> Result<(), String> {
     let stopper = Stopper::new(StopSignals::block()).map_err(|error| error.to_string())?;
+    let teller = Teller::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(teller.clone())
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    let ended = run(args, stopper);
+    teller.finish();
+    ended
+}
+
+/// Runs a node; what it tells goes where the caller has said.
+fn run(args: StartArgs, stopper: Stopper) -> Result<(), String> {
     let config = args.load()?;
     let warnings = config.warnings();
     let data = config.data.clone();

@@ -9,7 +9,8 @@ use crate::cluster::view::{Part, Sight};
 use crate::command::table;
 use crate::core::space::Level;
 use crate::shared::Shared;
-use crate::stats::ShardCounters;
+use crate::stalls::Stall;
+use crate::stats::{ShardCounters, Stage};
 
 /// One check of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,11 @@ pub(super) struct Facts {
     disk_state: &'static str,
     disk_free_bytes: u64,
     disk_total_bytes: u64,
+    resident_bytes: u64,
     shards: Vec<ShardFacts>,
+    stages: Vec<StageFacts>,
+    /// Turns that took too long, newest first.
+    stalls: Vec<StallFacts>,
     commands: Vec<CommandFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ClusterFacts>,
@@ -92,8 +97,25 @@ struct ShardFacts {
     turns: u64,
     sleeps: u64,
     stalls: u64,
+    completions: u64,
+    starved: u64,
     cpu_user_us: u64,
     cpu_system_us: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct StageFacts {
+    name: &'static str,
+    count: u64,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct StallFacts {
+    at_ms: u64,
+    what: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -155,7 +177,12 @@ pub(super) fn facts(shared: &Shared, now_ms: u64) -> Facts {
         disk_state: shared.space.level().word(),
         disk_free_bytes: space.free_bytes,
         disk_total_bytes: space.total_bytes,
+        resident_bytes: load(&shared.resident_bytes),
         shards: shared.stats.shards().iter().map(shard_facts).collect(),
+        stages: Stage::EVERY
+            .map(|stage| stage_facts(shared, stage))
+            .to_vec(),
+        stalls: shared.stalls.recent().iter().map(stall_facts).collect(),
         commands: command_facts(shared),
         cluster: shared.cluster.look().map(|sight| cluster_facts(&sight)),
     }
@@ -176,8 +203,29 @@ fn shard_facts(shard: &ShardCounters) -> ShardFacts {
         turns: load(&shard.turns),
         sleeps: load(&shard.sleeps),
         stalls: load(&shard.stalls),
+        completions: load(&shard.completions),
+        starved: load(&shard.starved),
         cpu_user_us: load(&shard.cpu_user_us),
         cpu_system_us: load(&shard.cpu_system_us),
+    }
+}
+
+fn stage_facts(shared: &Shared, stage: Stage) -> StageFacts {
+    let took = shared.stats.of_stage(stage);
+    let us = |permille| took.percentile(permille) as f64 / 1000.0;
+    StageFacts {
+        name: stage.word(),
+        count: took.count(),
+        p50_us: us(500),
+        p99_us: us(990),
+        p999_us: us(999),
+    }
+}
+
+fn stall_facts(stall: &Stall) -> StallFacts {
+    StallFacts {
+        at_ms: stall.at_ms,
+        what: stall.to_string(),
     }
 }
 
@@ -186,7 +234,7 @@ fn command_facts(shared: &Shared) -> Vec<CommandFacts> {
     let counted = all.map(|command| (command.name, shared.stats.of_command(command.row())));
     let asked = counted.filter(|(_, totals)| !totals.is_empty());
     let facts = asked.map(|(name, totals)| {
-        let us = |permille| totals.percentile(permille) as f64 / 1000.0;
+        let us = |permille| totals.took.percentile(permille) as f64 / 1000.0;
         CommandFacts {
             name,
             calls: totals.calls,

@@ -4,8 +4,9 @@
 //! Source: Prometheus, "Exposition formats" and "Metric and label naming".
 
 use std::fmt::{Display, Write};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ashlar_io::wal::BATCH_SIZES;
 use ashlar_partition::key::DATABASES;
 
 use super::facts::{checks, load};
@@ -13,7 +14,7 @@ use crate::cluster::view::Sight;
 use crate::command::table;
 use crate::core::space::Level;
 use crate::shared::Shared;
-use crate::stats::ShardCounters;
+use crate::stats::{ShardCounters, Stage};
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,7 @@ enum Type {
     Counter,
     Gauge,
     Summary,
+    Histogram,
 }
 
 /// A counter or gauge of each shard: name, help, and where it is.
@@ -31,10 +33,10 @@ type OfShard = (
     fn(&ShardCounters) -> &AtomicU64,
 );
 
-use Type::{Counter, Gauge, Summary};
+use Type::{Counter, Gauge, Histogram, Summary};
 
 /// What is told of each shard.
-const OF_SHARD: [OfShard; 27] = [
+const OF_SHARD: [OfShard; 29] = [
     (
         Counter,
         "commands_total",
@@ -170,6 +172,18 @@ const OF_SHARD: [OfShard; 27] = [
     ),
     (
         Counter,
+        "ring_completions_total",
+        "Completions that the ring gave.",
+        |s| &s.completions,
+    ),
+    (
+        Counter,
+        "receives_starved_total",
+        "Connections that found no receive buffer free (client.chunk_count).",
+        |s| &s.starved,
+    ),
+    (
+        Counter,
         "cpu_user_microseconds_total",
         "Time of the shard's thread in user space.",
         |s| &s.cpu_user_us,
@@ -190,6 +204,7 @@ impl Text {
             Counter => "counter",
             Gauge => "gauge",
             Summary => "summary",
+            Histogram => "histogram",
         };
         write!(
             self.0,
@@ -233,6 +248,8 @@ pub(super) fn text(shared: &Shared, now_ms: u64) -> String {
             text.line(name, &[("shard", &number)], load(counter(shard)));
         }
     }
+    of_log(&mut text, shared);
+    of_stages(&mut text, shared);
     of_keys(&mut text, shared);
     of_commands(&mut text, shared);
     if let Some(sight) = shared.cluster.look() {
@@ -271,6 +288,11 @@ fn of_node(text: &mut Text, shared: &Shared, now_ms: u64) {
             "Free bytes of the data directory's disk.",
             space.free_bytes,
         ),
+        (
+            "resident_bytes",
+            "Memory that the process takes of the machine.",
+            shared.resident_bytes.load(Ordering::Relaxed),
+        ),
         ("disk_total_bytes", "Bytes of that disk.", space.total_bytes),
         (
             "disk_full",
@@ -279,6 +301,49 @@ fn of_node(text: &mut Text, shared: &Shared, now_ms: u64) {
         ),
     ] {
         text.one((Gauge, name, help), value);
+    }
+}
+
+fn of_log(text: &mut Text, shared: &Shared) {
+    let name = "log_batch_bytes";
+    text.head((Histogram, name, "Sizes of the log's batches on disk."));
+    for (number, shard) in shared.stats.shards().iter().enumerate() {
+        let mut batches = 0;
+        for (power, count) in shard.log_sizes.iter().enumerate() {
+            batches += load(count);
+            let most = match power + 1 {
+                BATCH_SIZES => "+Inf".to_owned(),
+                _ => (4096_u64 << power).to_string(),
+            };
+            let labels: [(&str, &dyn Display); 2] = [("shard", &number), ("le", &most)];
+            text.line(&format!("{name}_bucket"), &labels, batches);
+        }
+        let labels: [(&str, &dyn Display); 1] = [("shard", &number)];
+        text.line(&format!("{name}_sum"), &labels, load(&shard.log_bytes));
+        text.line(&format!("{name}_count"), &labels, batches);
+    }
+}
+
+fn of_stages(text: &mut Text, shared: &Shared) {
+    let name = "stage_duration_seconds";
+    text.head((
+        Histogram,
+        name,
+        "Time that stages of requests took: samples, but for stage turn.",
+    ));
+    for stage in Stage::EVERY {
+        let took = shared.stats.of_stage(stage);
+        let stage = stage.word();
+        for (us, count) in took.by_power_us() {
+            let most = seconds(us * 1000);
+            let labels: [(&str, &dyn Display); 2] = [("stage", &stage), ("le", &most)];
+            text.line(&format!("{name}_bucket"), &labels, count);
+        }
+        let labels: [(&str, &dyn Display); 2] = [("stage", &stage), ("le", &"+Inf")];
+        text.line(&format!("{name}_bucket"), &labels, took.count());
+        let labels: [(&str, &dyn Display); 1] = [("stage", &stage)];
+        text.line(&format!("{name}_sum"), &labels, seconds(took.nanos));
+        text.line(&format!("{name}_count"), &labels, took.count());
     }
 }
 
@@ -314,10 +379,10 @@ fn of_commands(text: &mut Text, shared: &Shared) {
     for (command, totals) in &asked {
         for (quantile, permille) in [("0.5", 500), ("0.99", 990), ("0.999", 999)] {
             let labels: [(&str, &dyn Display); 2] = [("command", command), ("quantile", &quantile)];
-            text.line(name, &labels, seconds(totals.percentile(permille)));
+            text.line(name, &labels, seconds(totals.took.percentile(permille)));
         }
         let labels: [(&str, &dyn Display); 1] = [("command", command)];
-        text.line(&format!("{name}_sum"), &labels, seconds(totals.nanos));
+        text.line(&format!("{name}_sum"), &labels, seconds(totals.took.nanos));
         text.line(&format!("{name}_count"), &labels, totals.calls);
     }
     for (name, help) in [

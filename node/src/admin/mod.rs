@@ -7,12 +7,14 @@
 //! | `/readyz` | 200 when it can serve every key and take writes, else 503; a line for each check |
 //! | `/metrics` | counters of all shards, in the text format of Prometheus |
 //! | `/status` | the same facts and the cluster, as JSON |
+//! | `/profile` | where the shards' threads spend their time, as a flame graph; `?seconds=` and `&hz=` |
 //! | `/` | a page that shows them, live |
 //!
 //! Invariants:
 //! 1. At most [`CALLERS_MAX`] are answered at once, each with one request of at most [`REQUEST_BYTES_MAX`] bytes in
 //!    [`PATIENCE`].
-//! 2. An answer is made of what the shards have published: no shard is asked, and none waits.
+//! 2. One profile is taken at a time, by a thread of its own.
+//! 3. An answer is made of what the shards have published: no shard is asked, and none waits.
 
 mod facts;
 mod metrics;
@@ -29,6 +31,7 @@ use self::request::{Request, parse};
 use self::response::{Answer, Kind};
 use crate::core::Core;
 use crate::peer::patience::until;
+use crate::profiler::Span;
 use crate::shared::Shared;
 
 /// Callers that are answered at once; more are sent away.
@@ -39,6 +42,9 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often whoever waits for a profile looks whether it is there.
+const PROFILE_STEP: Duration = Duration::from_millis(50);
 
 /// The page.
 const PAGE: &str = include_str!("page.html");
@@ -74,6 +80,7 @@ async fn serve(core: &Core, mut socket: Socket) {
         return;
     };
     let answer = match &asked {
+        Ok(request) if request.path == "/profile" => profile(core, &request.query).await,
         Ok(request) => answer(&core.shared, &request.path, core.now()),
         Err(refusal) => Answer::text(refusal.status, refusal.text),
     };
@@ -109,6 +116,26 @@ async fn hear(
     }
 }
 
+/// Has a profile taken, and waits for it.
+async fn profile(core: &Core, query: &str) -> Answer {
+    let span = match Span::parse(query) {
+        Ok(span) => span,
+        Err(error) => return Answer::text(400, &error),
+    };
+    let profiler = &core.shared.profiler;
+    if let Err(refused) = profiler.begin(span) {
+        return Answer::text(409, &refused.to_string());
+    }
+    loop {
+        core.reactor.sleep(PROFILE_STEP).await;
+        match profiler.take() {
+            None => {}
+            Some(Ok(picture)) => return Answer::new(200, Kind::Svg, picture),
+            Some(Err(error)) => return Answer::text(500, &format!("{error}\n")),
+        }
+    }
+}
+
 /// Answers a path.
 fn answer(shared: &Shared, path: &str, (now_ms, _): (u64, u64)) -> Answer {
     match path {
@@ -125,7 +152,10 @@ fn answer(shared: &Shared, path: &str, (now_ms, _): (u64, u64)) -> Answer {
             Ok(json) => Answer::new(200, Kind::Json, json),
             Err(error) => Answer::new(500, Kind::Text, format!("{error}\n")),
         },
-        _ => Answer::text(404, "there are / /livez /readyz /metrics /status\n"),
+        _ => Answer::text(
+            404,
+            "there are / /livez /readyz /metrics /status /profile\n",
+        ),
     }
 }
 

@@ -5,6 +5,8 @@
 pub(super) struct Request {
     /// Without what follows a `?`.
     pub(super) path: String,
+    /// What follows it.
+    pub(super) query: String,
     /// Only the head of the answer is wanted.
     pub(super) is_head: bool,
 }
@@ -51,9 +53,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Request>, Refusal> {
         }
     };
     let target = parsed.path.unwrap_or("/");
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Ok(Some(Request {
         path: path.to_owned(),
+        query: query.to_owned(),
         is_head,
     }))
 }

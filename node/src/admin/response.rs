@@ -7,6 +7,7 @@ pub(super) enum Kind {
     Metrics,
     Json,
     Html,
+    Svg,
 }
 
 impl Kind {
@@ -17,6 +18,7 @@ impl Kind {
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
             Self::Json => "application/json",
             Self::Html => "text/html; charset=utf-8",
+            Self::Svg => "image/svg+xml",
         }
     }
 }
@@ -35,6 +37,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "Internal Server Error",

@@ -19,6 +19,7 @@ fn requests_are_read_once_they_are_whole() {
     }
     let expected = Request {
         path: "/metrics".to_owned(),
+        query: "x=1".to_owned(),
         is_head: false,
     };
     assert_eq!(parse(request), Ok(Some(expected)));
@@ -66,7 +67,7 @@ fn metrics_are_what_prometheus_reads() {
     shared.stats.shards()[0]
         .commands
         .store(7, Ordering::Relaxed);
-    shared.stats.shards()[0].note_call(0, 1_500, b"+OK\r\n");
+    shared.stats.shards()[0].note_call(0, Some((1_500, 1)), b"+OK\r\n");
     let text = answer(&shared, "/metrics", (1_000, 0)).body;
     assert!(
         text.contains("ashlar_commands_total{shard=\"0\"} 7\n"),

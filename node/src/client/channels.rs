@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Client;
 use crate::command::Command;
 use crate::command::subcommand::full_name;
+use crate::core::Timer;
 use crate::core::channels::count_of;
 use crate::pubsub::Publication;
 use crate::resp::{Version, Words};
@@ -42,7 +43,7 @@ impl Client {
     }
 
     /// Does what a command has said about channels: subscriptions first, then confirmations, then a message.
-    pub(super) fn take_effects(&mut self, command: &Command) {
+    pub(super) fn take_effects(&mut self, command: &Command, timer: Option<Timer>) {
         let subscriber = &mut self.session.subscriber;
         if !subscriber.changes.is_empty() {
             self.core.take_changes(&self.connection, subscriber);
@@ -50,24 +51,24 @@ impl Client {
         if !subscriber.frames.is_empty() {
             let frames: Rc<[u8]> = std::mem::take(&mut subscriber.frames).into();
             self.connection.replies.borrow_mut().add_message(&frames);
-            self.core.note_call(command, &frames);
+            self.core.note_call(command, timer, &frames);
         }
         if let Some(publication) = subscriber.published.take() {
-            self.publish(command, publication);
+            self.publish(command, timer, publication);
         }
     }
 
     /// Publishes a message when everything that was asked for before it is done: at once, as a rule.
-    fn publish(&self, command: &Command, publication: Publication) {
+    fn publish(&self, command: &Command, timer: Option<Timer>, publication: Publication) {
         let mut replies = self.connection.replies.borrow_mut();
         if replies.is_held() {
             replies.publish_in_turn(publication);
-            return self.core.note_call(command, b"");
+            return self.core.note_call(command, timer, b"");
         }
         drop(replies);
         let published = self.core.publish_for(publication, self.session.id);
         self.answer(|encoder| encoder.integer(count_of(published.receivers)));
-        self.core.note_call(command, b":");
+        self.core.note_call(command, timer, b":");
         let mut replies = self.connection.replies.borrow_mut();
         for message in &published.own {
             replies.add_message(message);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Client, Pause, Stop, limits};
 use crate::command::{Command, SessionCall};
+use crate::core::Timer;
 use crate::message::Message;
 use crate::monitors::line;
 use crate::replies::ReplyMark;
@@ -81,9 +82,9 @@ impl Client {
             return Some(Stop::Pause(Pause::Turn));
         }
         let was_authenticated = self.session.is_authenticated;
-        self.run_session_call(command, words, run);
+        let timer = self.run_session_call(command, words, run);
         self.connection.version.set(self.session.version);
-        self.take_effects(command);
+        self.take_effects(command, timer);
         for (shard, connection) in std::mem::take(&mut self.session.kills) {
             if connection != self.session.id {
                 self.core.post(shard, Message::Close(connection));
@@ -102,16 +103,18 @@ impl Client {
         }
     }
 
+    /// Runs a command of the connection, and counts it if that was all; returns since when its time is taken.
     pub(super) fn run_session_call(
         &mut self,
         command: &Command,
         words: Words<'_>,
         run: impl FnOnce(&mut SessionCall<'_>),
-    ) {
+    ) -> Option<Timer> {
         let (now_ms, now_us) = self.core.now();
         let mut replies = self.connection.replies.borrow_mut();
         let out = replies.out();
         let from = out.len();
+        let timer = self.core.begin_call(command);
         let mut call = SessionCall {
             words,
             session: &mut self.session,
@@ -124,8 +127,9 @@ impl Client {
         let reply = &replies.out()[from..];
         // A command that goes on over all partitions has no reply yet, and is counted when it has.
         if !reply.is_empty() {
-            self.core.note_call(command, reply);
+            self.core.note_call(command, timer, reply);
             self.core.note_if_slow(words, self.session.id);
         }
+        timer
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ashlar_io::wal::BATCH_SIZES;
 use ashlar_partition::key::DATABASES;
 
 use super::cluster::write_replicas;
@@ -12,13 +13,13 @@ use super::{SessionCall, table};
 use crate::core::space::Level;
 use crate::pubsub::Kind;
 use crate::shared::Shared;
-use crate::stats::{CommandTotals, ShardCounters};
+use crate::stats::{CommandTotals, ShardCounters, Stage};
 
 /// One section: name in lower case, title, and what writes its lines.
 type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
 
 /// Every section, in the order in which they are answered.
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     ("server", "Server", server),
     ("clients", "Clients", clients),
     ("memory", "Memory", memory),
@@ -34,6 +35,7 @@ const SECTIONS: [Section; 15] = [
     ("shards", "Shards", shards),
     ("log", "Log", log),
     ("disk", "Disk", disk),
+    ("stages", "Stages", stages),
 ];
 
 /// Sections that are answered only when they are asked for, as in Redis.
@@ -108,6 +110,8 @@ fn server(lines: &mut Lines<'_>) {
     lines.field("redis_mode", "standalone");
     lines.field("os", std::env::consts::OS);
     lines.field("arch_bits", usize::BITS);
+    lines.field("process_supervised", "no");
+    lines.field("monotonic_clock", "POSIX clock_gettime");
     lines.field("multiplexing_api", "io_uring");
     lines.field("process_id", shared.process_id);
     lines.field("run_id", &shared.run_id);
@@ -138,13 +142,32 @@ fn clients(lines: &mut Lines<'_>) {
 
 fn memory(lines: &mut Lines<'_>) {
     let used = lines.shared.stats.sum(|shard| &shard.used_bytes);
-    let budget = lines.shared.memory_bytes;
+    let peak = lines.shared.stats.rates.peak_bytes().max(used);
+    let resident = lines.shared.resident_bytes.load(Ordering::Relaxed);
+    let (budget, machine) = (lines.shared.memory_bytes, lines.shared.machine_bytes);
     lines.field("used_memory", used);
     lines.field("used_memory_human", human(used));
+    lines.field("used_memory_rss", resident);
+    lines.field("used_memory_rss_human", human(resident));
+    lines.field("used_memory_peak", peak);
+    lines.field("used_memory_peak_human", human(peak));
     lines.field("used_memory_dataset", used);
+    lines.field("total_system_memory", machine);
+    lines.field("total_system_memory_human", human(machine));
     lines.field("maxmemory", budget);
     lines.field("maxmemory_human", human(budget));
     lines.field("maxmemory_policy", "noeviction");
+    lines.field("mem_fragmentation_ratio", hundredths(resident, used.max(1)));
+    lines.field("mem_fragmentation_bytes", resident.saturating_sub(used));
+    lines.field("mem_allocator", "libc");
+    lines.field("active_defrag_running", 0);
+    lines.field("lazyfree_pending_objects", 0);
+}
+
+/// Returns a ratio with two decimals.
+fn hundredths(part: u64, whole: u64) -> String {
+    let hundredths = u128::from(part) * 100 / u128::from(whole);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
 /// Returns bytes as Redis shows them to people: two decimals and a unit of 1024.
@@ -163,24 +186,37 @@ fn persistence(lines: &mut Lines<'_>) {
     for (name, value) in [
         ("loading", 0),
         ("async_loading", 0),
+        // What is acknowledged is durable: so the last save is now.
+        ("rdb_changes_since_last_save", 0),
         ("rdb_bgsave_in_progress", 0),
+        ("rdb_last_save_time", lines.now_ms / 1000),
     ] {
         lines.field(name, value);
     }
     lines.field("rdb_last_bgsave_status", "ok");
     lines.field("aof_enabled", 1);
     lines.field("aof_rewrite_in_progress", 0);
+    lines.field("aof_rewrite_scheduled", 0);
     lines.field("aof_last_bgrewrite_status", "ok");
     let is_full = lines.shared.space.level() == Level::Full;
     lines.field("aof_last_write_status", if is_full { "err" } else { "ok" });
+    lines.sum("aof_current_size", |shard| &shard.log_live_bytes);
 }
 
 fn stats(lines: &mut Lines<'_>) {
     lines.since_reset("total_connections_received", |shard| &shard.accepted);
     lines.since_reset("total_commands_processed", |shard| &shard.commands);
+    let rates = lines.shared.stats.rates.per_second();
+    lines.field("instantaneous_ops_per_sec", rates.commands);
     lines.since_reset("total_net_input_bytes", |shard| &shard.in_bytes);
     lines.since_reset("total_net_output_bytes", |shard| &shard.out_bytes);
+    lines.field("instantaneous_input_kbps", hundredths(rates.in_bytes, 1024));
+    lines.field(
+        "instantaneous_output_kbps",
+        hundredths(rates.out_bytes, 1024),
+    );
     lines.since_reset("rejected_connections", |shard| &shard.rejected);
+    lines.since_reset("expired_keys", |shard| &shard.expired);
     lines.since_reset("session_repeats_answered", |shard| &shard.recalled);
     lines.field("evicted_keys", 0);
     lines.since_reset("keyspace_hits", |shard| &shard.hits);
@@ -247,9 +283,9 @@ fn asked_for<'a>(
 
 fn commandstats(lines: &mut Lines<'_>) {
     for (name, totals) in asked_for(lines) {
-        let (calls, us) = (totals.calls, totals.nanos / 1000);
+        let (calls, us) = (totals.calls, totals.took.nanos / 1000);
         // In hundredths of a microsecond.
-        let each = totals.nanos / 10 / calls.max(1);
+        let each = totals.took.nanos / 10 / calls.max(1);
         lines.field(
             &format!("cmdstat_{name}"),
             format_args!(
@@ -266,7 +302,7 @@ fn commandstats(lines: &mut Lines<'_>) {
 fn latencystats(lines: &mut Lines<'_>) {
     for (name, totals) in asked_for(lines).filter(|(_, totals)| totals.calls > 0) {
         let us = |permille: u64| {
-            let nanos = totals.percentile(permille);
+            let nanos = totals.took.percentile(permille);
             format!("{}.{:03}", nanos / 1000, nanos % 1000)
         };
         lines.field(
@@ -338,6 +374,39 @@ fn log(lines: &mut Lines<'_>) {
     lines.sum("log_bytes", |shard| &shard.log_bytes);
     lines.sum("log_payload_bytes", |shard| &shard.log_payload_bytes);
     lines.sum("log_live_bytes", |shard| &shard.log_live_bytes);
+    for power in 0..BATCH_SIZES {
+        let most = match power + 1 {
+            BATCH_SIZES => "more".to_owned(),
+            _ => format!("{}k", 4 << power),
+        };
+        lines.sum(&format!("log_batches_{most}"), |shard| {
+            &shard.log_sizes[power]
+        });
+    }
+}
+
+/// Tells how long stages of requests took, in microseconds.
+fn stages(lines: &mut Lines<'_>) {
+    for stage in Stage::EVERY {
+        let took = lines.shared.stats.of_stage(stage);
+        let us = |permille: u64| {
+            let nanos = took.percentile(permille);
+            format!("{}.{:03}", nanos / 1000, nanos % 1000)
+        };
+        let count = took.count();
+        lines.field(
+            &format!("stage_{}_usec", stage.word()),
+            format_args!(
+                "count={count},p50={},p99={},p99.9={}",
+                us(500),
+                us(990),
+                us(999)
+            ),
+        );
+    }
+    if let Some(stall) = lines.shared.stalls.recent().first() {
+        lines.field("last_stall", stall);
+    }
 }
 
 /// Tells the space of the data directory's disk, and of the search for damage on it.

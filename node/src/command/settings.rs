@@ -10,7 +10,7 @@ use super::subcommand::{self, Subcommand};
 use super::{SessionCall, syntax_error};
 use crate::config::{Config, ConfigError, Knob};
 use crate::glob::{Case, matches};
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::slowlog::{ENTRIES_MAX, SLOWER_THAN_NANOS};
 
 /// The subcommands of `CONFIG`.
@@ -33,7 +33,7 @@ pub(super) const CONFIG: &[Subcommand] = &[
         name: "rewrite",
         arity: 2,
         syntax: "REWRITE",
-        summary: "Refused: the node does not write its configuration file.",
+        summary: "Rewrite the configuration file.",
         run: rewrite,
     },
     Subcommand {
@@ -234,9 +234,24 @@ fn resetstat(call: &mut SessionCall<'_>) {
     call.reply().ok();
 }
 
-/// What is set while the node runs is not written to a file that people write.
+/// Writes what was set while the node runs into its file. The shard waits for the disk meanwhile.
 fn rewrite(call: &mut SessionCall<'_>) {
-    call.reply().error(
-        b"ERR CONFIG REWRITE is not supported: write what CONFIG GET shows into the file that --config names",
-    );
+    let _alone = lock(&call.shared.rewriting);
+    match rewrite_file(&call.shared.config()) {
+        Ok(()) => call.reply().ok(),
+        Err(error) => call.reply().error(format!("ERR {error}").as_bytes()),
+    }
+}
+
+fn rewrite_file(config: &Config) -> Result<(), String> {
+    let Some(path) = &config.file else {
+        return Err("The server is running without a config file".to_owned());
+    };
+    let failed = |what: &dyn std::fmt::Display| format!("Rewriting config file: {what}");
+    let text = ashlar_io::read_text(path).map_err(|error| failed(&error))?;
+    let name = path.display().to_string();
+    let written = config
+        .rewritten(&text, &name)
+        .map_err(|error| failed(&error))?;
+    ashlar_io::replace_text(path, &written).map_err(|error| failed(&error))
 }

@@ -301,7 +301,7 @@ fn slow_reset(call: &mut SessionCall<'_>) {
 
 fn doctor(call: &mut SessionCall<'_>) {
     let text = b"Ashlar counts what it does: INFO memory, INFO shards, INFO latencystats, SLOWLOG GET. Turns of a shard that \
-        took longer than io.stall_ms are counted as stalls in INFO shards.";
+        took longer than io.stall_ms are counted as stalls in INFO shards; INFO stages tells what the last one did.";
     call.reply().verbatim(text);
 }
 
@@ -325,7 +325,7 @@ fn histogram(call: &mut SessionCall<'_>) {
     let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     reply.map(counted.len());
     for (name, totals) in counted {
-        let steps = totals.up_to_us();
+        let steps = totals.took.up_to_us();
         reply.bulk(name.as_bytes());
         reply.map(2);
         reply.bulk(b"calls");

@@ -82,6 +82,8 @@ pub(super) enum Field {
     Size(fn(&mut Config) -> &mut u64),
     /// Bytes, always below 4 GiB.
     Size32(fn(&mut Config) -> &mut u32),
+    /// Yes or no.
+    Switch(fn(&mut Config) -> &mut bool),
     /// A count or a duration.
     Count(fn(&mut Config) -> &mut u32),
     /// A ratio.
@@ -148,7 +150,7 @@ impl Knob {
             Field::Secret(_) => "text",
             Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
-            Field::Compaction(_) | Field::Durability(_) => "word",
+            Field::Compaction(_) | Field::Durability(_) | Field::Switch(_) => "word",
             Field::Events(_) => "letters",
             Field::Size(_) | Field::Size32(_) => "bytes",
             Field::Ratio(_) => "ratio",
@@ -192,6 +194,7 @@ impl Knob {
                 format!("one of {}", words.join(", "))
             }
             Field::Events(_) => "letters of Ag$lshzxeKEtdmn, or \"\" (nothing)".to_owned(),
+            Field::Switch(_) => "\"yes\" or \"no\"".to_owned(),
             Field::Size(_) | Field::Size32(_) => {
                 self.range("a size", &show_size(self.min), &show_size(self.max))
             }
@@ -243,6 +246,7 @@ impl Knob {
             | Field::Durability(_)
             | Field::Events(_)
             | Field::Listen(_)
+            | Field::Switch(_)
             | Field::Name(_)
             | Field::Secret(_) => Shape::Text,
             Field::Peers(_) => Shape::List,
@@ -267,6 +271,7 @@ impl Knob {
             Field::Events(at) => {
                 *at(config) = Classes::parse(given.as_bytes()).ok_or(Unreadable)?;
             }
+            Field::Switch(at) => *at(config) = parse_switch(given)?,
             Field::Size(at) => *at(config) = self.within(parse_size(given)?)?,
             Field::Size32(at) => *at(config) = self.within_32(parse_size(given)?)?,
             Field::Count(at) => *at(config) = self.within_32(parse_digits(given)?)?,
@@ -290,6 +295,7 @@ impl Knob {
             Field::Compaction(at) => at(&mut config).word().to_owned(),
             Field::Durability(at) => at(&mut config).word().to_owned(),
             Field::Events(at) => at(&mut config).to_string(),
+            Field::Switch(at) => if *at(&mut config) { "yes" } else { "no" }.to_owned(),
             Field::Size(at) => at(&mut config).to_string(),
             Field::Size32(at) | Field::Count(at) => at(&mut config).to_string(),
             Field::Ratio(at) => at(&mut config).to_string(),
@@ -341,6 +347,15 @@ impl Knob {
     /// Returns the greatest ratio; the table keeps it in hundredths.
     fn ratio_max(&self) -> f64 {
         self.max as f64 / 100.0
+    }
+}
+
+/// Returns what a word of a switch means.
+fn parse_switch(given: &str) -> Result<bool, Unreadable> {
+    match given {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Unreadable),
     }
 }
 

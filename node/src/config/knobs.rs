@@ -149,6 +149,12 @@ pub const KNOBS: &[Knob] = &[
         .between(1, 60_000)
         .running()
         .about("A turn of a shard that takes longer than this is logged."),
+    switch("io.timing", "yes", |c| &mut c.io.timing)
+        .running()
+        .about(
+            "Takes the time of commands, of stages of requests and of turns, for INFO, /metrics, SLOWLOG and stalls; \
+             without it, they are only counted.",
+        ),
     count("io.registered_blocks", "8", |c| &mut c.io.registered_blocks)
         .between(0, 64)
         .about("Blocks of memory that each shard registers with the kernel; 0 registers none."),
@@ -397,6 +403,14 @@ const fn size_32(
     at: fn(&mut Config) -> &mut u32,
 ) -> Knob {
     Knob::row(key, default, Field::Size32(at))
+}
+
+const fn switch(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut bool,
+) -> Knob {
+    Knob::row(key, default, Field::Switch(at))
 }
 
 const fn count(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut u32) -> Knob {

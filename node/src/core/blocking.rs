@@ -218,7 +218,7 @@ impl Core {
     fn answer_waiting(&self, forward: &Forward, write: impl FnOnce(&mut Encoder<'_>)) {
         let mut reply = Vec::new();
         write(&mut Encoder::new(&mut reply, forward.version));
-        self.note_call(forward.command, &reply);
+        self.note_call(forward.command, None, &reply);
         self.reply_to(forward.from, forward.ticket, reply);
         self.stir();
         self.hurry();

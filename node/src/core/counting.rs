@@ -3,39 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ashlar_io::Monotonic;
-
 use super::Core;
-use crate::command::Command;
 use crate::resp::Words;
 use crate::slowlog::SLOWER_THAN_NANOS;
+use crate::stats::PerSecond;
 
 impl Core {
-    /// Begins a run of commands: the first one's time counts from here.
-    pub(crate) fn start_lap(&self) {
-        self.lap.set(self.reactor.read_clock());
-    }
-
-    /// Counts a command that has run, with the time since the last one, or since the run of them
-    /// began: so the clock is read once for each.
-    pub(crate) fn note_call(&self, command: &Command, reply: &[u8]) {
-        let now = self.reactor.read_clock();
-        self.note_timed(command, self.lap.replace(now), now, reply);
-    }
-
-    /// Counts a command that ran from one time to another.
-    pub(crate) fn note_timed(
-        &self,
-        command: &Command,
-        from: Monotonic,
-        to: Monotonic,
-        reply: &[u8],
-    ) {
-        let nanos = u64::try_from(to.since(from).as_nanos()).unwrap_or(u64::MAX);
-        self.last_nanos.set(nanos);
-        self.counters().note_call(command.row(), nanos, reply);
-    }
-
     /// Keeps the last command in the slow log when it took long; `client` is the connection that sent it.
     pub(crate) fn note_if_slow(&self, words: Words<'_>, client: u64) {
         let nanos = self.last_nanos.replace(0);
@@ -82,9 +55,34 @@ impl Core {
         let reactor = self.reactor.counters();
         set(&counters.turns, reactor.turns);
         set(&counters.sleeps, reactor.sleeps);
+        set(&counters.completions, reactor.completions);
+        set(&counters.starved, reactor.starved);
+        for (counter, batches) in counters.log_sizes.iter().zip(data.wal.batch_sizes()) {
+            set(counter, batches);
+        }
         let (user, system) = self.reactor.cpu_time();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         set(&counters.cpu_user_us, micros(user));
         set(&counters.cpu_system_us, micros(system));
+        drop(data);
+        if self.shard == 0 {
+            self.sample_rates();
+        }
+    }
+
+    /// Looks how fast all shards are, and what memory the process takes.
+    fn sample_rates(&self) {
+        let stats = &self.shared.stats;
+        let sums = PerSecond {
+            commands: stats.sum(|shard| &shard.commands),
+            in_bytes: stats.sum(|shard| &shard.in_bytes),
+            out_bytes: stats.sum(|shard| &shard.out_bytes),
+        };
+        let used_bytes = stats.sum(|shard| &shard.used_bytes);
+        stats.rates.sample(self.now().0, sums, used_bytes);
+        let resident = self.reactor.resident_bytes();
+        self.shared
+            .resident_bytes
+            .store(resident, Ordering::Relaxed);
     }
 }

@@ -165,7 +165,7 @@ impl Core {
             self.relay(forward);
             return None;
         }
-        self.start_lap();
+        self.begin_run();
         let bytes = forward.words.heap_bytes() + token_bytes(forward.context());
         let (partition, command, version) = (forward.partition, forward.command, forward.version);
         let mut out = Vec::new();

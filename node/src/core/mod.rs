@@ -28,6 +28,7 @@ mod snapshots;
 pub mod space;
 mod sweeper;
 mod upkeep;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -39,9 +40,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use ashlar_consensus::{Clock, Index};
+use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
 use ashlar_io::wal::{Failed, Mark, Wal};
-use ashlar_io::{Monotonic, Reactor};
 use ashlar_partition::Partition;
 use ashlar_partition::collection::Family;
 use ashlar_partition::key::KeyBuf;
@@ -63,6 +64,8 @@ pub(crate) use self::run::run_noticing;
 use self::space::Watch;
 use self::sweeper::Sweeper;
 use self::upkeep::Upkeep;
+pub(crate) use self::watch::Timer;
+use self::watch::Watched;
 use crate::blocked::Blocked;
 use crate::command::spread::Answer;
 use crate::config::Config;
@@ -231,9 +234,8 @@ pub struct Core {
     hurry: Cell<bool>,
     turn_commands: Cell<u32>,
     now: Cell<(u64, u64)>,
-    /// When the last command ended, or this run of them began.
-    lap: Cell<Monotonic>,
     rest: Rest,
+    watched: Watched,
     /// The log's durable mark as of this turn.
     durable: Cell<Mark>,
     /// How long that command took.
@@ -260,6 +262,7 @@ impl Core {
     ) -> Self {
         let outboxes = peers.iter().map(|_| Outbox::default()).collect();
         let config = Rc::new(shared.config());
+        let is_timed = config.io.timing;
         Self {
             shard,
             reactor: reactor.clone(),
@@ -296,8 +299,8 @@ impl Core {
             hurry: Cell::new(false),
             turn_commands: Cell::new(0),
             now: Cell::new((0, 0)),
-            lap: Cell::default(),
             rest: Rest::default(),
+            watched: Watched::new(is_timed),
             durable: Cell::default(),
             last_nanos: Cell::new(0),
             stopping: Cell::new(false),
@@ -359,6 +362,8 @@ impl Core {
         self.now.set(self.time());
         self.turn_commands.set(0);
         self.hurry.set(false);
+        self.watch_turn();
+        let mut batch = None;
         let mut released = Vec::new();
         {
             let mut data = self.data.borrow_mut();
@@ -371,6 +376,7 @@ impl Core {
                 self.shrink_groups(&mut data);
             }
             if !self.rest.passes() {
+                batch = self.note_batch(durable);
                 self.apply_durable(&mut data, durable, &mut released);
                 self.admit_turn(&mut data);
             }
@@ -379,6 +385,7 @@ impl Core {
             .into_iter()
             .for_each(|(_, waiter)| self.release(waiter));
         self.release_choked();
+        self.note_applied(batch);
         self.hear();
         self.turn_waiters.take().into_iter().for_each(Waker::wake);
         self.tell_taken();
@@ -466,6 +473,7 @@ impl Core {
                 }
             }
             self.drain_groups(&mut data);
+            self.watch_batch(&data);
             data.wal.flush();
             self.flush_peers(&data);
             // Told before the replies leave: a reader of the past asks for all that was acknowledged.
@@ -483,14 +491,6 @@ impl Core {
             if sent {
                 peer.notify();
             }
-        }
-    }
-
-    /// Takes a changed configuration over.
-    pub(crate) fn refresh_config(&self) {
-        let version = self.shared.config_version();
-        if self.config_version.replace(version) != version {
-            *self.config.borrow_mut() = Rc::new(self.shared.config());
         }
     }
 }

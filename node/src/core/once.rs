@@ -114,6 +114,7 @@ impl Core {
             true => 1,
             false => words.len(),
         };
+        let timer = self.begin_call(command);
         let attempt = self.attempt(token, print(context.database, words.iter().take(said)));
         let from = out.len();
         let place = match self.recall(partition, &attempt) {
@@ -126,7 +127,7 @@ impl Core {
                     Recalled::Done(answer) => write_answer(answer, token, &mut encoder),
                     other => encoder.error(error_of(other, token).as_bytes()),
                 }
-                self.note_call(command, &out[from..]);
+                self.note_call(command, timer, &out[from..]);
                 return Ran::Done(wait);
             }
         };

@@ -49,6 +49,7 @@ impl Core {
     /// Has the replies of a connection released once `index` is applied.
     pub(crate) fn register(&self, connection: &Rc<Connection>, partition: usize, index: Index) {
         if connection.registered.replace((partition, index)) != (partition, index) {
+            self.watch_write(partition, index);
             let waiter = Waiter::Connection(Rc::clone(connection));
             self.data
                 .borrow_mut()

@@ -47,6 +47,7 @@ impl Core {
         if !wants.is_empty() {
             return Ran::Wants(wants);
         }
+        let timer = self.begin_call(command);
         let mut call = DataCall {
             words,
             database,
@@ -87,7 +88,7 @@ impl Core {
         } else if !notices.is_empty() {
             self.note_keys(owned, wait, notices.take());
         }
-        self.note_call(command, &out[from..]);
+        self.note_call(command, timer, &out[from..]);
         // What was applied meanwhile holds nothing back.
         Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
     }

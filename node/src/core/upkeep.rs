@@ -1,6 +1,6 @@
 //! What a shard does for its partitions beside their requests: freezes memtables that have grown or
 //! hold the log back, starts flushes and merges and grants them their slices, saves checkpoints, lets
-//! go of the log's beginning.
+//! go of the log's beginning. It takes changes of the configuration over, too.
 //!
 //! Memory of a shard, of its share of `memory_bytes`:
 //!
@@ -94,6 +94,15 @@ impl Upkeep {
 }
 
 impl Core {
+    /// Takes a changed configuration over.
+    pub(crate) fn refresh_config(&self) {
+        let version = self.shared.config_version();
+        if self.config_version.replace(version) != version {
+            *self.config.borrow_mut() = Rc::new(self.shared.config());
+            self.watched.is_on.set(self.config.borrow().io.timing);
+        }
+    }
+
     /// Bounds what replicas keep of applied entries for others: it counts as memory of memtables, which
     /// must not be full of it.
     pub(crate) fn bound_kept(&self) {
@@ -233,7 +242,7 @@ impl Core {
             ballots.extend(partition.ballot());
         }
         let core = Rc::clone(self);
-        self.reactor.spawn(async move {
+        self.reactor.spawn_named("a checkpoint", async move {
             let checkpoint = Checkpoint {
                 log_id: core.shared.format.log_id(core.shard),
                 position,

@@ -318,6 +318,7 @@ impl Server {
             run_id: format!("{:040x}", reactors[0].random()),
             listen: self.listen,
             memory_bytes: self.config.memory_bytes,
+            machine_bytes: 1 << 33,
             process_id: 1,
         }));
         let (peers, inboxes): (Vec<_>, Vec<_>) = reactors

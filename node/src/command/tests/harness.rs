@@ -182,6 +182,7 @@ pub(crate) fn shared() -> Shared {
         run_id: "0123456789012345678901234567890123456789".to_owned(),
         listen: "127.0.0.1:6379".parse().expect("an address"),
         memory_bytes: 1 << 30,
+        machine_bytes: 1 << 33,
         process_id: 42,
     })
 }

@@ -37,7 +37,7 @@ fn latencies_are_counted_in_steps() {
         .row();
     let counters = &client.shared.stats.shards()[0];
     for nanos in [500, 1_500, 1_600, 70_000] {
-        counters.note_call(row, nanos, b"+OK\r\n");
+        counters.note_call(row, Some((nanos, 1)), b"+OK\r\n");
     }
     client.expect(&[
         (
