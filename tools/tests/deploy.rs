@@ -1,5 +1,6 @@
-//! What `deploy/` says agrees with what the command takes: every subcommand and flag that a unit, a script, a container
-//! file or the text names is there, every key of the configuration is one, and limits suffice for the defaults.
+//! What `deploy/` and `docs/` say agrees with what the command takes: every subcommand and flag that a unit, a script,
+//! a container file or the text names is there, every key of the configuration is one, and limits suffice for the
+//! defaults.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that meets what it does not expect has failed"
@@ -19,10 +20,14 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// Returns the files of `deploy/` and of its directories, by name.
+/// Returns the files of `deploy/`, of its directories and of `docs/`, by name.
 fn files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    for dir in [deploy(), deploy().join("container")] {
+    for dir in [
+        deploy(),
+        deploy().join("container"),
+        deploy().join("../docs"),
+    ] {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
             if entry.path().is_file() {
                 let text = fs::read_to_string(entry.path()).unwrap();
