@@ -39,6 +39,7 @@ pub(crate) fn rows() -> Vec<Row> {
         SetP16, Smembers100, ZaddP16, ZscoreP16,
     };
     let durable = Peer::Server(Kind::RedisAlways);
+    let untimed = Peer::Server(Kind::AshlarUntimed);
     let memory = Peer::Server(Kind::RedisMemory);
     let row = |measure, peer, bar| Row { measure, peer, bar };
     vec![
@@ -50,6 +51,10 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Rate(Publish), memory, Some(AtLeast(0.9))),
         row(CpuPerOp(Publish), memory, None),
         row(P99(Publish), memory, None),
+        // What it costs to take times.
+        row(CpuPerOp(SetP1), untimed, Some(AtMost(1.03))),
+        row(CpuPerOp(SetP16), untimed, Some(AtMost(1.03))),
+        row(CpuPerOp(GetP16), untimed, Some(AtMost(1.03))),
         row(Rate(SetP16), memory, None),
         row(Rate(GetP16), memory, None),
         row(CpuPerOp(SetP1), durable, None),
@@ -70,6 +75,8 @@ pub(crate) fn rows() -> Vec<Row> {
         row(Measure::RingWorkers, Peer::Nobody, Some(AtMost(0.0))),
         row(Measure::IdleCpu, Peer::Nobody, Some(AtMost(1.0))),
         row(Measure::IdleMemory, Peer::Nobody, Some(AtMost(64.0))),
+        row(Measure::ClientsMemory, Peer::Nobody, Some(AtMost(300.0))),
+        row(Measure::ClientMemory, Peer::Nobody, Some(AtMost(64.0))),
         row(
             Measure::WriteP50(Pattern::Small),
             Peer::Device,

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bars;
+mod clients;
 mod device;
 mod fanout;
 mod load;
@@ -108,7 +109,12 @@ fn serve(
     if options.idle && round == 0 {
         idle(options, &server, report)?;
     }
-    for workload in options.workloads() {
+    // Before any load: what it leaves in memory is not the clients'.
+    if options.clients && round == 0 && kind == Kind::Ashlar {
+        clients::measure(&server, report)?;
+    }
+    let workloads = options.workloads().into_iter();
+    for workload in workloads.filter(|workload| kind.runs(*workload)) {
         run(options, &server, workload, report)?;
     }
     Ok(())

@@ -11,9 +11,9 @@ usage: compare [OPTION]...
 Compares an Ashlar node with redis-server and its log with fio; prints a table in Markdown.
 
   --only LIST        of set-p1, set-p16, get-p16, incr-p1, mset-p16, hset-p16, sadd-p16, zadd-p16,
-                     lpush-p16, hget-p16, zscore-p16, smembers-100, lrange-100, publish, idle, wal;
-                     separated by commas (default: all)
-  --servers LIST     of ashlar, redis-always, redis-memory (default: all)
+                     lpush-p16, hget-p16, zscore-p16, smembers-100, lrange-100, publish, idle, clients,
+                     wal; separated by commas (default: all)
+  --servers LIST     of ashlar, ashlar-untimed, redis-always, redis-memory (default: all)
   --rounds N         interleaved rounds (default 5)
   --requests N       requests of a workload without pipeline; five times as many with,
                      fifty times as many messages (default 200000)
@@ -34,6 +34,8 @@ pub(crate) struct Options {
     kinds: Vec<Kind>,
     /// Measure servers that nobody uses.
     pub(crate) idle: bool,
+    /// Measure servers with many idle clients.
+    pub(crate) clients: bool,
     /// Measure the log against fio.
     pub(crate) wal: bool,
     /// Interleaved rounds.
@@ -87,7 +89,7 @@ impl Options {
 
     /// Returns the servers to run; none when only the log is measured.
     pub(crate) fn kinds(&self) -> Vec<Kind> {
-        match self.workloads.is_empty() && !self.idle {
+        match self.workloads.is_empty() && !self.idle && !self.clients {
             true => Vec::new(),
             false => self.kinds.clone(),
         }
@@ -105,6 +107,7 @@ impl Options {
             workloads: Workload::EVERY.to_vec(),
             kinds: Kind::EVERY.to_vec(),
             idle: true,
+            clients: true,
             wal: true,
             rounds: 5,
             requests: 200_000,
@@ -126,15 +129,19 @@ impl Options {
     fn restrict(&mut self, list: &str) -> Result<(), String> {
         let names: Vec<&str> = list.split(',').collect();
         let known = |name: &str| {
-            ["idle", "wal"].contains(&name) || Workload::EVERY.iter().any(|w| w.name() == name)
+            ["idle", "clients", "wal"].contains(&name)
+                || Workload::EVERY.iter().any(|w| w.name() == name)
         };
         if let Some(name) = names.iter().find(|name| !known(name)) {
             let known = Workload::EVERY.map(Workload::name).join(", ");
-            return Err(format!("--only {name}: allowed are {known}, idle, wal"));
+            return Err(format!(
+                "--only {name}: allowed are {known}, idle, clients, wal"
+            ));
         }
         self.workloads
             .retain(|workload| names.contains(&workload.name()));
         self.idle = names.contains(&"idle");
+        self.clients = names.contains(&"clients");
         self.wal = names.contains(&"wal");
         Ok(())
     }
@@ -146,7 +153,7 @@ fn parse_kinds(list: &str) -> Result<Vec<Kind>, String> {
     let known = |name: &str| Kind::EVERY.iter().any(|kind| kind.name() == name);
     match names.iter().find(|name| !known(name)) {
         Some(name) => Err(format!(
-            "--servers {name}: allowed are ashlar, redis-always, redis-memory"
+            "--servers {name}: allowed are ashlar, ashlar-untimed, redis-always, redis-memory"
         )),
         None => Ok(Kind::EVERY
             .into_iter()

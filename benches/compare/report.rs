@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use ashlar_benches::report::{HEADER, Line, Summary, machine};
 
 use crate::bars::{self, Peer, Row};
+use crate::clients::CLIENTS;
 use crate::device::Pattern;
 use crate::load::Workload;
 use crate::options::Options;
@@ -25,6 +26,10 @@ pub(crate) enum Measure {
     IdleCpu,
     /// Resident memory of a server that nobody has used, in MiB.
     IdleMemory,
+    /// Resident memory of a server with [`CLIENTS`] idle clients, in MiB.
+    ClientsMemory,
+    /// What each of them added, in KiB.
+    ClientMemory,
     /// Median latency of a durable write in microseconds.
     WriteP50(Pattern),
     /// 99th percentile of the latency of a durable write in microseconds.
@@ -60,6 +65,8 @@ impl Measure {
             Self::RingWorkers => "iou-wrk threads".to_owned(),
             Self::IdleCpu => "idle CPU %".to_owned(),
             Self::IdleMemory => "idle memory MiB".to_owned(),
+            Self::ClientsMemory => format!("{CLIENTS} idle clients: memory MiB"),
+            Self::ClientMemory => "an idle client: memory KiB".to_owned(),
             Self::WriteP50(pattern) => format!("{}: p50 us", pattern.title()),
             Self::WriteP99(pattern) => format!("{}: p99 us", pattern.title()),
             Self::WriteRate(pattern) => format!("{}: MiB/s", pattern.title()),

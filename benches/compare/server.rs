@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use crate::Failure;
+use crate::clients::CLIENTS;
+use crate::load::Workload;
 use crate::options::Options;
 
 /// How long a server may take until it answers.
@@ -24,6 +26,8 @@ const TICKS_PER_S: f64 = 100.0;
 pub(crate) enum Kind {
     /// The node, with one shard.
     Ashlar,
+    /// The same, without taking times.
+    AshlarUntimed,
     /// redis-server with every write synced before its reply.
     RedisAlways,
     /// redis-server without persistence: what the client can reach at all.
@@ -43,12 +47,24 @@ pub(crate) struct Server {
 
 impl Kind {
     /// Every server, in the order of a round.
-    pub(crate) const EVERY: [Self; 3] = [Self::Ashlar, Self::RedisAlways, Self::RedisMemory];
+    pub(crate) const EVERY: [Self; 4] = [
+        Self::Ashlar,
+        Self::AshlarUntimed,
+        Self::RedisAlways,
+        Self::RedisMemory,
+    ];
+
+    /// Says whether a workload is run on it: on the one that takes no times only what is compared with that.
+    pub(crate) fn runs(self, workload: Workload) -> bool {
+        use Workload::{GetP16, SetP1, SetP16};
+        self != Self::AshlarUntimed || matches!(workload, SetP1 | SetP16 | GetP16)
+    }
 
     /// Returns the name in options and reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ashlar => "ashlar",
+            Self::AshlarUntimed => "ashlar-untimed",
             Self::RedisAlways => "redis-always",
             Self::RedisMemory => "redis-memory",
         }
@@ -76,7 +92,7 @@ impl Kind {
                 .collect()
         };
         match self {
-            Self::Ashlar => vec![
+            Self::Ashlar | Self::AshlarUntimed => vec![
                 options.ashlar.display().to_string(),
                 "start".to_owned(),
                 "--data".to_owned(),
@@ -85,6 +101,13 @@ impl Kind {
                 format!("127.0.0.1:{port}"),
                 "--cpus".to_owned(),
                 options.server_cpu.to_string(),
+                "--set".to_owned(),
+                format!("client.clients_max={}", CLIENTS + 100),
+                "--set".to_owned(),
+                format!(
+                    "io.timing={}",
+                    if self == Self::Ashlar { "yes" } else { "no" }
+                ),
             ],
             Self::RedisAlways => redis(&[
                 "--appendonly",
