@@ -215,6 +215,25 @@ fn a_profile_is_a_picture_of_what_a_busy_node_does() {
     }
 }
 
+/// What is in tables is told, too: once nothing was.
+#[test]
+fn the_bytes_of_tables_are_told() {
+    let place = tempfile::tempdir().unwrap();
+    let admin = free_port();
+    let listen = format!("admin.listen=127.0.0.1:{admin}");
+    let flags = ["--set", &listen, "--set", "wal.log_bytes_max=1MiB"];
+    let flags = [&["--cpus", "0"][..], &flags[..]].concat();
+    let node = Node::start(place.path(), &flags);
+    let mut client = node.connect();
+    let value = "v".repeat(500);
+    support::wait_until("tables are written", || {
+        for n in 0..1000 {
+            client.call(&["SET", &format!("key{n}"), &value]);
+        }
+        told(&get(admin, "/metrics"), "ashlar_table_bytes{shard=\"0\"}") > 0
+    });
+}
+
 /// Returns a metric's value.
 fn told(text: &str, line: &str) -> u64 {
     let found = text.lines().find_map(|told| told.strip_prefix(line));

@@ -28,9 +28,11 @@ impl Core {
     pub(crate) fn publish(&self) {
         let counters = self.counters();
         let mut data = self.data.borrow_mut();
-        let (mut used, mut keys, mut expiring) = (0, [0; 16], [0; 16]);
+        let (mut used, mut in_files) = (0, 0);
+        let (mut keys, mut expiring) = ([0; 16], [0; 16]);
         for partition in data.partitions() {
             used += partition.used_bytes();
+            in_files += partition.file_bytes();
             for database in 0..16_u8 {
                 keys[usize::from(database)] += partition.keys_of(database);
                 expiring[usize::from(database)] += partition.expiring_of(database);
@@ -38,6 +40,7 @@ impl Core {
         }
         let set = |counter: &AtomicU64, n: u64| counter.store(n, Ordering::Relaxed);
         set(&counters.used_bytes, used);
+        set(&counters.table_bytes, in_files);
         for database in 0..16 {
             set(&counters.keys[database], keys[database]);
             set(&counters.expiring[database], expiring[database]);
