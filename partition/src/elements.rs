@@ -114,6 +114,10 @@ impl Partition {
             bytes_max: usize::MAX,
         };
         let (said, wait) = self.replica.said_of(&scan.keys);
+        if said.is_empty() && self.is_in_one_memtable() {
+            self.walk_memtable(&scan, take);
+            return Ok(wait);
+        }
         match self.merge_walk(&scan, said, take) {
             Ok(()) => Ok(wait),
             Err(wants) => {

@@ -5,7 +5,7 @@
 //! flight is not seen: it is not acknowledged yet.
 
 use std::cell::Ref;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use ashlar_consensus::Timestamp;
 
@@ -140,6 +140,42 @@ impl Partition {
             scan.resume(&last);
         }
         scanned
+    }
+
+    /// Says whether all that is applied lies in one memtable: nothing was frozen or flushed yet.
+    pub(crate) fn is_in_one_memtable(&self) -> bool {
+        let tree = self.tree.as_ref();
+        tree.is_none_or(|tree| tree.version().runs.is_empty() && tree.frozen().next().is_none())
+    }
+
+    /// Walks over the keys in the memtable alone, until `take` breaks off: the most frequent of walks, and shorter than
+    /// one that merges.
+    pub(crate) fn walk_memtable(
+        &self,
+        scan: &Scan,
+        mut take: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) {
+        let mut walk = |key: &[u8], version: Version<'_>| {
+            let hidden = self.ranges.newest_over(key, u64::MAX);
+            let is_there = version.kind.is_there();
+            match is_there && hidden.is_none_or(|hidden| version.timestamp > hidden) {
+                true => take(key, version.value),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let is_in = |(key, _): &(&[u8], Version<'_>)| !scan.is_past(key);
+        let mut give = |(key, version)| walk(key, version);
+        // Whether it was broken off makes no difference.
+        let _ = match scan.order {
+            Order::Ascending => {
+                let range = self.memtable.range(scan.begin()).seen_at(u64::MAX);
+                range.take_while(is_in).try_for_each(&mut give)
+            }
+            Order::Descending => {
+                let range = self.memtable.range_rev(scan.begin()).seen_at(u64::MAX);
+                range.take_while(is_in).try_for_each(&mut give)
+            }
+        };
     }
 
     /// Looks at every key; `look` says whether it counts as taken.

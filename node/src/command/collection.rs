@@ -217,22 +217,27 @@ impl<'a> DataCall<'a> {
         Ok(answer)
     }
 
-    /// Answers the value of an element, or null when it is missing.
+    /// Answers from the value of an element; nothing when it is missing. The value is not copied before.
     ///
     /// # Errors
     /// As [`DataCall::element`].
-    pub fn show_element(
+    pub fn answer_element(
         &mut self,
         opened: &Opened<'_>,
         (part, sub_key): (u8, &[u8]),
+        answer: impl FnOnce(Option<&[u8]>, &mut Encoder<'_>),
     ) -> Result<(), Refusal> {
+        self.answering(|call, encoder| {
+            call.element(opened, (part, sub_key), |value| answer(value, encoder))
+        })
+    }
+
+    /// Has something answer while it reads.
+    fn answering<A>(&mut self, run: impl FnOnce(&mut Self, &mut Encoder<'_>) -> A) -> A {
         let mut out = std::mem::take(self.out);
-        let mut encoder = Encoder::new(&mut out, self.version);
-        let shown = self.element(opened, (part, sub_key), |value| {
-            encoder.optional_bulk(value);
-        });
+        let answer = run(self, &mut Encoder::new(&mut out, self.version));
         *self.out = out;
-        shown
+        answer
     }
 
     /// Says whether an element is there.
@@ -393,78 +398,43 @@ impl<'a> DataCall<'a> {
         part: u8,
         show: impl Fn(&[u8], &[u8], &mut Encoder<'_>),
     ) -> Result<(), Refusal> {
-        let mut out = std::mem::take(self.out);
-        let mut encoder = Encoder::new(&mut out, self.version);
-        let walked = self.walk_all(opened, part, |key, value| show(key, value, &mut encoder));
-        *self.out = out;
-        walked
+        self.answering(|call, encoder| {
+            call.walk_all(opened, part, |key, value| show(key, value, encoder))
+        })
     }
 
-    /// Has a collection be under another key, whatever that was; its own key is gone.
+    /// Answers elements of a part, which are `count`; `show` writes one. How many they are was written before.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing may be written now.
-    pub fn move_collection(
+    /// As [`DataCall::walk`]; or they are not as many.
+    pub fn show_some(
         &mut self,
         opened: &Opened<'_>,
-        database: u8,
-        new: &[u8],
+        (part, sub_keys): (u8, SubKeys<'_>),
+        count: u64,
+        show: impl Fn(&[u8], &[u8], &mut Encoder<'_>),
     ) -> Result<(), Refusal> {
-        // What is overwritten is swept up; what moves is not.
-        self.within(database, |call| call.remove(new))?;
-        let (clock, now_us) = (&mut *self.clock, self.now_us);
-        let mut timestamp = || clock.take(now_us);
-        let key = self.key.set(database, new);
-        self.partition.put_root(key, &opened.rooted, &mut timestamp);
-        self.partition.name_head(opened.id(), key, &mut timestamp);
-        let key = self.key.set(self.database, opened.key);
-        let index = self.partition.delete_element(key, timestamp);
-        self.wait = self.wait.max(Some(index));
-        self.within(database, |call| call.note_ready(opened, new));
-        Ok(())
+        let mut shown = 0;
+        self.answering(|call, encoder| {
+            call.walk(opened, (part, sub_keys), Order::Ascending, |key, value| {
+                shown += 1;
+                show(key, value, encoder);
+                ControlFlow::Continue(())
+            })
+        })?;
+        match shown == count {
+            true => Ok(()),
+            false => Err(self.damaged()),
+        }
     }
 
     /// Notes that a key has elements, if anybody waits for some.
-    fn note_ready(&mut self, opened: &Opened<'_>, key: &[u8]) {
+    pub(super) fn note_ready(&mut self, opened: &Opened<'_>, key: &[u8]) {
         let family = opened.rooted.root.family;
         if let (Some(ready), Family::List | Family::SortedSet) = (&mut self.ready, family) {
             let key = self.key.set(self.database, key);
             ready.push((family, key.to_vec()));
         }
-    }
-
-    /// Makes a collection like another one under a key, whatever that was.
-    ///
-    /// # Errors
-    /// As [`DataCall::walk`]; or nothing may be written now.
-    pub fn copy_collection(
-        &mut self,
-        opened: &Opened<'_>,
-        database: u8,
-        new: &[u8],
-    ) -> Result<(), Refusal> {
-        let mut elements = Vec::new();
-        for part in [ELEMENT, BY_SCORE] {
-            self.walk(opened, (part, ALL), Order::Ascending, |sub_key, value| {
-                elements.push((part, sub_key.to_vec(), value.to_vec()));
-                ControlFlow::Continue(())
-            })?;
-        }
-        let root = opened.rooted.root;
-        self.within(database, |call| {
-            call.remove(new)?;
-            let mut copy = call.begin(new, root.family)?;
-            for (part, sub_key, value) in &elements {
-                call.put(&copy, (*part, sub_key), value)?;
-            }
-            let id = copy.id();
-            copy.rooted = Rooted {
-                root: Root { id, ..root },
-                ..opened.rooted
-            };
-            call.close(&copy);
-            Ok(())
-        })
     }
 
     fn keys_of(

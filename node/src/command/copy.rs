@@ -2,11 +2,14 @@
 //!
 //! Invariant: what comes and what goes are in one entry; a command that is refused has changed nothing.
 
-use ashlar_partition::Refusal;
+use std::ops::ControlFlow;
+
+use ashlar_partition::collection::{BY_SCORE, ELEMENT, Root};
 use ashlar_partition::key::DATABASES;
+use ashlar_partition::{Order, Refusal, Rooted};
 
 use super::change::Held;
-use super::collection::Opened;
+use super::collection::{ALL, Opened};
 use super::{Command, DataCall, Derived, Run, not_an_integer};
 use crate::number::parse_i64;
 use crate::pubsub::notice::Class;
@@ -257,4 +260,64 @@ fn move_key(call: &mut DataCall<'_>) {
         call.reply().integer(i64::from(moves.is_some()));
         Ok(())
     });
+}
+
+impl DataCall<'_> {
+    /// Has a collection be under another key, whatever that was; its own key is gone.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing may be written now.
+    pub fn move_collection(
+        &mut self,
+        opened: &Opened<'_>,
+        database: u8,
+        new: &[u8],
+    ) -> Result<(), Refusal> {
+        // What is overwritten is swept up; what moves is not.
+        self.within(database, |call| call.remove(new))?;
+        let (clock, now_us) = (&mut *self.clock, self.now_us);
+        let mut timestamp = || clock.take(now_us);
+        let key = self.key.set(database, new);
+        self.partition.put_root(key, &opened.rooted, &mut timestamp);
+        self.partition.name_head(opened.id(), key, &mut timestamp);
+        let key = self.key.set(self.database, opened.key);
+        let index = self.partition.delete_element(key, timestamp);
+        self.wait = self.wait.max(Some(index));
+        self.within(database, |call| call.note_ready(opened, new));
+        Ok(())
+    }
+
+    /// Makes a collection like another one under a key, whatever that was.
+    ///
+    /// # Errors
+    /// As [`DataCall::walk`]; or nothing may be written now.
+    pub fn copy_collection(
+        &mut self,
+        opened: &Opened<'_>,
+        database: u8,
+        new: &[u8],
+    ) -> Result<(), Refusal> {
+        let mut elements = Vec::new();
+        for part in [ELEMENT, BY_SCORE] {
+            self.walk(opened, (part, ALL), Order::Ascending, |sub_key, value| {
+                elements.push((part, sub_key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })?;
+        }
+        let root = opened.rooted.root;
+        self.within(database, |call| {
+            call.remove(new)?;
+            let mut copy = call.begin(new, root.family)?;
+            for (part, sub_key, value) in &elements {
+                call.put(&copy, (*part, sub_key), value)?;
+            }
+            let id = copy.id();
+            copy.rooted = Rooted {
+                root: Root { id, ..root },
+                ..opened.rooted
+            };
+            call.close(&copy);
+            Ok(())
+        })
+    }
 }

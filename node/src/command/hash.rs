@@ -9,6 +9,7 @@ use super::{Command, DataCall, Derived, Run, not_an_integer, wrong_arity};
 use crate::long_double::{self, LongDouble, Spelled};
 use crate::number::parse_i64;
 use crate::pubsub::notice::Class;
+use crate::resp::encode::Encoder;
 
 const FAMILY: Family = Family::Hash;
 
@@ -235,36 +236,32 @@ fn hsetnx(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 }
 
 fn hget(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    with_field(call, |value, call| call.reply().optional_bulk(value))
+    with_field(call, |value, reply| reply.optional_bulk(value))
 }
 
 fn hstrlen(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    with_field(call, |value, call| {
+    with_field(call, |value, reply| {
         let length = value.map_or(0, <[u8]>::len);
-        call.reply().integer(integer(length as u64));
+        reply.integer(integer(length as u64));
     })
 }
 
 fn hexists(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    with_field(call, |value, call| {
-        call.reply().integer(i64::from(value.is_some()));
+    with_field(call, |value, reply| {
+        reply.integer(i64::from(value.is_some()));
     })
 }
 
 /// Answers from the value of the field that the command names.
 fn with_field(
     call: &mut DataCall<'_>,
-    answer: impl FnOnce(Option<&[u8]>, &mut DataCall<'_>),
+    answer: impl FnOnce(Option<&[u8]>, &mut Encoder<'_>),
 ) -> Result<(), Refusal> {
-    let value = match call.open_to_read(call.word(1), FAMILY)? {
-        None => None,
-        Some(opened) => {
-            let field = (ELEMENT, call.word(2));
-            call.element(&opened, field, |value| value.map(<[u8]>::to_vec))?
-        }
+    let Some(opened) = call.open_to_read(call.word(1), FAMILY)? else {
+        answer(None, &mut call.reply());
+        return Ok(());
     };
-    answer(value.as_deref(), call);
-    Ok(())
+    call.answer_element(&opened, (ELEMENT, call.word(2)), answer)
 }
 
 fn hmget(call: &mut DataCall<'_>) -> Result<(), Refusal> {
@@ -277,8 +274,9 @@ fn hmget(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     };
     call.expect_elements(&opened, ELEMENT, fields.iter())?;
     for field in fields.iter() {
-        let value = call.element(&opened, (ELEMENT, field), |value| value.map(<[u8]>::to_vec))?;
-        call.reply().optional_bulk(value.as_deref());
+        call.answer_element(&opened, (ELEMENT, field), |value, reply| {
+            reply.optional_bulk(value);
+        })?;
     }
     Ok(())
 }

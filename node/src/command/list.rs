@@ -189,12 +189,7 @@ pub(super) fn some(
     if count == 0 {
         return Ok(Vec::new());
     }
-    let (first, last) = match order {
-        Order::Ascending => (skipped, skipped + count - 1),
-        Order::Descending => (root.count - skipped - count, root.count - skipped - 1),
-    };
-    let bytes = |index: u64| place_bytes(root.first.saturating_add_unsigned(index));
-    let (first, last) = (bytes(first), bytes(last));
+    let (first, last) = places_of(opened, (skipped, count), order);
     let sub_keys = (Bound::Included(&first[..]), Bound::Included(&last[..]));
     let mut found = Vec::new();
     call.walk(opened, (ELEMENT, sub_keys), order, |_, element| {
@@ -234,7 +229,26 @@ fn lindex(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         call.reply().null();
         return Ok(());
     };
-    call.show_element(&opened, (ELEMENT, &place_bytes(place)))
+    let element = (ELEMENT, &place_bytes(place)[..]);
+    call.answer_element(&opened, element, |element, reply| {
+        reply.optional_bulk(element);
+    })
+}
+
+/// Returns the first and the last place of elements that are there, at least one, counted from the end that the order
+/// begins at.
+fn places_of(
+    opened: &Opened<'_>,
+    (skipped, count): (u64, u64),
+    order: Order,
+) -> ([u8; 8], [u8; 8]) {
+    let root = opened.rooted.root;
+    let (first, last) = match order {
+        Order::Ascending => (skipped, skipped + count - 1),
+        Order::Descending => (root.count - skipped - count, root.count - skipped - 1),
+    };
+    let bytes = |index: u64| place_bytes(root.first.saturating_add_unsigned(index));
+    (bytes(first), bytes(last))
 }
 
 /// Returns the place of an index; nothing when there is no such element.
@@ -256,10 +270,17 @@ fn lrange(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         call.reply().array(0);
         return Ok(());
     };
-    let range = range_of(&opened, start, stop);
-    let found = some(call, &opened, range, Order::Ascending)?;
-    show(call, &found);
-    Ok(())
+    let (skipped, count) = range_of(&opened, start, stop);
+    call.reply()
+        .array(usize::try_from(count).map_err(|_| Refusal::TooMuch)?);
+    if count == 0 {
+        return Ok(());
+    }
+    let (first, last) = places_of(&opened, (skipped, count), Order::Ascending);
+    let places = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+    call.show_some(&opened, (ELEMENT, places), count, |_, element, reply| {
+        reply.bulk(element);
+    })
 }
 
 /// Returns how many elements lie before the range from one index to another, and how many in it.

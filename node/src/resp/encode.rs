@@ -22,6 +22,9 @@ pub const EXCERPT_BYTES_MAX: usize = 128;
 /// A type byte, the longest number, and a line end.
 const HEADER_BYTES_MAX: usize = 1 + DIGITS_MAX + 2;
 
+/// Doubles below this that are whole are written as integers are.
+const WHOLE_MAX: f64 = 1e15;
+
 /// Appends replies to a connection's output buffer, in the client's protocol version.
 #[derive(Debug)]
 pub struct Encoder<'a> {
@@ -132,6 +135,15 @@ impl<'a> Encoder<'a> {
 
     /// Appends a floating point number in its shortest decimal form, as Redis 7.2 writes it.
     pub fn double(&mut self, value: f64) {
+        // Most scores are whole numbers; larger ones are not all told apart.
+        if self.version == Version::Resp2
+            && value.abs() < WHOLE_MAX
+            && value.fract() == 0.0
+            && (value != 0.0 || value.is_sign_positive())
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+            return self.bulk_integer(value as i64);
+        }
         let text = format_double(value);
         match self.version {
             Version::Resp2 => self.bulk(text.as_bytes()),
