@@ -35,8 +35,8 @@ pub(crate) fn rows() -> Vec<Row> {
     use Bar::{AtLeast, AtMost};
     use Measure::{CpuPerOp, P99, Rate};
     use Workload::{
-        GetP16, HgetP16, HsetP16, IncrP1, LpushP16, Lrange100, MsetP16, Publish, SaddP16, SetP1,
-        SetP16, Smembers100, ZaddP16, ZscoreP16,
+        GetP16, HgetP16, HsetP16, IncrP1, LpushP16, Lrange100, MsetP16, Multi, Publish, SaddP16,
+        SetP1, SetP16, Smembers100, ZaddP16, ZscoreP16,
     };
     let durable = Peer::Server(Kind::RedisAlways);
     let untimed = Peer::Server(Kind::AshlarUntimed);
@@ -61,6 +61,7 @@ pub(crate) fn rows() -> Vec<Row> {
         row(CpuPerOp(SetP16), durable, None),
         row(Rate(IncrP1), durable, Some(AtLeast(1.5))),
         row(Rate(MsetP16), durable, Some(AtLeast(1.2))),
+        row(Rate(Multi), durable, Some(AtLeast(1.5))),
         row(Rate(HsetP16), durable, Some(AtLeast(1.2))),
         row(Rate(SaddP16), durable, Some(AtLeast(1.2))),
         row(Rate(ZaddP16), durable, Some(AtLeast(1.2))),

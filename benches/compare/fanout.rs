@@ -165,7 +165,8 @@ async fn publish(shared: &Shared, messages: u64) -> Result<Vec<f64>, Failure> {
     Ok(latencies)
 }
 
-fn percentile_99_ms(mut latencies: Vec<f64>) -> f64 {
+/// Returns the latency that one in a hundred is above.
+pub(crate) fn percentile_99_ms(mut latencies: Vec<f64>) -> f64 {
     latencies.sort_by(f64::total_cmp);
     let at = latencies.len() * 99 / 100;
     latencies.get(at).copied().unwrap_or_default()

@@ -5,12 +5,13 @@ use std::process::Command;
 use crate::Failure;
 use crate::fanout;
 use crate::options::Options;
+use crate::transactions;
 
 /// Keys that values are read back from; fewer than are written, so that nearly every read finds one.
 const GET_KEYS: u64 = 100_000;
 
 /// Keys that values are written to.
-const SET_KEYS: u64 = 1_000_000;
+pub(crate) const SET_KEYS: u64 = 1_000_000;
 
 /// What the client does, with 50 connections and values of 100 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub(crate) enum Workload {
     IncrP1,
     /// `MSET` of ten keys, 16 commands at a time.
     MsetP16,
+    /// `MULTI`, five `SET`, `EXEC`; an operation is the whole of it.
+    Multi,
     /// `HSET` to one hash, 16 commands at a time; the others with the same end likewise.
     HsetP16,
     SaddP16,
@@ -72,12 +75,13 @@ pub(crate) struct LoadResult {
 
 impl Workload {
     /// Every workload, in the order in which they run.
-    pub(crate) const EVERY: [Self; 14] = [
+    pub(crate) const EVERY: [Self; 15] = [
         Self::SetP1,
         Self::SetP16,
         Self::GetP16,
         Self::IncrP1,
         Self::MsetP16,
+        Self::Multi,
         Self::HsetP16,
         Self::SaddP16,
         Self::ZaddP16,
@@ -97,6 +101,7 @@ impl Workload {
             Self::GetP16 => "get-p16",
             Self::IncrP1 => "incr-p1",
             Self::MsetP16 => "mset-p16",
+            Self::Multi => "multi",
             Self::HsetP16 => "hset-p16",
             Self::SaddP16 => "sadd-p16",
             Self::ZaddP16 => "zadd-p16",
@@ -117,6 +122,7 @@ impl Workload {
             Self::GetP16 => "GET, pipeline 16",
             Self::IncrP1 => "INCR of one key, no pipeline",
             Self::MsetP16 => "MSET of 10 keys, pipeline 16",
+            Self::Multi => "MULTI, 5 SETs, EXEC",
             Self::HsetP16 => "HSET, pipeline 16",
             Self::SaddP16 => "SADD, pipeline 16",
             Self::ZaddP16 => "ZADD, pipeline 16",
@@ -134,6 +140,7 @@ impl Workload {
         match self.load() {
             Some(load) if load.pipeline == 1 => options.requests,
             Some(_) => options.requests * 5,
+            None if self == Self::Multi => options.requests,
             None => options.requests * 50,
         }
     }
@@ -154,7 +161,7 @@ impl Workload {
             Self::Smembers100 => ("SMEMBERS hundred", 1, GET_KEYS),
             Self::LpushP16 => ("lpush", 16, SET_KEYS),
             Self::Lrange100 => ("LRANGE mylist 0 99", 1, GET_KEYS),
-            Self::Publish => return None,
+            Self::Multi | Self::Publish => return None,
         };
         Some(Load::new(words, pipeline, keys))
     }
@@ -173,6 +180,7 @@ impl Workload {
             Self::SetP1
             | Self::IncrP1
             | Self::MsetP16
+            | Self::Multi
             | Self::Publish
             | Self::SetP16
             | Self::HsetP16
@@ -188,6 +196,9 @@ pub(crate) fn run(options: &Options, port: u16, workload: Workload) -> Result<Lo
     let requests = workload.requests(options);
     match workload.load() {
         Some(load) => benchmark(options, port, load, requests),
+        None if workload == Workload::Multi => {
+            transactions::run(options.client_cpu, port, requests)
+        }
         None => fanout::run(options.client_cpu, port, requests / fanout::SUBSCRIBERS),
     }
 }

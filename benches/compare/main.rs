@@ -17,6 +17,7 @@ mod load;
 mod options;
 mod report;
 mod server;
+mod transactions;
 
 use std::path::Path;
 use std::process::ExitCode;

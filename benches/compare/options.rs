@@ -10,9 +10,9 @@ pub(crate) const USAGE: &str = "\
 usage: compare [OPTION]...
 Compares an Ashlar node with redis-server and its log with fio; prints a table in Markdown.
 
-  --only LIST        of set-p1, set-p16, get-p16, incr-p1, mset-p16, hset-p16, sadd-p16, zadd-p16,
-                     lpush-p16, hget-p16, zscore-p16, smembers-100, lrange-100, publish, idle, clients,
-                     wal; separated by commas (default: all)
+  --only LIST        of set-p1, set-p16, get-p16, incr-p1, mset-p16, multi, hset-p16, sadd-p16,
+                     zadd-p16, lpush-p16, hget-p16, zscore-p16, smembers-100, lrange-100, publish, idle,
+                     clients, wal; separated by commas (default: all)
   --servers LIST     of ashlar, ashlar-untimed, redis-always, redis-memory (default: all)
   --rounds N         interleaved rounds (default 5)
   --requests N       requests of a workload without pipeline; five times as many with,
