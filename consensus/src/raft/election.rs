@@ -17,6 +17,12 @@ use crate::refused::Refused;
 use crate::support::{SupportEpoch, Supports};
 use crate::types::{ReplicaId, Term};
 
+/// Where the leader's connections are gone, replicas stand two such parts of the jitter after each other.
+const LEFT_PART: u64 = 16;
+/// So often they try again soon: some promise may have been kept for a moment longer. And how soon.
+const LEFT_ATTEMPTS: u32 = 3;
+const LEFT_PATIENCE_PART: u64 = 4;
+
 /// Whether a leader asked for an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -96,18 +102,35 @@ impl Raft {
         }
     }
 
-    /// Returns how long to wait before an election: random, so that seldom two replicas stand at once.
+    /// Returns how long to wait before an election: random, so that seldom two replicas stand at once. Whose
+    /// connection to the leader is gone need not give it more time; then the replicas stand in their order.
     pub(super) fn election_delay_ns(&mut self) -> u64 {
         let jitter_ns = u64::from(self.options.election_jitter_ms) * 1_000_000;
         let slow = if self.pace == DiskPace::Slow { 2 } else { 0 };
         let steps = u64::from(self.options.election_rank) + slow;
-        steps * jitter_ns + self.random() % jitter_ns.max(1)
+        let (in_turn, chance_ns) = match self.is_left {
+            true => (1 + 2 * self.place(), jitter_ns / LEFT_PART),
+            false => (0, jitter_ns),
+        };
+        steps * jitter_ns + in_turn * chance_ns + self.random() % chance_ns.max(1)
+    }
+
+    /// Returns this replica's place among the voters but the leader, from 0.
+    fn place(&self) -> u64 {
+        let led_by = self.bond.map(|bond| bond.leader).or(self.leader);
+        let others = self.membership().all_voters();
+        let mut others = others.filter(|voter| led_by != Some(*voter));
+        let place = others.position(|voter| voter.replica == self.me.replica);
+        place.map_or(0, |place| place as u64)
     }
 
     /// Puts the next election off until this one must have failed.
     fn put_off(&mut self, now: Mono) {
         let jitter_ns = u64::from(self.options.election_jitter_ms) * 1_000_000;
-        let patience_ns = jitter_ns << self.attempts.min(3);
+        let patience_ns = match self.is_left && self.attempts <= LEFT_ATTEMPTS {
+            true => jitter_ns / LEFT_PATIENCE_PART,
+            false => jitter_ns << self.attempts.min(3),
+        };
         let delay_ns = patience_ns + self.election_delay_ns();
         self.election_at = Some(now.plus_ns(delay_ns));
     }

@@ -72,7 +72,7 @@ impl Raft {
         let other = self.leader.filter(|leader| *leader != heard.from);
         assert!(other.is_none(), "two leaders in one term");
         self.set_leader(Some(heard.from), out);
-        self.attempts = 0;
+        (self.attempts, self.is_left) = (0, false);
         let given = heard.supports.given(heard.now, heard.from.node);
         self.bond = Some(Bond {
             leader: heard.from,

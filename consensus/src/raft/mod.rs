@@ -119,6 +119,8 @@ pub struct Raft {
     election_at: Option<Mono>,
     /// Elections since a leader was last heard of.
     attempts: u32,
+    /// There is no connection to the leader any more.
+    is_left: bool,
     /// What only a leader has.
     lead: Option<Box<lead::Lead>>,
 
@@ -172,6 +174,7 @@ impl Raft {
             votes: Vec::new(),
             election_at: None,
             attempts: 0,
+            is_left: false,
             lead: None,
             damaged: Vec::new(),
             pace: DiskPace::Fine,
@@ -347,6 +350,7 @@ impl Raft {
     /// Takes in that there is a new connection to `node`: what was sent before may be lost, and the
     /// node may have been started anew.
     pub fn reachable(&mut self, now: Mono, node: NodeId, out: &mut Output) {
+        self.is_left &= !self.follows(node);
         if self.lead.is_some() {
             self.wake_peers(now, node, out);
         } else if let Some(bond) = self.bond.filter(|bond| bond.leader.node == node) {
@@ -356,8 +360,17 @@ impl Raft {
         }
     }
 
-    /// Takes in that there is no connection to `node` any more.
+    /// Says whether the leader that this replica knows, or is bound to, is on `node`.
+    fn follows(&self, node: NodeId) -> bool {
+        let bound_to = self.bond.map(|bond| bond.leader);
+        let mut leaders = self.leader.into_iter().chain(bound_to);
+        leaders.any(|leader| leader.node == node)
+    }
+
+    /// Takes in that there is no connection to `node` any more. What was promised to it is kept all the
+    /// same: it may be alive behind a network that is not.
     pub fn unreachable(&mut self, node: NodeId) {
+        self.is_left |= self.lead.is_none() && self.follows(node);
         let lead = self.lead.as_mut();
         let peers = lead.into_iter().flat_map(|lead| &mut lead.peers);
         for peer in peers.filter(|peer| peer.member.node == node) {

@@ -144,6 +144,10 @@ impl Table {
                 raft.reachable(now, NodeId(number(1).expect("a node")), out);
                 None
             }),
+            "disconnect" => self.call(n, |raft, _, _, _| {
+                raft.unreachable(NodeId(number(1).expect("a node")));
+                None
+            }),
             "settle" => self.settle(),
             "crash" => self.crash(n, number(1).unwrap_or(0)),
             "release" => {
