@@ -20,6 +20,7 @@ pub mod support;
 mod terms;
 pub mod types;
 mod wire;
+pub mod witness;
 
 pub use hlc::{Clock, Timestamp};
 pub use membership::{Change, Member, Membership};

@@ -14,7 +14,7 @@
 //! sync N [COUNT]       what N has written is durable, or its first COUNT writes
 //! deliver [N] [M]      messages that are on their way (to N) (from M) arrive
 //! drop [N] [M]         ... are lost       messages      ... are shown
-//! reconnect N M        N has a new connection to M
+//! reconnect N M        N has a new connection to M      disconnect N M       ... has none any more
 //! settle               everything arrives and is durable, over and over
 //! crash N [KEPT]       N loses what was not durable but for KEPT writes, and starts anew
 //! release N            compact N          corrupt N INDEX     repair N INDEX

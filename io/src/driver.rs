@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::clock::Known;
 use crate::op::{Completion, Handle, Op, OpId};
 use crate::queue::WakeTarget;
 use crate::time::{Monotonic, Wall};
@@ -51,6 +52,13 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.wall(),
             Self::Sim(driver) => driver.wall(),
+        }
+    }
+
+    pub(crate) fn known_time(&self) -> Option<Known> {
+        match self {
+            Self::Uring(driver) => driver.known_time(),
+            Self::Sim(driver) => driver.known_time(),
         }
     }
 

@@ -12,12 +12,14 @@
 //! - `op`, `slot`: one operation, and who owns its bytes while it is in flight.
 //! - [`file`], [`socket`]: what operations are for. [`wal`]: the log that every durable byte goes
 //!   through first.
+//! - [`clock`]: how far the wall clock may be off, and who says so.
 //! - [`queue`]: what other threads send to a shard, and how they wake it.
 //!   [`timer`](reactor::Reactor::sleep). [`profile`]: where threads spend their time.
 //!
 //! Not here: keys, terms, commands. Payloads are opaque.
 
 mod buffer;
+pub mod clock;
 mod driver;
 mod error;
 mod executor;

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use crate::clock::kernel::KernelClock;
 use crate::op::Space;
 
 /// An event file descriptor: a write from any thread completes the read that a ring has on it.
@@ -58,10 +59,14 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
 /// A clock of the system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SystemClock {
+    /// The wall clock.
+    Real,
     /// Counts as the hardware does: nobody slews it, and it stands still while the machine is suspended.
     Raw,
     /// The same, slewed.
     Monotonic,
+    /// The same, as of the last tick of the kernel.
+    Coarse,
     /// The same, slewed, and with the time for which the machine was suspended.
     Boot,
 }
@@ -69,7 +74,9 @@ pub(crate) enum SystemClock {
 /// Returns what a clock shows, in nanoseconds.
 pub(crate) fn clock(clock: SystemClock) -> u64 {
     let id = match clock {
+        SystemClock::Real => libc::CLOCK_REALTIME,
         SystemClock::Raw => libc::CLOCK_MONOTONIC_RAW,
+        SystemClock::Coarse => libc::CLOCK_MONOTONIC_COARSE,
         SystemClock::Monotonic => libc::CLOCK_MONOTONIC,
         SystemClock::Boot => libc::CLOCK_BOOTTIME,
     };
@@ -88,6 +95,54 @@ fn read_clock(id: libc::clockid_t) -> io::Result<u64> {
     let seconds = u64::try_from(shown.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(shown.tv_nsec).unwrap_or(0);
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// What the clock of a network device shows, and the wall clock beside it, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PhcReading {
+    pub(crate) device: u64,
+    pub(crate) wall: u64,
+    /// How long the reading took: the device was read somewhere within.
+    pub(crate) window_ns: u64,
+}
+
+/// Reads the clock behind an open device. The kernel gives every such descriptor a clock of its own.
+pub(crate) fn read_phc(device: &File) -> io::Result<PhcReading> {
+    // Source: FD_TO_CLOCKID in the kernel's documentation of PTP.
+    let id: libc::clockid_t = (!device.as_raw_fd() << 3) | 3;
+    let before = clock(SystemClock::Raw);
+    let shown = read_clock(id)?;
+    let wall = clock(SystemClock::Real);
+    Ok(PhcReading {
+        device: shown,
+        wall,
+        window_ns: clock(SystemClock::Raw).saturating_sub(before),
+    })
+}
+
+/// Returns what the kernel says of its clock; changes nothing.
+pub(crate) fn kernel_clock() -> io::Result<KernelClock> {
+    let mut timex = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: the pointer is to a whole timex, whose zero `modes` changes nothing.
+    let state = unsafe { libc::adjtimex(timex.as_mut_ptr()) };
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all-zero bytes are a valid timex, and the kernel wrote one over them.
+    let timex = unsafe { timex.assume_init() };
+    Ok(KernelClock {
+        state,
+        status: timex.status,
+        max_error_us: timex.maxerror,
+        offset: timex.offset,
+        now_s: u64::try_from(timex.time.tv_sec).unwrap_or(0),
+        tai_s: timex.tai,
+    })
+}
+
+/// Puts this thread to sleep.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Returns how long this thread has run, in user space and in the kernel.

@@ -13,6 +13,7 @@
 //! 3. A later layer wins: defaults, then the file, then [`Overrides`], then [`Config::set`] while
 //!    running.
 
+mod clock;
 mod cluster;
 mod error;
 mod file;
@@ -27,11 +28,12 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use clock::Clock;
 pub use cluster::{Cluster, Listed, MEMBERS_MAX, NAME_BYTES_MAX, is_name};
 pub use error::{ConfigError, Place};
 pub use knob::{Change, Knob};
 pub use knobs::KNOBS;
-pub use value::{Compaction, Cpus, Durability, parse_cpus, parse_size};
+pub use value::{CommitWait, Compaction, Cpus, Durability, parse_cpus, parse_size};
 
 use crate::pubsub::notice::Classes;
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub partition: Partition,
     /// Space of the data directory's disk.
     pub disk: Disk,
+    /// What is known of the clock.
+    pub clock: Clock,
     /// The cluster that this node is a member of.
     pub cluster: Cluster,
     /// Connections to the other members.
@@ -466,6 +470,7 @@ impl Config {
                 low_percent: 0,
                 stop_percent: 0,
             },
+            clock: Clock::blank(),
             cluster: Cluster {
                 name: String::new(),
                 peer_listen: None,

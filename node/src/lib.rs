@@ -22,6 +22,7 @@ pub mod bits;
 pub mod blocked;
 pub mod client;
 pub mod clients;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;

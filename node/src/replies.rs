@@ -367,11 +367,14 @@ impl Replies {
         self.count_closed();
     }
 
-    /// Puts an error in the place of every reply that waits for an entry of `partition`: nobody knows
-    /// what becomes of it.
-    pub fn fail(&mut self, partition: usize, error: &[u8]) {
+    /// Puts an error in the place of every reply that waits for an entry of a partition behind what is
+    /// applied: nobody knows what becomes of it.
+    pub fn fail(&mut self, (partition, applied): (usize, Index), error: &[u8]) {
         for slot in &mut self.slots {
-            let waits = matches!(slot.gate, Gate::Applied { partition: of, .. } if of == partition);
+            let waits = matches!(
+                slot.gate,
+                Gate::Applied { partition: of, index } if of == partition && index > applied
+            );
             if !waits {
                 continue;
             }

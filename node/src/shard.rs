@@ -243,7 +243,7 @@ impl Shard {
         let deadline = if self.expiring || core.is_hurried() {
             self.reactor.now()
         } else {
-            let due = [core.cluster_deadline(), core.blocked_deadline()];
+            let due = [core.deadline(), core.blocked_deadline()];
             let due = due.into_iter().flatten();
             due.fold(self.next_tick, Monotonic::min)
         };
@@ -290,6 +290,7 @@ impl Shard {
         core.refresh_config();
         core.publish();
         core.watch_space();
+        core.tick_clock();
         core.scrub();
         core.tick_snapshots();
         core.tick_members();

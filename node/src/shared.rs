@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::attempts::Attempts;
 use crate::clients::Clients;
+use crate::clock::Sight;
 use crate::cluster::roster::Latest;
 use crate::cluster::view::View;
 use crate::config::Config;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub cluster: View,
     /// Who the members of the cluster are, as far as this node knows.
     pub roster: Latest,
+    /// What is known of the clock.
+    pub clock: Sight,
     /// What is known of the data directory's disk.
     pub space: Gauge,
     /// Whether commands are kept waiting.
@@ -144,6 +147,7 @@ impl Shared {
             memory_bytes,
             machine_bytes,
             process_id,
+            clock: Sight::default(),
             space: Gauge::default(),
             pause: Pause::default(),
             slowlog: Slowlog::default(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
-use ashlar_io::{DirLock, Reactor, Settings, StartError, topology};
+use ashlar_io::{DirLock, Reactor, Settings, StartError, clock, topology};
 
 pub use self::place::Stopper;
 use self::place::{find_place, membership};
@@ -236,6 +236,7 @@ pub fn start(config: Config, stopper: &Stopper) -> Result<(Node, Ready), NodeErr
         let profiler = profiler.spawn(move || shared.profiler.run());
         profiler.map_err(NodeError::Thread)?;
     }
+    keep_clock(&config, &shared)?;
     let (node, recovery) = run_shards(&config, &shared, cluster.as_ref(), (&cpus, lock))?;
     Ok((
         node,
@@ -308,6 +309,18 @@ fn run_shards(
         }
     }
     Ok((node, recovery))
+}
+
+/// Starts the thread that asks how far the clock may be off. It ends by itself, soon after the node.
+fn keep_clock(config: &Config, shared: &Shared) -> Result<(), NodeError> {
+    let mut keeper = clock::Keeper::new(config.clock.options());
+    // Known before the first write is let in.
+    keeper.ask(&shared.clock.board);
+    let board = Arc::downgrade(&shared.clock.board);
+    let thread = Builder::new()
+        .name("clock".to_owned())
+        .spawn(move || clock::keep(keeper, &board));
+    thread.map(drop).map_err(NodeError::Thread)
 }
 
 fn shared(
@@ -417,7 +430,10 @@ impl Boot {
                 self.cpu
             );
         }
-        let reactor = Reactor::new(&settings(&self.config))?;
+        let reactor = Reactor::new(&Settings {
+            clock: Some(Arc::clone(&self.shared.clock.board)),
+            ..settings(&self.config)
+        })?;
         reactor.keep_lock(&self.lock)?;
         let wake: Arc<WakeCell> = reactor.wake_cell();
         let (sender, inbox): (_, Inbox<Message>) = inbox(wake, INBOX_MESSAGES);

@@ -227,6 +227,12 @@ impl Partition {
         self.replica.applied()
     }
 
+    /// Returns a timestamp above those of all that is applied.
+    #[must_use]
+    pub fn applied_timestamp(&self) -> Timestamp {
+        Timestamp(self.replica.state().timestamp)
+    }
+
     /// Returns the last index given to an entry.
     #[must_use]
     pub fn last_index(&self) -> Index {

@@ -338,6 +338,12 @@ impl Replica {
         }
     }
 
+    /// Returns the newest entry in flight and its first timestamp, if there are commands in it.
+    pub(crate) fn newest(&self) -> Option<(Index, Timestamp)> {
+        let newest = self.pending.back().filter(|entry| entry.commands > 0)?;
+        Some((newest.index, newest.timestamp))
+    }
+
     /// Takes the next committed entry, to be applied and given back.
     pub(crate) fn next_committed(&mut self) -> Option<Entry> {
         let next = self.pending.front()?.index;

@@ -2,7 +2,7 @@
 //! follows from that in the replica is in [`crate::group`].
 
 use ashlar_consensus::raft::{Output, Raft, Role};
-use ashlar_consensus::{Member, Mono, NodeId, Supports};
+use ashlar_consensus::{Index, Member, Mono, NodeId, Supports, Timestamp};
 use ashlar_io::wal::{Mark, Position};
 
 use crate::ballot::BallotRecord;
@@ -56,6 +56,13 @@ impl Partition {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.raft().is_none_or(|raft| raft.role() == Role::Leader)
+    }
+
+    /// Returns the newest entry in flight that this replica has proposed, if there are commands in it, and the
+    /// timestamp of the first.
+    #[must_use]
+    pub fn proposed(&self) -> Option<(Index, Timestamp)> {
+        self.leads().then(|| self.replica.newest()).flatten()
     }
 
     /// Returns the hash of the last entry applied and all before it.

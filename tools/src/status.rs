@@ -13,6 +13,18 @@ pub(crate) struct Args {
     addr: SocketAddr,
 }
 
+/// Prints what the node knows of its clock.
+fn print_clock(node: &mut Node) -> Result<(), String> {
+    let info = node.ask(&["INFO", "clock"])?;
+    println!("clock");
+    for line in info.iter().flat_map(|text| text.lines()) {
+        if let Some((name, value)) = line.trim_start_matches("clock_").split_once(':') {
+            println!("  {name}  {value}");
+        }
+    }
+    Ok(())
+}
+
 /// Prints what the node knows of its cluster.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut node = Node::connect(args.addr)?;
@@ -30,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             println!("  node {number}  {addr}  {link}{own}");
         }
     }
+    print_clock(&mut node)?;
     let partitions = node.ask(&["CLUSTER", "PARTITIONS"])?;
     if partitions.is_empty() {
         println!("it is alone: it leads every partition");

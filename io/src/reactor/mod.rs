@@ -35,6 +35,7 @@ pub use sleep::{Sleep, yield_now};
 pub(crate) use stream::OpStream;
 
 use crate::buffer::{Arena, Buf};
+use crate::clock::Known;
 use crate::driver::Driver;
 use crate::executor::{Executor, Order};
 use crate::op::{Completion, Op, OpId};
@@ -182,6 +183,12 @@ impl Reactor {
     #[must_use]
     pub fn wall(&self) -> Wall {
         self.0.driver.borrow().wall()
+    }
+
+    /// Returns the wall clock's time and how far it may be off, if somebody says so who is believed.
+    #[must_use]
+    pub fn known_time(&self) -> Option<Known> {
+        self.0.driver.borrow().known_time()
     }
 
     /// Returns how long this shard's thread has run, in user space and in the kernel. A simulated

@@ -1,6 +1,10 @@
 //! How a reactor is set up. Not what an operator may choose: the node's configuration does that, and
 //! its keys `io.*` and `client.*` have the names of these fields.
 
+use std::sync::Arc;
+
+use crate::clock::Board;
+
 /// How a reactor is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -30,6 +34,8 @@ pub struct Settings {
     pub send_zero_copy_bytes: u32,
     /// A dropped socket that cannot send what is left is reset after this many milliseconds.
     pub linger_ms: u32,
+    /// What is known of the wall clock's error; nothing without. A simulated world knows itself.
+    pub clock: Option<Arc<Board>>,
 }
 
 impl Default for Settings {
@@ -46,6 +52,7 @@ impl Default for Settings {
             napi_poll_us_max: 0,
             send_zero_copy_bytes: 0,
             linger_ms: 10_000,
+            clock: None,
         }
     }
 }

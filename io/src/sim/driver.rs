@@ -11,8 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::faults::Bounds;
 use super::net::Way;
 use super::state::{State, os};
+use crate::clock::{Known, Source};
 use crate::op::{Completion, Handle, Op, OpId};
 use crate::time::{Monotonic, Wall};
 
@@ -153,6 +155,24 @@ impl Driver {
             .get_mut(&self.node)
             .expect("a shard's node is there");
         node.clock.wall(now, faults)
+    }
+
+    /// Returns the node's wall-clock time and how far it is said to be off.
+    pub(crate) fn known_time(&self) -> Option<Known> {
+        let wall_us = self.wall().0;
+        let world = self.state.borrow();
+        let faults = &world.faults.clock;
+        let off_us = wall_us.abs_diff(super::clock::EPOCH_US + world.now() / 1_000);
+        let error_us = match faults.bounds() {
+            Bounds::None => return None,
+            Bounds::Honest => off_us + faults.bound_slack_us + 1,
+            Bounds::Lying => faults.bound_slack_us,
+        };
+        Some(Known {
+            source: Source::Static,
+            wall_us,
+            error_us,
+        })
     }
 
     /// Returns a number of the node's own stream.

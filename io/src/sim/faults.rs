@@ -103,6 +103,34 @@ pub struct ClockFaults {
     pub jump_interval_ns: u64,
     /// Largest jump, in microseconds, either way.
     pub jump_max_us: u64,
+    /// What is added to the error that nodes are told of their wall clocks, in microseconds; 0 when they are told
+    /// nothing. A bound that lies is no more than this.
+    pub bound_slack_us: u64,
+    /// Above 0 when what they are told is a lie.
+    pub bound_lies: f64,
+}
+
+impl ClockFaults {
+    /// Returns what nodes are told of their wall clocks' errors.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        match self.bound_slack_us {
+            0 => Bounds::None,
+            _ if self.bound_lies > 0.0 => Bounds::Lying,
+            _ => Bounds::Honest,
+        }
+    }
+}
+
+/// What a node is told of its wall clock's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bounds {
+    /// Nothing.
+    None,
+    /// The truth, and something more.
+    Honest,
+    /// That it is small, whatever it is.
+    Lying,
 }
 
 /// Faults of scheduling.
@@ -127,6 +155,8 @@ impl Faults {
                 drift_max_ppm: 0,
                 jump_interval_ns: 0,
                 jump_max_us: 0,
+                bound_slack_us: 0,
+                bound_lies: 0.0,
             },
             schedule: ScheduleFaults {
                 hold: 0.0,
@@ -159,6 +189,9 @@ impl Faults {
         calm.net.latency_min_ns = self.net.latency_min_ns;
         calm.net.latency_max_ns = self.net.latency_max_ns;
         calm.net.latency_tail_ns = self.net.latency_tail_ns;
+        // Who tells of clocks goes on telling: a node that trusts nobody any more would write nothing.
+        calm.clock.bound_slack_us = self.clock.bound_slack_us;
+        calm.clock.bound_lies = self.clock.bound_lies;
         calm
     }
 }

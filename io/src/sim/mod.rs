@@ -38,7 +38,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub(crate) use self::driver::{Driver, SimWake};
-pub use self::faults::{ClockFaults, CrashFates, DiskFaults, Faults, NetFaults, ScheduleFaults};
+pub use self::faults::{
+    Bounds, ClockFaults, CrashFates, DiskFaults, Faults, NetFaults, ScheduleFaults,
+};
 
 use self::heap::Kind;
 use self::names::Entry;

@@ -29,6 +29,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 pub(crate) use bufring::BufRing;
 
 use crate::buffer::{Arena, Chunk, ChunkHome};
+use crate::clock::{Board, Known};
 use files::Files;
 use polled::Polled;
 use steady::Steady;
@@ -36,7 +37,7 @@ use steady::Steady;
 use crate::op::{Completion, Handle, Op, OpId, OpenOptions, Value};
 use crate::queue::WakeTarget;
 use crate::reactor::Settings;
-use crate::sys::EventFd;
+use crate::sys::{self, EventFd, SystemClock};
 use crate::time::{Monotonic, Wall};
 
 /// User data of the read on the wake event, and of cancellations, whose results nobody waits for.
@@ -72,6 +73,8 @@ pub(crate) struct Driver {
     event: Arc<EventFd>,
     event_value: Box<[u8; 8]>,
     steady: Steady,
+    /// What is known of the wall clock's error.
+    clock: Option<Arc<Board>>,
     durable_in_flight: usize,
 }
 
@@ -118,6 +121,7 @@ impl Driver {
             event: Arc::new(event),
             event_value: Box::new([0; 8]),
             steady: Steady::new(),
+            clock: settings.clock.clone(),
             durable_in_flight: 0,
         };
         driver.arm_wake();
@@ -147,6 +151,12 @@ impl Driver {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the wall clock's time and how far it may be off.
+    pub(crate) fn known_time(&self) -> Option<Known> {
+        let board = self.clock.as_ref()?;
+        board.look(sys::clock(SystemClock::Real), sys::clock(SystemClock::Raw))
     }
 
     fn arm_wake(&mut self) {

@@ -120,7 +120,7 @@ impl Client {
             Admitted::Now => {}
             Admitted::Later => return Some(Stop::Pause(Pause::Room)),
             Admitted::Slower => return Some(Stop::Pause(Pause::Slower)),
-            Admitted::Never => {
+            Admitted::Never | Admitted::Untimed => {
                 self.reject(Some(command), |encoder| self.core.refuse_write(encoder));
                 return None;
             }

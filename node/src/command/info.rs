@@ -19,7 +19,7 @@ use crate::stats::{CommandTotals, ShardCounters, Stage};
 type Section = (&'static str, &'static str, fn(&mut Lines<'_>));
 
 /// Every section, in the order in which they are answered.
-const SECTIONS: [Section; 16] = [
+const SECTIONS: [Section; 17] = [
     ("server", "Server", server),
     ("clients", "Clients", clients),
     ("memory", "Memory", memory),
@@ -36,6 +36,7 @@ const SECTIONS: [Section; 16] = [
     ("log", "Log", log),
     ("disk", "Disk", disk),
     ("stages", "Stages", stages),
+    ("clock", "Clock", clock),
 ];
 
 /// Sections that are answered only when they are asked for, as in Redis.
@@ -406,6 +407,13 @@ fn stages(lines: &mut Lines<'_>) {
     }
     if let Some(stall) = lines.shared.stalls.recent().first() {
         lines.field("last_stall", stall);
+    }
+}
+
+/// Tells who says how far the clock may be off, and what writes do about it.
+fn clock(lines: &mut Lines<'_>) {
+    for (name, value) in lines.shared.clock.facts() {
+        lines.field(name, value);
     }
 }
 

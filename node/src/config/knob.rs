@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ashlar_io::clock::Choice;
+
 use super::Config;
 use super::cluster::{
     Listed, NAME_BYTES_MAX, SECRET_BYTES_MAX, parse_listen, parse_name, parse_peers, parse_secret,
@@ -14,7 +16,8 @@ use super::cluster::{
 };
 use super::knobs::KNOBS;
 use super::value::{
-    Compaction, Cpus, Durability, Unreadable, parse_cpus, parse_digits, parse_size, show_size,
+    CLOCK_CHOICES, CommitWait, Compaction, Cpus, Durability, Unreadable, clock_word, parse_clock,
+    parse_cpus, parse_digits, parse_size, show_size,
 };
 use crate::pubsub::notice::Classes;
 
@@ -78,6 +81,10 @@ pub(super) enum Field {
     Events(fn(&mut Config) -> &mut Classes),
     /// A method of durability.
     Durability(fn(&mut Config) -> &mut Durability),
+    /// Who is asked about the clock.
+    Clock(fn(&mut Config) -> &mut Choice),
+    /// Whether replies wait for the clock.
+    Wait(fn(&mut Config) -> &mut CommitWait),
     /// Bytes.
     Size(fn(&mut Config) -> &mut u64),
     /// Bytes, always below 4 GiB.
@@ -144,13 +151,17 @@ impl Knob {
     #[must_use]
     pub fn unit(&self) -> &'static str {
         match self.field {
-            Field::Path(_) => "directory",
+            Field::Path(_) => "path",
             Field::Address(_) | Field::Listen(_) => "address",
             Field::Name(_) => "name",
             Field::Secret(_) => "text",
             Field::Peers(_) => "list of addresses",
             Field::Cpus(_) => "CPU list",
-            Field::Compaction(_) | Field::Durability(_) | Field::Switch(_) => "word",
+            Field::Compaction(_)
+            | Field::Durability(_)
+            | Field::Switch(_)
+            | Field::Clock(_)
+            | Field::Wait(_) => "word",
             Field::Events(_) => "letters",
             Field::Size(_) | Field::Size32(_) => "bytes",
             Field::Ratio(_) => "ratio",
@@ -167,7 +178,7 @@ impl Knob {
     #[must_use]
     pub fn allowed(&self) -> String {
         match self.field {
-            Field::Path(_) => "the path of a directory, as a string".to_owned(),
+            Field::Path(_) => "a path, as a string".to_owned(),
             Field::Address(_) => {
                 "an IP address and a port, for example \"127.0.0.1:6379\" or \"[::]:6379\""
                     .to_owned()
@@ -185,16 +196,12 @@ impl Knob {
                 "NAME=ADDR:PORT of each, as in [\"n1=10.0.0.1:7379\", \"n2=10.0.0.2:7379\"], or with commas in one string".to_owned()
             }
             Field::Cpus(_) => "\"all\", or CPU numbers up to 1023 such as \"0-3,6\"".to_owned(),
-            Field::Durability(_) => {
-                let words = Durability::EVERY.map(|method| format!("\"{}\"", method.word()));
-                format!("one of {}", words.join(", "))
-            }
-            Field::Compaction(_) => {
-                let words = Compaction::EVERY.map(|method| format!("\"{}\"", method.word()));
-                format!("one of {}", words.join(", "))
-            }
+            Field::Durability(_) => one_of(&Durability::EVERY.map(Durability::word)),
+            Field::Compaction(_) => one_of(&Compaction::EVERY.map(Compaction::word)),
             Field::Events(_) => "letters of Ag$lshzxeKEtdmn, or \"\" (nothing)".to_owned(),
             Field::Switch(_) => "\"yes\" or \"no\"".to_owned(),
+            Field::Clock(_) => one_of(&CLOCK_CHOICES.map(clock_word)),
+            Field::Wait(_) => one_of(&CommitWait::EVERY.map(CommitWait::word)),
             Field::Size(_) | Field::Size32(_) => {
                 self.range("a size", &show_size(self.min), &show_size(self.max))
             }
@@ -245,6 +252,8 @@ impl Knob {
             | Field::Compaction(_)
             | Field::Durability(_)
             | Field::Events(_)
+            | Field::Clock(_)
+            | Field::Wait(_)
             | Field::Listen(_)
             | Field::Switch(_)
             | Field::Name(_)
@@ -272,6 +281,8 @@ impl Knob {
                 *at(config) = Classes::parse(given.as_bytes()).ok_or(Unreadable)?;
             }
             Field::Switch(at) => *at(config) = parse_switch(given)?,
+            Field::Clock(at) => *at(config) = parse_clock(given)?,
+            Field::Wait(at) => *at(config) = CommitWait::parse(given)?,
             Field::Size(at) => *at(config) = self.within(parse_size(given)?)?,
             Field::Size32(at) => *at(config) = self.within_32(parse_size(given)?)?,
             Field::Count(at) => *at(config) = self.within_32(parse_digits(given)?)?,
@@ -296,6 +307,8 @@ impl Knob {
             Field::Durability(at) => at(&mut config).word().to_owned(),
             Field::Events(at) => at(&mut config).to_string(),
             Field::Switch(at) => if *at(&mut config) { "yes" } else { "no" }.to_owned(),
+            Field::Clock(at) => clock_word(*at(&mut config)).to_owned(),
+            Field::Wait(at) => at(&mut config).word().to_owned(),
             Field::Size(at) => at(&mut config).to_string(),
             Field::Size32(at) | Field::Count(at) => at(&mut config).to_string(),
             Field::Ratio(at) => at(&mut config).to_string(),
@@ -357,6 +370,12 @@ fn parse_switch(given: &str) -> Result<bool, Unreadable> {
         "no" => Ok(false),
         _ => Err(Unreadable),
     }
+}
+
+/// Returns the sentence part for words of which one is taken.
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    format!("one of {}", quoted.join(", "))
 }
 
 /// Returns a path that is not empty; the kernel would refuse a zero byte only when the directory is

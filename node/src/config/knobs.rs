@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ashlar_io::clock::Choice;
+
 use super::Config;
 use super::cluster::Listed;
 use super::knob::{Change, Field, Knob, Step};
-use super::value::{Compaction, Cpus, Durability};
+use super::value::{CommitWait, Compaction, Cpus, Durability};
 use crate::pubsub::notice::Classes;
 
 const KIB: u64 = 1 << 10;
@@ -235,6 +237,31 @@ pub const KNOBS: &[Knob] = &[
         .step(Step::OrZero("never"))
         .running()
         .about("Free share of the disk, in percent, below which writes are refused, but for deletions."),
+    clock("clock.source", "auto", |c| &mut c.clock.source).about(
+        "Who is asked how far this machine's clock may be off: ClockBound, chrony, the PTP clock of a \
+         network device, the kernel, or nobody but the operator (static). With auto the first of them that \
+         is believed, but for the kernel, whose number nobody keeps up on many machines.",
+    ),
+    count("clock.error_bound_ms", "0", |c| &mut c.clock.error_bound_ms)
+        .between(1, 10_000)
+        .step(Step::OrZero("nobody vouches for it"))
+        .about("How far this machine's clock may be off, as the operator vouches for."),
+    path("clock.clockbound", "/var/run/clockbound/shm0", |c| &mut c.clock.clockbound)
+        .about("The shared memory of ClockBound."),
+    address("clock.chrony", "127.0.0.1:323", |c| &mut c.clock.chrony)
+        .about("The command port of chrony."),
+    wait("clock.wait", "off", |c| &mut c.clock.wait)
+        .running()
+        .about(
+            "Whether the reply of a write waits until its timestamp has surely passed on every correct \
+             clock, so that timestamps of all keys follow real time. It costs about twice what the clock may \
+             be off, and keys by themselves need none of it. Without a bound to go by, on acknowledges \
+             without, and strict refuses writes.",
+        ),
+    count("clock.wait_ms_max", "10", |c| &mut c.clock.wait_ms_max)
+        .between(1, 1_000)
+        .running()
+        .about("How far the clock may be off at most for replies to wait for it; what is more is no bound to go by."),
     listen("admin.listen", "", |c| &mut c.admin_listen).about(
         "Address and port for /metrics, /readyz, /livez, /status and a page with live rates, over HTTP and \
          without a password; empty for none.",
@@ -391,6 +418,22 @@ const fn durability(
     at: fn(&mut Config) -> &mut Durability,
 ) -> Knob {
     Knob::row(key, default, Field::Durability(at))
+}
+
+const fn clock(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut Choice,
+) -> Knob {
+    Knob::row(key, default, Field::Clock(at))
+}
+
+const fn wait(
+    key: &'static str,
+    default: &'static str,
+    at: fn(&mut Config) -> &mut CommitWait,
+) -> Knob {
+    Knob::row(key, default, Field::Wait(at))
 }
 
 const fn size(key: &'static str, default: &'static str, at: fn(&mut Config) -> &mut u64) -> Knob {

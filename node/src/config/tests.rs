@@ -291,6 +291,7 @@ fn the_table_is_consistent() {
             "io",
             "partition",
             "disk",
+            "clock",
             "admin",
             "cluster",
             "peer"

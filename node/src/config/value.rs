@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use ashlar_io::clock::{Choice, Source};
+
 /// Largest CPU number that the kernel's affinity mask can hold here.
 const CPU_MAX: u32 = 1023;
 
@@ -58,6 +60,67 @@ impl Compaction {
         let mut every = Self::EVERY.into_iter();
         every.find(|way| way.word() == word).ok_or(Unreadable)
     }
+}
+
+/// Whether replies of writes wait for the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitWait {
+    /// No.
+    #[default]
+    Off,
+    /// Where a bound of the clock's error is known.
+    On,
+    /// Always: without a bound writes are refused.
+    Strict,
+}
+
+impl CommitWait {
+    /// Every way, in the order of the documentation.
+    pub const EVERY: [Self; 3] = [Self::Off, Self::On, Self::Strict];
+
+    /// Returns the word for this way in the configuration file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// Returns the way that `word` names.
+    pub(crate) fn parse(word: &str) -> Result<Self, Unreadable> {
+        let mut every = Self::EVERY.into_iter();
+        every.find(|way| way.word() == word).ok_or(Unreadable)
+    }
+}
+
+/// Who is asked how far the clock may be off, in the order of the documentation.
+pub(super) const CLOCK_CHOICES: [Choice; 7] = [
+    Choice::Auto,
+    Choice::Only(Source::ClockBound),
+    Choice::Only(Source::Chrony),
+    Choice::Only(Source::Ptp),
+    Choice::Only(Source::Kernel),
+    Choice::Only(Source::Static),
+    Choice::None,
+];
+
+/// Returns the word for a choice in the configuration file.
+pub(super) fn clock_word(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Auto => "auto",
+        Choice::Only(source) => source.word(),
+        Choice::None => "none",
+    }
+}
+
+/// Returns the choice that `word` names.
+pub(super) fn parse_clock(word: &str) -> Result<Choice, Unreadable> {
+    let mut every = CLOCK_CHOICES.into_iter();
+    every
+        .find(|choice| clock_word(*choice) == word)
+        .ok_or(Unreadable)
 }
 
 /// A value that cannot be read; the caller knows the key and says what is allowed.

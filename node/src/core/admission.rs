@@ -14,7 +14,7 @@ use ashlar_io::Monotonic;
 use ashlar_partition::{LogRoom, Pressure};
 
 use super::space::Level;
-use super::{Core, Data};
+use super::{Core, Data, Stance};
 use crate::command::Command;
 
 /// Bytes that a write takes in the log beside its words, at most.
@@ -35,6 +35,8 @@ pub enum Admitted {
     Slower,
     /// Not before space returns on the disk.
     Never,
+    /// Not before the clock can be believed.
+    Untimed,
 }
 
 /// Share of the memtables' memory at which writers are slowed, in percent.
@@ -132,6 +134,9 @@ impl Core {
     pub fn admits(&self, partition: usize, command: &Command, bytes: usize) -> Admitted {
         if !command.writes() {
             return Admitted::Now;
+        }
+        if self.stance() == Stance::Refuses {
+            return Admitted::Untimed;
         }
         let limit = self.config.borrow().partition.inflight_bytes_max;
         let mut data = self.data.borrow_mut();

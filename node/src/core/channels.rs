@@ -271,7 +271,7 @@ impl Core {
         index: Option<Index>,
         all: Vec<Notice>,
     ) {
-        match index.filter(|index| *index > owned.partition.applied()) {
+        match index.filter(|index| *index > owned.waits.told()) {
             Some(index) => owned.waiters.push_back((index, Waiter::Notices(all))),
             None => self.due_notices.borrow_mut().extend(all),
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ashlar_consensus::raft::Event as RaftEvent;
 use ashlar_consensus::support::{Disk, SupportOutput};
-use ashlar_consensus::{Incarnation, Mono, NodeId, PartitionId, Supports};
+use ashlar_consensus::{Incarnation, Index, Mono, NodeId, PartitionId, Supports};
 use ashlar_io::Monotonic;
 use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
@@ -31,7 +31,6 @@ use crate::cluster::roster::KEY;
 use crate::cluster::{Decree, Roster};
 use crate::distant::{Outcome, kind};
 use crate::message::Origin;
-use crate::peer::frame::Interval;
 use crate::peer::{Event, Lane, Peers};
 use crate::resp::encode::Encoder;
 
@@ -390,18 +389,24 @@ impl Core {
     /// Answers everybody who waits for an entry of this partition that nobody knows what becomes of
     /// it.
     fn fail_waiters(self: &Rc<Self>, partition: usize) {
-        let waiters = {
+        let (waiters, applied) = {
             let mut data = self.data.borrow_mut();
             let owned = data.owned_mut(partition);
             owned.lives += 1;
-            std::mem::take(&mut owned.waiters)
+            owned.applied_before = owned.partition.applied();
+            // What is applied is known; it may wait for the clock.
+            let known = |(index, _): &(Index, Waiter)| *index <= owned.applied_before;
+            let unknown = owned.waiters.partition_point(known);
+            (owned.waiters.split_off(unknown), owned.applied_before)
         };
         let mut again = VecDeque::new();
         for (_, waiter) in waiters {
             match waiter {
                 Waiter::Connection(connection) => {
                     connection.registered.take();
-                    connection.replies.borrow_mut().fail(partition, UNKNOWN);
+                    let mut replies = connection.replies.borrow_mut();
+                    replies.fail((partition, applied), UNKNOWN);
+                    drop(replies);
                     self.release_replies(&connection);
                 }
                 Waiter::Forward(_, _, _, Some(forward)) => again.push_back(forward),
@@ -446,11 +451,18 @@ impl Core {
     pub(super) fn flush_peers(&self, data: &Data) {
         let Some(cluster) = &self.cluster else { return };
         cluster.send(data.wal.durable());
-        cluster.peers.flush(data.clock.last(), Interval::default());
+        let interval = self.own_interval();
+        cluster.peers.flush(data.clock.last(), interval);
+    }
+
+    /// Returns when something is due by itself.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        let due = [self.cluster_deadline(), self.clock_deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns when something of the cluster is due by itself.
-    pub(crate) fn cluster_deadline(&self) -> Option<Monotonic> {
+    fn cluster_deadline(&self) -> Option<Monotonic> {
         let cluster = self.cluster.as_ref()?;
         let retry = cluster
             .relay

@@ -19,6 +19,7 @@ const CLOCK_AHEAD: Duration = Duration::from_secs(1);
 impl Core {
     pub(super) fn take_frame(self: &Rc<Self>, cluster: &Cluster, from: NodeId, frame: &Frame) {
         self.take_clock(cluster, from, frame);
+        self.take_interval(from, frame);
         for section in frame.sections() {
             if !matches!(section.kind, kind::SUPPORT_REQUEST | kind::SUPPORT) {
                 self.stir();
@@ -102,6 +103,7 @@ impl Core {
         let support = Support::decode(bytes).ok()?;
         let now = self.mono();
         cluster.supports.borrow_mut().supported(now, from, &support);
+        self.take_round_trip(from, support.request.sent);
         Some(())
     }
 

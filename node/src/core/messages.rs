@@ -172,7 +172,7 @@ impl Core {
         let wait = match self.admits(partition, command, bytes) {
             _ if self.is_unreadable(&forward, &mut out) => None,
             Admitted::Later | Admitted::Slower => return Some(forward),
-            Admitted::Never => {
+            Admitted::Never | Admitted::Untimed => {
                 self.refuse_write(&mut Encoder::new(&mut out, version));
                 self.counters().note_rejected(command.row(), &out);
                 None

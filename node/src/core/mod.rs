@@ -11,6 +11,7 @@ mod blocking;
 pub(crate) mod channels;
 pub(crate) mod cluster;
 mod counting;
+mod data;
 mod feed;
 mod fetch;
 mod heard;
@@ -27,6 +28,7 @@ mod sight;
 mod snapshots;
 pub mod space;
 mod sweeper;
+mod time;
 mod upkeep;
 mod watch;
 
@@ -39,20 +41,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
-use ashlar_consensus::{Clock, Index};
+use ashlar_consensus::Index;
 use ashlar_io::Reactor;
 use ashlar_io::queue::Sender;
-use ashlar_io::wal::{Failed, Mark, Wal};
-use ashlar_partition::Partition;
+use ashlar_io::wal::{Failed, Mark};
 use ashlar_partition::collection::Family;
-use ashlar_partition::key::KeyBuf;
 use ashlar_partition::lsm::Ground;
 use ashlar_partition::lsm::manifest::Manifest;
 use ashlar_partition::lsm::scrub::Scrub;
 
 pub use self::admission::Admitted;
-use self::admission::Throttle;
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::data::Data;
+use self::data::{Owned, Waiter};
 pub use self::fetch::Fetched;
 use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
@@ -63,6 +64,8 @@ pub use self::run::Ran;
 pub(crate) use self::run::run_noticing;
 use self::space::Watch;
 use self::sweeper::Sweeper;
+use self::time::Timekeeper;
+pub use self::time::{Stance, Times};
 use self::upkeep::Upkeep;
 pub(crate) use self::watch::Timer;
 use self::watch::Watched;
@@ -70,94 +73,12 @@ use crate::blocked::Blocked;
 use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::message::{Forward, Message, Origin, Ticket};
+use crate::message::{Forward, Message, Ticket};
 use crate::pubsub::hub::Hub;
 use crate::pubsub::notice::Notice;
 use crate::route::Routes;
 use crate::shared::Shared;
 use crate::stats::ShardCounters;
-
-/// Who waits for an index to be applied.
-enum Waiter {
-    Connection(Rc<Connection>),
-    /// A command's reply; and the command, when it may be sent anew if this replica stops leading.
-    Forward(Origin, Ticket, Vec<u8>, Option<Box<Forward>>),
-    Task(Waker),
-    /// What happened to keys.
-    Notices(Vec<Notice>),
-}
-
-/// A partition of this shard, and who waits for it.
-struct Owned {
-    partition: Partition,
-    waiters: VecDeque<(Index, Waiter)>,
-    /// Goes up when this replica stops leading: what was waited for before is never known.
-    lives: u64,
-}
-
-/// The data of a shard.
-pub(crate) struct Data {
-    /// By number of the partition; `None` for those of other shards.
-    owned: Vec<Option<Owned>>,
-    pub(crate) clock: Clock,
-    pub(crate) wal: Wal,
-    key: KeyBuf,
-    /// Bytes that the log can surely take, as of this turn.
-    room_bytes: u64,
-    /// Bytes proposed in this turn.
-    proposed_bytes: u64,
-    throttle: Throttle,
-}
-
-impl Data {
-    pub(crate) fn new(partitions: Vec<Option<Partition>>, clock: Clock, wal: Wal) -> Self {
-        let owned = partitions
-            .into_iter()
-            .map(|partition| {
-                partition.map(|partition| Owned {
-                    partition,
-                    waiters: VecDeque::new(),
-                    lives: 0,
-                })
-            })
-            .collect();
-        Self {
-            owned,
-            clock,
-            wal,
-            key: KeyBuf::default(),
-            room_bytes: 0,
-            proposed_bytes: 0,
-            throttle: Throttle::default(),
-        }
-    }
-
-    /// Walks the partitions of this shard.
-    pub(crate) fn partitions(&mut self) -> impl Iterator<Item = &mut Partition> {
-        self.owned
-            .iter_mut()
-            .flatten()
-            .map(|owned| &mut owned.partition)
-    }
-
-    /// Takes the clock, the log and the partitions apart.
-    pub(crate) fn parts(&mut self) -> (&mut Clock, &mut Wal, impl Iterator<Item = &mut Partition>) {
-        let Self {
-            owned, clock, wal, ..
-        } = self;
-        (
-            clock,
-            wal,
-            owned.iter_mut().flatten().map(|owned| &mut owned.partition),
-        )
-    }
-
-    fn owned_mut(&mut self, partition: usize) -> &mut Owned {
-        self.owned[partition]
-            .as_mut()
-            .expect("requests are routed to the owner")
-    }
-}
 
 /// What a recovered shard consists of.
 pub(crate) type Parts = (Data, Ground, Manifest);
@@ -195,6 +116,7 @@ pub struct Core {
     pub(crate) ground: Ground,
     upkeep: Upkeep,
     space: Watch,
+    timekeeper: Timekeeper,
     scrub: Scrub,
     sweeper: Sweeper,
     pub(crate) connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
@@ -276,6 +198,7 @@ impl Core {
             ground,
             upkeep: Upkeep::new(manifest),
             space: Watch::default(),
+            timekeeper: Timekeeper::default(),
             connections: RefCell::default(),
             hub: Hub::default(),
             due_notices: RefCell::default(),
@@ -323,7 +246,7 @@ impl Core {
     /// it. What has expired does not come back when a clock is set.
     fn time(&self) -> (u64, u64) {
         let given_us = self.data.borrow().clock.last().micros();
-        let now_us = self.reactor.wall().0.max(given_us).max(self.now.get().1);
+        let now_us = self.reading_us().max(given_us).max(self.now.get().1);
         (now_us / 1000, now_us)
     }
 
@@ -359,6 +282,7 @@ impl Core {
     /// Begins a turn: takes the time, applies what the log has made durable, releases what waited
     /// for it.
     pub(crate) fn settle(self: &Rc<Self>) -> Result<(), Failed> {
+        self.keep_time();
         self.now.set(self.time());
         self.turn_commands.set(0);
         self.hurry.set(false);
@@ -399,11 +323,14 @@ impl Core {
     fn apply_durable(&self, data: &mut Data, durable: Mark, released: &mut Vec<(Index, Waiter)>) {
         self.note_durable(data, durable);
         for owned in data.owned.iter_mut().flatten() {
-            if let Some(applied) = owned.partition.settle(durable) {
-                let is_done = |(index, _): &mut (Index, Waiter)| *index <= applied;
-                while let Some(done) = owned.waiters.pop_front_if(is_done) {
-                    released.push(done);
-                }
+            owned.partition.settle(durable);
+        }
+        self.wait_for_clock(data);
+        for owned in data.owned.iter_mut().flatten() {
+            let told = owned.waits.told();
+            let is_done = |(index, _): &mut (Index, Waiter)| *index <= told;
+            while let Some(done) = owned.waiters.pop_front_if(is_done) {
+                released.push(done);
             }
         }
     }

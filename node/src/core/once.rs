@@ -164,7 +164,8 @@ impl Core {
     /// Says what a partition of this shard knows of a write.
     fn recall(&self, partition: usize, attempt: &Attempt<'_>) -> Known {
         let mut data = self.data.borrow_mut();
-        let partition = &data.owned_mut(partition).partition;
+        let owned = data.owned_mut(partition);
+        let (partition, told) = (&owned.partition, owned.waits.told());
         if partition.damage().is_some() {
             return Known::Damaged;
         }
@@ -173,8 +174,9 @@ impl Core {
             Ok((Recalled::New(place), _)) => Known::New(place),
             Ok((recalled, wait)) => {
                 ShardCounters::add(&self.counters().recalled, 1);
-                // What was applied meanwhile holds nothing back.
-                let wait = wait.filter(|index| *index > partition.applied());
+                // What is applied may still wait for the clock; what may be told holds nothing back.
+                let wait = wait.unwrap_or(partition.applied());
+                let wait = Some(wait).filter(|index| *index > told);
                 Known::Told(recalled, wait)
             }
         }

@@ -119,6 +119,11 @@ impl Core {
     }
 
     async fn answer_now(&self, partition: usize, mut question: Question) -> Answer {
+        if question.writes()
+            && let Some(error) = self.clock_refusal()
+        {
+            return Answer::Failed(error);
+        }
         if self.cluster.is_some()
             && let Some(answer) = self.answer_elsewhere(partition, &question).await
         {
@@ -203,10 +208,10 @@ impl Core {
         poll_fn(|context| {
             let mut data = self.data.borrow_mut();
             let owned = data.owned_mut(partition);
-            if owned.partition.applied() >= index {
+            if owned.waits.told() >= index {
                 return Poll::Ready(Applied::Yes);
             }
-            if owned.lives != lives {
+            if owned.lives != lives && index > owned.applied_before {
                 return Poll::Ready(Applied::Unknown);
             }
             let waiter = Waiter::Task(context.waker().clone());

@@ -38,7 +38,7 @@ impl Core {
         let (sent, due) = replies.release(&connection.sender, |partition| {
             data.owned[partition]
                 .as_ref()
-                .map_or(Index(0), |owned| owned.partition.applied())
+                .map_or(Index(0), |owned| owned.waits.told())
         });
         if sent > 0 {
             ShardCounters::add(&self.counters().out_bytes, sent as u64);

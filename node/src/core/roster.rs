@@ -62,6 +62,11 @@ pub(super) struct Members {
 }
 
 impl Members {
+    /// Returns how many members there are.
+    pub(super) fn count(&self) -> usize {
+        self.roster.borrow().members.len()
+    }
+
     pub(super) fn new(decree: Decree, roster: Roster, now: Monotonic) -> Self {
         Self {
             decree,

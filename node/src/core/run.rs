@@ -89,8 +89,8 @@ impl Core {
             self.note_keys(owned, wait, notices.take());
         }
         self.note_call(command, timer, &out[from..]);
-        // What was applied meanwhile holds nothing back.
-        Ran::Done(wait.filter(|index| *index > owned.partition.applied()))
+        // What was told of meanwhile holds nothing back.
+        Ran::Done(wait.filter(|index| *index > owned.waits.told()))
     }
 
     fn count_reads(&self, (hits, misses): (u32, u32)) {
@@ -119,8 +119,12 @@ impl Core {
         })
     }
 
-    /// Writes the error of a write that the log has no room for.
+    /// Writes the error of a write that was not admitted: the clock cannot be believed, or the log has no
+    /// room for it.
     pub(crate) fn refuse_write(&self, encoder: &mut Encoder<'_>) {
+        if let Some(error) = self.clock_refusal() {
+            return encoder.error(error.as_bytes());
+        }
         refuse_full(encoder, &self.data.borrow().wal);
     }
 }

@@ -67,7 +67,7 @@ fn messages_are_neither_silenced_nor_failed() {
     replies.out().extend_from_slice(b"+PONG\r\n");
     assert_eq!(replies.held_bytes(), 5 + 10 + 7);
     replies.forget(before);
-    replies.fail(3, b"UNKNOWN");
+    replies.fail((3, Index(0)), b"UNKNOWN");
     assert_eq!(replies.held_bytes(), b"-UNKNOWN\r\n".len() + 10);
     assert!(replies.is_held() && !replies.is_choked());
     replies.drop_messages();

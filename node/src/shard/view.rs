@@ -13,7 +13,7 @@ use ashlar_consensus::{Mono, Supports};
 use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
 
 use super::Shard;
-use crate::core::{Core, Fetched};
+use crate::core::{Core, Fetched, Times};
 
 /// Keys of one step of a digest.
 const DIGEST_KEYS: usize = 1000;
@@ -70,6 +70,13 @@ impl Shard {
         for partition in core.data.borrow_mut().partitions() {
             look(partition, now, supports.as_deref());
         }
+    }
+
+    /// Returns what the partitions of a shard that has recovered have told and proposed.
+    #[must_use]
+    pub fn times(&self) -> Vec<Times> {
+        let core = self.core.as_ref();
+        core.map_or_else(Vec::new, |core| core.times())
     }
 
     /// Returns what waits here for others.

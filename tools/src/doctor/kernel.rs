@@ -2,7 +2,7 @@
 //! Each check is a function of the machine's texts; only [`ring`] tries something.
 
 use ashlar_io::{BLOCK_BYTES, Reactor, Settings, StartError};
-use ashlar_node::config::Config;
+use ashlar_node::config::{CommitWait, Config};
 
 use super::machine::Machine;
 use super::parse;
@@ -241,6 +241,31 @@ pub(crate) fn clock_source(machine: &Machine) -> Finding {
             Verdict::Warn,
             "the kernel offers no better one: look for \"tsc\" in dmesg, and at the settings of the hypervisor",
         ),
+    }
+}
+
+/// A bound of the clock's error, for what waits for it.
+pub(crate) fn clock_bound(config: &Config) -> Finding {
+    let wanted = "a bound of the clock's error that is believed, if clock.wait is on or strict";
+    match ashlar_io::clock::ask_once(config.clock.options()) {
+        Ok((source, error_us)) => {
+            let found = format!("{} says at most {error_us} us", source.word());
+            Finding::ok("clock bound", wanted, found)
+        }
+        Err(why) => {
+            let finding = Finding::ok("clock bound", wanted, why.to_string());
+            match config.clock.wait {
+                CommitWait::Off => finding,
+                CommitWait::On => finding.but(
+                    Verdict::Warn,
+                    "writes are acknowledged without a wait; give clock.source one that is believed, or clock.error_bound_ms",
+                ),
+                CommitWait::Strict => finding.but(
+                    Verdict::Fail,
+                    "every write is refused; give clock.source one that is believed, or clock.error_bound_ms",
+                ),
+            }
+        }
     }
 }
 

@@ -154,6 +154,7 @@ fn examine(machine: &Machine, config: &Config) -> Result<Vec<Finding>, String> {
         kernel::swap(machine),
         kernel::clock_source(machine),
         kernel::clock_synchronised(machine),
+        kernel::clock_bound(config),
         storage::file_system(&place),
         storage::direct_io(reactor, &place),
         storage::space(reactor, &place, config, shards),

@@ -54,6 +54,8 @@ pub(super) struct Crowd {
     pub(super) history_ns: u64,
     /// Whether databases are cleared, which ends their history.
     pub(super) clears: bool,
+    /// Whether replies wait for the clock.
+    pub(super) waits: bool,
 }
 
 impl Crowd {

@@ -33,11 +33,13 @@ pub(super) fn refused(crowd: &Crowd, what: &str, text: &str) {
         "CLUSTERDOWN" => "refused: no leader",
         "TRYAGAIN" => "refused: try again",
         "EXECABORT" => "refused: transaction",
+        "CLOCK" => "refused: the clock cannot be believed",
         _ => "refused: in the future",
     };
     let jumping = crowd.model.borrow().clocks == Clocks::Jumping;
     let allowed = match code {
         "BUSY" | "DISKFULL" | "CROSSRANGE" | "TOOOLD" | "EXECABORT" => true,
+        "CLOCK" => crowd.waits,
         "UNKNOWN" | "CLUSTERDOWN" | "TRYAGAIN" => crowd.is_cluster(),
         "IOERR" => !crowd.healed.get(),
         "DAMAGED" => crowd.damaged.get(),

@@ -33,7 +33,7 @@ impl Knob<'_> {
 }
 
 /// Returns every number of a world by its name.
-pub(super) fn of(faults: &mut Faults) -> [(&'static str, Knob<'_>); 34] {
+pub(super) fn of(faults: &mut Faults) -> [(&'static str, Knob<'_>); 36] {
     use Knob::{Large, Rate, Small};
     let Faults {
         disk,
@@ -74,6 +74,8 @@ pub(super) fn of(faults: &mut Faults) -> [(&'static str, Knob<'_>); 34] {
         ("clock.drift_max_ppm", Small(&mut clock.drift_max_ppm)),
         ("clock.jump_interval_ns", Large(&mut clock.jump_interval_ns)),
         ("clock.jump_max_us", Large(&mut clock.jump_max_us)),
+        ("clock.bound_slack_us", Large(&mut clock.bound_slack_us)),
+        ("clock.bound_lies", Rate(&mut clock.bound_lies)),
         ("schedule.hold", Rate(&mut schedule.hold)),
         ("schedule.hold_max_ns", Large(&mut schedule.hold_max_ns)),
     ]

@@ -14,6 +14,7 @@ mod knobs;
 mod model;
 mod moment;
 mod once;
+mod order;
 mod plant;
 #[cfg(feature = "planted")]
 mod plants;
@@ -200,6 +201,9 @@ impl Args {
             faults.disk.misdirect,
             faults.disk.lost_write,
         ) = (0.0, 0.0, 0.0);
+        if matches!(self.faults, Mix::Swarm | Mix::All) {
+            order::draw_bounds(seed, &mut faults);
+        }
         Plan {
             seed,
             faults,
@@ -279,7 +283,7 @@ fn all_faults(rng: &mut Rng) -> Faults {
 }
 
 /// What runs of many seeds are to have seen: else they test less than they seem to.
-const SOMETIMES: [&str; 27] = [
+const SOMETIMES: [&str; 28] = [
     "answered after another attempt",
     "left before the reply",
     "lists with KEYS",
@@ -302,6 +306,7 @@ const SOMETIMES: [&str; 27] = [
     "transactions that did nothing",
     "value file dropped",
     "value file written",
+    "waited for the clock",
     "walks down",
     "walks over the past",
     "walks up",
@@ -309,7 +314,7 @@ const SOMETIMES: [&str; 27] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 36] = [
+const SOMETIMES_CLUSTER: [&str; 37] = [
     "all nodes died",
     "all other nodes died",
     "answered after another attempt",
@@ -346,6 +351,7 @@ const SOMETIMES_CLUSTER: [&str; 36] = [
     "trouble: node deaf",
     "trouble: node mute",
     "trouble: some ways cut",
+    "waited for the clock",
 ];
 /// Seeds in which each of them must have happened, with swarms of faults.
 const SOMETIMES_SEEDS: u64 = 50;

@@ -1,5 +1,6 @@
 //! One run: a seed, a world, nodes that die and live again, clients, and the verdict.
 
+mod crowd;
 mod fate;
 
 use std::cell::{Cell, RefCell};
@@ -9,13 +10,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_io::rng::Rng;
-use ashlar_io::sim::{Faults, World};
+use ashlar_io::sim::{Bounds, Faults, World};
 use ashlar_io::{Monotonic, Reactor};
 
+use self::crowd::gather_crowd;
 use super::churn::{self, Churn, Job};
 use super::client::{self, Crowd};
 use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
+use super::order::{self, Order};
 use super::plant::Plant;
 use super::schedule::{Fault, Line, Recorder, Script, Step};
 use super::server::{self, Life, Server};
@@ -124,6 +127,8 @@ struct Run {
     due: Monotonic,
     troubles: Troubles,
     replicas: Replicas,
+    order: Order,
+    bounds: Bounds,
     comparison: Comparison,
     is_compared: bool,
     clients: Reactor,
@@ -183,7 +188,8 @@ pub(super) fn run_recorded(
 
 /// Formats the data directory of each node.
 fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, String> {
-    let config = server::draw_config(rng, plan.nodes);
+    let mut config = server::draw_config(rng, plan.nodes);
+    order::draw_wait(rng, &plan.faults.clock, &mut config.clock);
     let choice = server::draw_choice(rng, plan.shards);
     let mut nodes = Vec::new();
     for machine in 0..plan.nodes + plan.spares {
@@ -248,42 +254,6 @@ fn faults_of(lines: &[Line]) -> VecDeque<(Monotonic, Fault)> {
     lines.iter().filter_map(fault).collect()
 }
 
-/// Makes the clients of a run.
-fn gather_crowd(
-    plan: &Plan,
-    (nodes, clients): (&[Node], &Reactor),
-    script: Script,
-    rng: &mut Rng,
-) -> Rc<Crowd> {
-    let mut model = Model::default();
-    let clock = &plan.faults.clock;
-    // Clocks that differ jump when another node leads.
-    let differ = plan.nodes > 1 && clock.offset_max_us + u64::from(clock.drift_max_ppm) > 0;
-    if clock.jump_interval_ns > 0 || differ {
-        model.clocks = Clocks::Jumping;
-    }
-    let history_ms = nodes[0].server.config.partition.history_ms;
-    let crowd = Rc::new(Crowd {
-        reactor: clients.clone(),
-        servers: RefCell::new(listening(nodes)),
-        is_cluster: plan.nodes > 1,
-        script,
-        model: RefCell::new(model),
-        healed: Cell::new(false),
-        damaged: Cell::new(false),
-        clients: plan.clients,
-        pause: Duration::from_nanos(1_000_000_000 * u64::from(plan.clients) / plan.rate),
-        history_ns: u64::from(history_ms) * 1_000_000,
-        clears: rng.coin(),
-    });
-    for number in 0..plan.clients {
-        let own = rng.fork(&format!("client {number}"));
-        clients.spawn(client::run(Rc::clone(&crowd), number, own));
-    }
-    clients.park(Some(clients.now()), || false);
-    crowd
-}
-
 fn first_format(nodes: &[Node]) -> ashlar_node::format::Format {
     nodes[0].server.format.clone()
 }
@@ -335,6 +305,8 @@ impl Run {
             due,
             troubles,
             replicas: Replicas::default(),
+            order: Order::default(),
+            bounds: plan.faults.clock.bounds(),
             comparison: Comparison::default(),
             clients,
             crowd,
@@ -431,6 +403,8 @@ impl Run {
             self.due = self.next_due();
             return Ok(());
         }
+        let node = &self.nodes[machine as usize];
+        self.order.look((machine, node), shard, self.bounds)?;
         if self.nodes.len() == 1 {
             return Ok(());
         }
@@ -473,6 +447,7 @@ impl Run {
         let mut marks = self.world.take_marks();
         marks.extend(self.watch.take_marks());
         marks.extend(self.replicas.take_marks());
+        marks.extend(self.order.take_marks());
         marks.extend(&model.marks);
         Outcome {
             hash: self.world.hash(),

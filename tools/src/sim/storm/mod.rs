@@ -225,6 +225,7 @@ impl Storm {
             pause: Duration::from_nanos(1_000_000_000 * u64::from(args.clients) / args.rate),
             history_ns: shape.history_ms * 1_000_000,
             clears: rng.coin(),
+            waits: false,
         });
         Ok(Self {
             reactor: reactor.clone(),
