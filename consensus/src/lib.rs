@@ -12,6 +12,7 @@ pub mod hlc;
 mod journal;
 pub mod membership;
 pub mod message;
+pub mod pace;
 mod progress;
 pub mod quorum;
 pub mod raft;

@@ -194,6 +194,17 @@ pub struct Disk {
     pub stop_percent: u32,
 }
 
+impl Disk {
+    /// Returns one of which nothing is chosen yet.
+    fn blank() -> Self {
+        Self {
+            reserve_bytes: 0,
+            low_percent: 0,
+            stop_percent: 0,
+        }
+    }
+}
+
 /// Connections to the other members of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
@@ -465,11 +476,7 @@ impl Config {
                 table_bytes: 0,
                 scrub_days: 0,
             },
-            disk: Disk {
-                reserve_bytes: 0,
-                low_percent: 0,
-                stop_percent: 0,
-            },
+            disk: Disk::blank(),
             clock: Clock::blank(),
             cluster: Cluster {
                 name: String::new(),
@@ -477,6 +484,7 @@ impl Config {
                 peers: Vec::new(),
                 lease_ms: 0,
                 election_jitter_ms: 0,
+                election_rank: 0,
                 retry_ms: 0,
             },
             peer: Peer::default(),

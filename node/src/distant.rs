@@ -63,6 +63,8 @@ pub mod kind {
     pub const PUBLISH: u8 = 12;
     /// The end of a command's wait for elements.
     pub const WITHDRAW: u8 = 13;
+    /// How long the sender's writes of the log take: microseconds u32.
+    pub const PACE: u8 = 14;
 }
 
 /// What became of what was asked of another node.

@@ -294,6 +294,7 @@ impl Shard {
         core.scrub();
         core.tick_snapshots();
         core.tick_members();
+        core.tick_pace();
         core.publish_cluster();
         client::end_idle(core);
         core.bound_subscribers();

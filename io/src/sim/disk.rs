@@ -28,6 +28,8 @@ pub(super) struct Disk {
     inodes_made: u32,
     pub(super) capacity: Option<u64>,
     pub(super) stalled_until: u64,
+    /// How many times as long as others it takes; 0 for as long.
+    pub(super) slowness: u32,
 }
 
 /// An open file.

@@ -90,6 +90,7 @@ impl State {
             let until = now + self.streams.disk.range(10_000_000..5_000_000_000);
             self.disk(shard).stalled_until = until;
         }
+        let mean_ns = mean_ns * u64::from(self.disk(shard).slowness.max(1));
         let latency = mean_ns / 2 + self.streams.disk.exponential(mean_ns.div_ceil(2));
         now.max(self.disk(shard).stalled_until) + 1 + latency
     }

@@ -220,7 +220,13 @@ impl World {
         for node in state.nodes.values_mut() {
             node.disk.capacity = None;
             node.disk.stalled_until = 0;
+            node.disk.slowness = 0;
         }
+    }
+
+    /// Has a node's disk take so many times as long for everything, until it is healed.
+    pub fn slow_disk(&self, node: u32, slowness: u32) {
+        self.0.borrow_mut().node(node).disk.slowness = slowness;
     }
 
     /// Limits the bytes that a node's files may take, or lifts the limit.

@@ -15,6 +15,7 @@ use super::{Durability, Failed, GrowthFailure, Mark, Options};
 use crate::buffer::Buf;
 use crate::file::{Durable, File};
 use crate::reactor::{Operation, Reactor};
+use crate::time::Monotonic;
 
 /// A batch is large, and goes beside another write, from this part of the most that it may hold.
 const LARGE_PART: usize = 4;
@@ -39,7 +40,11 @@ struct InFlight {
     position: Position,
     end: Position,
     write: Option<Operation>,
+    since: Monotonic,
 }
+
+/// Most write times that are kept; more are not noted until they are taken.
+const WRITE_TIMES_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Syncing {
@@ -77,6 +82,8 @@ pub struct Wal {
     releasing: VecDeque<(Mark, File)>,
     /// The first failed write or sync: the log's end.
     failed: Option<Failed>,
+    /// How long writes took until they were durable, since somebody asked.
+    took_us: Vec<u32>,
     batches: u64,
     batch_bytes: u64,
     payload_bytes: u64,
@@ -139,6 +146,7 @@ impl Wal {
             start,
             releasing: VecDeque::new(),
             failed: None,
+            took_us: Vec::new(),
             batches: 0,
             batch_bytes: 0,
             payload_bytes: 0,
@@ -371,6 +379,7 @@ impl Wal {
             position: self.next,
             end,
             write: Some(write),
+            since: self.reactor.now(),
         });
         (self.previous, self.next) = (end, end);
         let blocks = bytes / format::BLOCK_BYTES;
@@ -378,20 +387,6 @@ impl Wal {
         self.sizes[power.min(BATCH_SIZES - 1)] += 1;
         self.batches += 1;
         self.batch_bytes += bytes as u64;
-    }
-
-    /// Writes an empty batch when the last record is durable but nothing on disk says so yet: from
-    /// then on its damage is told from a torn tail. Does so too when segments wait to be reused,
-    /// which takes a batch with the new start. Called when the shard has been idle for a while, and
-    /// before a clean stop.
-    pub fn attest(&mut self) {
-        let wanted = self.attested < self.durable_position || !self.releasing.is_empty();
-        if wanted && self.is_idle() && self.failed.is_none() {
-            self.batch_with_room();
-            self.flush();
-            // The empty batch holds nothing whose damage would matter.
-            self.attested = self.next;
-        }
     }
 
     /// Takes completed writes and returns the durable mark: every record whose mark is below it is
@@ -446,7 +441,12 @@ impl Wal {
             }
             self.durable = Mark(flight.mark.0 + 1);
             self.durable_position = flight.end;
+            let took = self.reactor.now().since(flight.since);
             self.in_flight.pop_front();
+            if self.took_us.len() < WRITE_TIMES_MAX {
+                self.took_us
+                    .push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+            }
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Cluster {
     pub lease_ms: u32,
     /// Spread of the times after which nodes stand for election, in milliseconds.
     pub election_jitter_ms: u32,
+    /// Who stands for election first: each step waits one jitter more.
+    pub election_rank: u32,
     /// How long a node sends a write of a session again whose fate is unknown, in milliseconds.
     pub retry_ms: u32,
 }
@@ -250,6 +252,7 @@ mod tests {
             peers: parse_peers(peers).unwrap(),
             lease_ms: 400,
             election_jitter_ms: 150,
+            election_rank: 0,
             retry_ms: 2000,
         }
     }

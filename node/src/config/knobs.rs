@@ -282,6 +282,9 @@ pub const KNOBS: &[Knob] = &[
     count("cluster.election_jitter_ms", "150", |c| &mut c.cluster.election_jitter_ms)
         .between(10, 10_000)
         .about("Spread of the times after which nodes that miss a leader stand for election."),
+    count("cluster.election_rank", "0", |c| &mut c.cluster.election_rank)
+        .between(0, 7)
+        .about("Who stands for election first: each step waits one jitter more than members of the step below."),
     count("cluster.retry_ms", "2000", |c| &mut c.cluster.retry_ms)
         .between(1, 60_000)
         .step(Step::OrZero("never"))

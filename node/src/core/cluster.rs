@@ -23,6 +23,7 @@ use ashlar_io::wal::Mark;
 use ashlar_partition::{Outbox, Turn, Urgency};
 
 use super::feed::Feeds;
+use super::pace::Measured;
 use super::relay::{RETRY, Relay, UNKNOWN};
 use super::roster::Members;
 use super::snapshots::Snapshots;
@@ -58,6 +59,7 @@ pub(crate) struct Cluster {
     pub(super) relay: RefCell<Relay>,
     pub(super) snapshots: RefCell<Snapshots>,
     pub(super) feeds: Feeds,
+    pub(super) pace: Measured,
     asked: RefCell<SupportOutput>,
     pub(super) outbox: RefCell<Outbox>,
     pub(super) gated: RefCell<VecDeque<Gated>>,
@@ -99,6 +101,7 @@ impl Cluster {
             relay: RefCell::new(Relay::new(u64::from(life.0) << LIFE_SHIFT)),
             snapshots: RefCell::new(Snapshots::new(u64::from(life.0) << LIFE_SHIFT)),
             feeds: Feeds::default(),
+            pace: Measured::default(),
             asked: RefCell::default(),
             outbox: RefCell::default(),
             gated: RefCell::default(),
@@ -275,7 +278,7 @@ impl Core {
         owned.partition.decide(&mut turn, decide);
     }
 
-    fn tell_groups(
+    pub(super) fn tell_groups(
         &self,
         cluster: &Cluster,
         tell: impl Fn(&mut ashlar_consensus::Raft, &Turn<'_>, &mut ashlar_consensus::Output),

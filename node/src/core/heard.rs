@@ -21,7 +21,10 @@ impl Core {
         self.take_clock(cluster, from, frame);
         self.take_interval(from, frame);
         for section in frame.sections() {
-            if !matches!(section.kind, kind::SUPPORT_REQUEST | kind::SUPPORT) {
+            if !matches!(
+                section.kind,
+                kind::SUPPORT_REQUEST | kind::SUPPORT | kind::PACE
+            ) {
                 self.stir();
             }
             let (partition, bytes) = (section.partition, section.bytes);
@@ -37,6 +40,7 @@ impl Core {
                 kind::FETCHED => self.take_fetched(bytes),
                 kind::CLIENTS => self.take_address(from, bytes),
                 kind::ROSTER => self.take_roster(bytes),
+                kind::PACE => self.take_pace(cluster, from, bytes),
                 kind::PUBLISH => self.take_published(from, bytes),
                 kind::WITHDRAW => self.take_withdraw(from, bytes),
                 _ => None,

@@ -18,6 +18,7 @@ mod heard;
 mod lanes;
 mod messages;
 mod once;
+mod pace;
 mod questions;
 mod relay;
 mod release;

@@ -62,6 +62,13 @@ pub(super) struct Members {
 }
 
 impl Members {
+    /// Returns the other nodes that this one is to be connected with.
+    pub(super) fn peers(&self, own: NodeId) -> Vec<NodeId> {
+        let connected = self.connected.borrow();
+        let nodes = connected.iter().map(|member| member.node);
+        nodes.filter(|node| *node != own).collect()
+    }
+
     /// Returns how many members there are.
     pub(super) fn count(&self) -> usize {
         self.roster.borrow().members.len()

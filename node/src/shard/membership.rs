@@ -28,6 +28,8 @@ pub struct Membership {
     pub lease_ms: u32,
     /// The random delay before an election is at most this, in milliseconds.
     pub election_jitter_ms: u32,
+    /// Each step of it waits one jitter more.
+    pub election_rank: u8,
     /// Whether an earlier life of this node may have promised something to others.
     pub earlier: EarlierPromises,
     /// A mistake that the replicas make, for a simulation to find.
@@ -49,6 +51,7 @@ pub(super) fn others(
         options: raft::Options {
             lease_ms: cluster.lease_ms,
             election_jitter_ms: cluster.election_jitter_ms,
+            election_rank: cluster.election_rank,
             #[cfg(feature = "planted")]
             planted: cluster.planted,
             ..raft::Options::default()

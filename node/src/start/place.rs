@@ -72,6 +72,7 @@ pub(super) fn membership(config: &Config, format: &Format, place: Place) -> Memb
         },
         lease_ms: config.cluster.lease_ms,
         election_jitter_ms: config.cluster.election_jitter_ms,
+        election_rank: u8::try_from(config.cluster.election_rank).unwrap_or(u8::MAX),
         // The first life has promised nothing to anybody.
         earlier: match place.incarnation {
             ..=1 => EarlierPromises::None,

@@ -2,6 +2,8 @@
 
 mod crowd;
 mod fate;
+#[cfg(test)]
+mod slow;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

@@ -255,6 +255,7 @@ impl Server {
             },
             lease_ms: self.config.cluster.lease_ms,
             election_jitter_ms: self.config.cluster.election_jitter_ms,
+            election_rank: u8::try_from(self.config.cluster.election_rank).unwrap_or(0),
             #[cfg(feature = "planted")]
             planted: self.planted.of_core(),
         }

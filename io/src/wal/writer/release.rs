@@ -5,7 +5,36 @@ use std::rc::Rc;
 use super::Wal;
 use crate::wal::{Mark, Position};
 
+/// A write that is under way says nothing of the disk before it has been for so long, in microseconds.
+const UNDER_WAY_US_MIN: u32 = 1_000;
+
 impl Wal {
+    /// Takes how long writes took until they were durable, in microseconds: of some since the last call, or, when
+    /// there was none, how long the oldest has been under way.
+    pub fn take_write_times(&mut self) -> Vec<u32> {
+        let mut took_us = std::mem::take(&mut self.took_us);
+        if let (true, Some(oldest)) = (took_us.is_empty(), self.in_flight.front()) {
+            let under_way = self.reactor.now().since(oldest.since).as_micros();
+            let under_way_us = u32::try_from(under_way).unwrap_or(u32::MAX);
+            took_us.extend(Some(under_way_us).filter(|us| *us >= UNDER_WAY_US_MIN));
+        }
+        took_us
+    }
+
+    /// Writes an empty batch when the last record is durable but nothing on disk says so yet: from
+    /// then on its damage is told from a torn tail. Does so too when segments wait to be reused,
+    /// which takes a batch with the new start. Called when the shard has been idle for a while, and
+    /// before a clean stop.
+    pub fn attest(&mut self) {
+        let wanted = self.attested < self.durable_position || !self.releasing.is_empty();
+        if wanted && self.is_idle() && self.failed.is_none() {
+            self.batch_with_room();
+            self.flush();
+            // The empty batch holds nothing whose damage would matter.
+            self.attested = self.next;
+        }
+    }
+
     /// Says that nothing before `below` is needed, as far as it is durable. Whole segments before
     /// it are reused, later.
     pub fn release(&mut self, below: Position) {
