@@ -268,7 +268,7 @@ impl Client {
     /// Runs commands until one stops it; never suspends.
     fn run_some(&mut self, input: &[u8]) -> (usize, Stop) {
         let (mut at, mut commands) = (0, 0);
-        let begun = self.core.begin_run();
+        self.core.begin_run();
         let stop = loop {
             let (consumed, stop) = self.run_next(&input[at..]);
             at += consumed;
@@ -277,7 +277,6 @@ impl Client {
                 Some(stop) => break stop,
             }
         };
-        self.core.end_run(begun);
         ShardCounters::add(&self.core.counters().commands, commands);
         (at, stop)
     }

@@ -1,7 +1,8 @@
 //! Looks at where the time goes in this shard: stages of requests, turns, and what made a turn too long. All of it is
 //! off when `io.timing` says so; then no clock is read for it.
 //!
-//! Invariant: of batches, writes and sends one at a time is watched, so that what it costs does not grow with the load.
+//! Invariant: of batches, writes and sends one at a time is watched, of runs of commands one in [`RUNS`]: so that what
+//! it costs hardly grows with the load.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -18,8 +19,10 @@ use crate::stats::{ShardCounters, Stage};
 
 /// Calls of a command that are all timed, and what part of those after them is, of a quick one.
 const EXACT_CALLS: u64 = 1024;
-const ONE_IN: u64 = 8;
-/// How long all commands are timed after a run of them took long.
+const ONE_IN: u64 = 16;
+/// Runs of commands of which one is watched.
+const RUNS: u32 = 8;
+/// How long all commands are timed after a turn took long.
 const CLOSE_LOOK: Duration = Duration::from_secs(1);
 /// Time between two stalls of a shard that are logged.
 const STALL_PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +34,8 @@ pub(super) struct Watched {
     pub(super) is_on: Cell<bool>,
     /// Which commands are quick, by their rows in the table.
     quick: Box<[bool]>,
+    /// Runs of commands that were begun.
+    runs: Cell<u32>,
     /// Until then every command is timed.
     close_until: Cell<Monotonic>,
     /// A batch of the log on its way, and since when.
@@ -74,19 +79,13 @@ impl Core {
         self.counters().stages[stage as usize].note(nanos(to.since(from)));
     }
 
-    /// Begins a run of commands of one connection, which have waited until now.
-    pub(crate) fn begin_run(&self) -> Option<Monotonic> {
-        let now = self.is_timed().then(|| self.reactor.read_clock())?;
-        self.note_stage(Stage::Queue, self.reactor.now(), now);
-        Some(now)
-    }
-
-    /// Ends a run of commands. When it took long, every command of the next second is timed.
-    pub(crate) fn end_run(&self, begun: Option<Monotonic>) {
-        let Some(begun) = begun else { return };
-        let now = self.reactor.read_clock();
-        if nanos(now.since(begun)) >= SLOWER_THAN_NANOS {
-            self.watched.close_until.set(now + CLOSE_LOOK);
+    /// Begins a run of commands of one connection, which have waited until now; looks at the clock in one of
+    /// [`RUNS`].
+    pub(crate) fn begin_run(&self) {
+        let run = self.watched.runs.get().wrapping_add(1);
+        self.watched.runs.set(run);
+        if self.is_timed() && run.is_multiple_of(RUNS) {
+            self.note_stage(Stage::Queue, self.reactor.now(), self.reactor.read_clock());
         }
     }
 
@@ -179,6 +178,9 @@ impl Core {
         }
         let (from, to) = (self.reactor.now(), self.reactor.read_clock());
         self.note_stage(Stage::Turn, from, to);
+        if nanos(to.since(from)) >= SLOWER_THAN_NANOS {
+            self.watched.close_until.set(to + CLOSE_LOOK);
+        }
         let stall = Duration::from_millis(u64::from(self.config.borrow().io.stall_ms));
         if to.since(from) < stall {
             return;

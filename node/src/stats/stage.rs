@@ -3,7 +3,7 @@
 /// One stage. What is said of when it is looked at keeps its price small; `INFO stages` and `/metrics` tell the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// From the begin of the turn that received a command until it runs. Of each connection's commands the first.
+    /// From the begin of the turn that received a command until it runs. Of one in eight runs of commands the first.
     Queue,
     /// From the end of the turn that made an entry until it is durable. One batch of the log at a time.
     Log,
