@@ -201,8 +201,22 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Appends a type byte, a number and a line end, in one copy.
+    /// Appends a type byte, a number and a line end, in one copy; of a length that is known if the number is small.
+    #[inline]
     fn header(&mut self, kind: u8, number: usize) {
+        let digit = |number: usize| b"0123456789"[number % 10];
+        match number {
+            0..10 => self.raw(&[kind, digit(number), b'\r', b'\n']),
+            10..100 => self.raw(&[kind, digit(number / 10), digit(number), b'\r', b'\n']),
+            100..1000 => {
+                let (hundreds, tens) = (digit(number / 100), digit(number / 10));
+                self.raw(&[kind, hundreds, tens, digit(number), b'\r', b'\n']);
+            }
+            _ => self.long_header(kind, number),
+        }
+    }
+
+    fn long_header(&mut self, kind: u8, number: usize) {
         const DIGITS_END: usize = HEADER_BYTES_MAX - 2;
         let mut line = [0; HEADER_BYTES_MAX];
         line[DIGITS_END..].copy_from_slice(b"\r\n");
