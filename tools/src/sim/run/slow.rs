@@ -1,4 +1,4 @@
-//! A disk that is a hundred times slower than those of the others: who leads on it hands over.
+//! A disk that is hundreds of times slower than those of the others: who leads on it hands over.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn who_leads_on_a_slow_disk_hands_over() {
         let most = (0..3).max_by_key(|machine| run.led_by(*machine)).unwrap();
         let led = run.led_by(most);
         assert!(led > 0, "seed {seed}");
-        run.world.slow_disk(u32::try_from(most).unwrap(), 100);
+        run.world.slow_disk(u32::try_from(most).unwrap(), 400);
         run.go_on(HANDED_OVER);
         assert_eq!(run.led_by(most), 0, "seed {seed}: {led} before");
         let all: u32 = (0..3).map(|machine| run.led_by(machine)).sum();
