@@ -241,6 +241,10 @@ impl Args {
     }
 
     fn failed(&self, seed: u64, what: &str) -> String {
+        if let Some(file) = &self.replay {
+            let file = file.display();
+            return format!("{file} failed: {what}\nrepeat it with: ashlar sim --replay {file}");
+        }
         let mix = format!("{:?}", self.faults).to_lowercase();
         format!(
             "seed {seed} failed: {what}\nrepeat it with: ashlar sim --seed {seed} --seconds {} --nodes {} --shards {} --clients {} --rate {} --faults {mix}",
