@@ -211,18 +211,18 @@ fn delete_range(call: &mut SessionCall<'_>) -> Option<Plan> {
     Some(Plan::DeleteRange { start, end })
 }
 
-/// A lone node knows what its shards have given. In a cluster the leaders are asked: the clock of another
-/// node may be behind theirs.
+/// A lone node knows what its shards have given, once each has said so. One that is still reading its log may have
+/// given more than the wall says now. In a cluster the leaders are asked: the clock of another node may be behind theirs.
 fn timestamp(call: &mut SessionCall<'_>) -> Option<Plan> {
-    if call.shared.cluster.look().is_some() {
+    let shards = call.shared.stats.shards().iter();
+    let given = shards.map(|shard| shard.last_timestamp.load(Ordering::Acquire));
+    let least = given.clone().min().unwrap_or(0);
+    if least == 0 || call.shared.cluster.look().is_some() {
         return Some(Plan::Timestamp);
     }
     // The last one of this microsecond; or what a shard has given already, when its clock runs
     // ahead of the wall.
-    let given = call.shared.stats.shards().iter();
-    let at = given
-        .map(|shard| shard.last_timestamp.load(Ordering::Acquire))
-        .fold(last_of(call.now_us).0, u64::max);
+    let at = given.fold(last_of(call.now_us).0, u64::max);
     call.reply().integer(i64::try_from(at).unwrap_or(i64::MAX));
     None
 }
