@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
-use ashlar_consensus::{Index, NodeId, Term};
+use ashlar_consensus::{Index, Member, Membership, NodeId, Term};
 
 use crate::shared::lock;
 
@@ -38,11 +38,29 @@ pub struct Part {
     pub committed: Index,
     /// See above.
     pub applied: Index,
-    /// The nodes of its replicas that vote, and up to where their logs are the leader's: told only by
-    /// the leader.
+    /// The nodes of its replicas that vote, until the change that ends it is committed, and up to where their logs are
+    /// the leader's: told only by the leader.
     pub replicas: Vec<(NodeId, Option<Index>)>,
-    /// The nodes of its replicas that learn and do not vote yet.
+    /// The nodes of its replicas that learn, or begin to vote by a change that is not committed yet.
     pub learners: Vec<NodeId>,
+}
+
+/// Returns the members that vote and those that are to. While a change is not committed, the majority of those before
+/// it counts as well: so a newcomer votes for good, and another member may be lost in its place, only then.
+#[must_use]
+pub fn seats(committed: &Membership, last: &Membership) -> (Vec<Member>, Vec<Member>) {
+    let is_newcomer = |member: &Member| {
+        let is_settled = |of: &Membership| {
+            of.voters.contains(member) && (!of.is_joint() || of.outgoing.contains(member))
+        };
+        last.voters.contains(member) && !(is_settled(committed) && is_settled(last))
+    };
+    let before = committed.all_voters();
+    let before = before.filter(|member| last.all_voters().all(|other| other != *member));
+    let all = last.all_voters().chain(before);
+    let (mut learn, vote): (Vec<_>, Vec<_>) = all.partition(is_newcomer);
+    learn.extend_from_slice(&last.learners);
+    (vote, learn)
 }
 
 /// What there is to see.
@@ -103,7 +121,39 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use ashlar_consensus::ReplicaId;
+
     use super::*;
+
+    /// `ashlar member add` returned while the last change was not committed. Two of five members were lost then, and
+    /// the other three never served again: three of the four before it were still needed. Found by the simulator.
+    #[test]
+    fn who_comes_votes_and_who_leaves_does_not_once_the_change_is_committed() {
+        let member = |number: u32| Member {
+            replica: ReplicaId(number.into()),
+            node: NodeId(number.into()),
+        };
+        let members = |numbers: &[u32]| numbers.iter().copied().map(member).collect::<Vec<_>>();
+        let (four, five) = (members(&[1, 2, 3, 4]), members(&[1, 2, 3, 4, 5]));
+        let (before, after) = (Membership::of(&four), Membership::of(&five));
+        let change = |voters: &[Member], outgoing: &[Member]| Membership {
+            outgoing: outgoing.to_vec(),
+            ..Membership::of(voters)
+        };
+        let comes = change(&five, &four);
+        for (committed, last) in [(&before, &comes), (&comes, &comes), (&comes, &after)] {
+            assert_eq!(seats(committed, last), (four.clone(), members(&[5])));
+        }
+        assert_eq!(seats(&after, &after), (five.clone(), vec![]));
+        let leaves = change(&four, &five);
+        for (committed, last) in [(&after, &leaves), (&leaves, &leaves), (&leaves, &before)] {
+            assert_eq!(seats(committed, last), (five.clone(), vec![]));
+        }
+        assert_eq!(seats(&before, &before), (four.clone(), vec![]));
+        let mut learns = before.clone();
+        learns.learners = members(&[6]);
+        assert_eq!(seats(&before, &learns), (four, members(&[6])));
+    }
 
     #[test]
     fn a_lone_node_sees_nothing_and_a_member_what_was_noted() {

@@ -9,7 +9,7 @@ use ashlar_partition::{Partition, Standing};
 
 use super::Core;
 use crate::cluster::Roster;
-use crate::cluster::view::{Part, Seen, Sight};
+use crate::cluster::view::{Part, Seen, Sight, seats};
 use crate::distant::kind;
 use crate::peer::Lane;
 
@@ -116,7 +116,7 @@ fn part_of(partition: &Partition, own: NodeId, serves: bool) -> Part {
         }
         _ => None,
     };
-    let voters = raft.membership().all_voters();
+    let (voters, learners) = seats(raft.committed_membership().1, raft.membership());
     Part {
         leader: raft.leader().map(|leader| leader.node),
         serves,
@@ -124,12 +124,10 @@ fn part_of(partition: &Partition, own: NodeId, serves: bool) -> Part {
         last,
         committed: raft.committed(),
         applied: partition.applied(),
-        replicas: voters.map(|of| (of.node, matched(of.node))).collect(),
-        learners: raft
-            .membership()
-            .learners
+        replicas: voters
             .iter()
-            .map(|of| of.node)
+            .map(|of| (of.node, matched(of.node)))
             .collect(),
+        learners: learners.iter().map(|of| of.node).collect(),
     }
 }
