@@ -213,7 +213,8 @@ async fn bootstrap(
     Ok(joined)
 }
 
-/// Returns what this node knows of the members, which it is one of.
+/// Returns what this node knows of the members, which it is one of, or was: then groups may count on it still, and it
+/// stops by itself once none does.
 async fn known_roster(
     reactor: &Reactor,
     data: &Path,
@@ -222,7 +223,7 @@ async fn known_roster(
     let kept = roster::read_file(reactor, data).await?;
     let roster = kept.unwrap_or_else(|| Roster::founded(&membership.decree));
     let Membership { decree, own } = membership;
-    match roster.has(own.node) {
+    match roster.has(own.node) || roster.was_of(own.node) {
         true => Ok(roster),
         false => Err(ClusterError::Removed {
             data: data.to_owned(),

@@ -149,6 +149,12 @@ impl Roster {
         self.members.iter().any(|member| member.node == node)
     }
 
+    /// Says whether a node left, as one of the last.
+    #[must_use]
+    pub fn was_of(&self, node: NodeId) -> bool {
+        self.former.iter().any(|member| member.node == node)
+    }
+
     /// Returns the names, for people.
     #[must_use]
     pub fn names(&self) -> String {
