@@ -20,30 +20,42 @@ pub const ALIGN_BYTES: usize = 4096;
 /// Size of one registered block, in bytes; the largest write-ahead-log batch.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
-/// An aligned piece of heap memory.
+/// An aligned piece of heap memory: it is a little larger than asked for, and aligned by hand. Asked for
+/// aligned and zeroed memory, the allocator would write all of it, however little of it is used.
 struct Region {
     start: NonNull<u8>,
+    bytes: usize,
+    memory: NonNull<u8>,
     layout: Layout,
 }
 
 impl Region {
     fn new(bytes: usize) -> Self {
         let bytes = bytes.max(1).next_multiple_of(ALIGN_BYTES);
-        let layout = Layout::from_size_align(bytes, ALIGN_BYTES)
+        let layout = Layout::from_size_align(bytes + ALIGN_BYTES, 1)
             .expect("sizes here are far below isize::MAX");
         // SAFETY: the layout has a non-zero size, by the `max(1)` above.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(memory) else {
+        let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
-        Self { start, layout }
+        let offset = memory.align_offset(ALIGN_BYTES);
+        assert!(offset < ALIGN_BYTES, "byte pointers can be aligned");
+        // SAFETY: `offset + bytes` is less than the size of the allocation.
+        let start = unsafe { memory.add(offset) };
+        Self {
+            start,
+            bytes,
+            memory,
+            layout,
+        }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this very layout and is freed once, here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        // SAFETY: `memory` came from `alloc_zeroed` with this very layout and is freed once, here.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
     }
 }
 
@@ -136,7 +148,7 @@ impl Buf {
         Self {
             start: region.start,
             len: bytes,
-            capacity: region.layout.size(),
+            capacity: region.bytes,
             home: Home::Heap { _region: region },
         }
     }

@@ -127,7 +127,7 @@ impl Reactor {
             spin_us_max: 0,
             ..settings.clone()
         };
-        Self::with_driver(driver, Arena::new(0), order, &settings)
+        Self::with_driver(driver, world.buffers(), order, &settings)
     }
 
     fn with_driver(driver: Driver, arena: Rc<Arena>, order: Order, settings: &Settings) -> Self {

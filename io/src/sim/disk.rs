@@ -2,16 +2,17 @@
 //! lost. Not when ops complete nor which of them fail (`files.rs`); not how content and names
 //! survive (`inode.rs`, `names.rs`).
 //!
-//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash, and no
-//! longer.
+//! Invariant: a file is kept while a name or a handle can reach it, now or after a crash; those that nothing
+//! reaches are never more than those that were reached at the last look, and a few.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::content::{Content, SECTOR_BYTES};
 use super::faults::CrashFates;
 use super::index;
-use super::inode::{Fate, Inode, SECTOR_BYTES};
+use super::inode::{Fate, Inode};
 use super::names::{Entry, Names};
 use super::state::os;
 use crate::op::{DirEntry, OpenOptions, Space};
@@ -19,6 +20,8 @@ use crate::rng::Rng;
 
 /// Free space that a disk without a limit tells of, in bytes.
 const UNLIMITED_BYTES: u64 = 1 << 40;
+/// Files that nothing reaches are looked for when there are so many more than were left by the last look.
+const UNREACHED_MIN: usize = 64;
 
 /// One disk, shared by the shards of its node.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub(super) struct Disk {
     pub(super) names: Names,
     pub(super) inodes: BTreeMap<u32, Inode>,
     inodes_made: u32,
+    /// Files that the last look for those that nothing reaches has left.
+    inodes_kept: usize,
     pub(super) capacity: Option<u64>,
     pub(super) stalled_until: u64,
     /// How many times as long as others it takes; 0 for as long.
@@ -56,7 +61,7 @@ pub(super) enum Effect {
     Write {
         inode: u32,
         offset: u64,
-        bytes: Vec<u8>,
+        content: Content,
         durable: bool,
         whole: bool,
     },
@@ -116,12 +121,9 @@ impl Disk {
         }
     }
 
-    fn entry(&self, path: &Path, entry: Entry) -> DirEntry {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+    fn entry(&self, name: &[u8], entry: Entry) -> DirEntry {
+        let last = name.rsplit(|byte| *byte == b'/').next();
+        let name = String::from_utf8_lossy(last.unwrap_or_default()).into_owned();
         match entry {
             Entry::File(inode) => {
                 let bytes = self.inodes.get(&inode).map_or(0, Inode::size);
@@ -139,11 +141,15 @@ impl Disk {
         }
     }
 
-    /// Frees the files that no name and no handle can reach any more.
+    /// Frees the files that no name and no handle can reach any more, when they may be many.
     pub(super) fn collect(&mut self) {
-        let named: BTreeSet<u32> = self.names.files();
+        if self.inodes.len() < 2 * self.inodes_kept + UNREACHED_MIN {
+            return;
+        }
+        let named = self.names.files();
         self.inodes
-            .retain(|number, inode| inode.open > 0 || named.contains(number));
+            .retain(|number, inode| inode.open > 0 || named.binary_search(number).is_ok());
+        self.inodes_kept = self.inodes.len();
     }
 
     pub(super) fn open(&mut self, path: &Path, options: OpenOptions) -> io::Result<u32> {
@@ -212,7 +218,7 @@ impl Disk {
             Some(Entry::Dir) => Ok(self
                 .names
                 .list(path)
-                .map(|(path, entry)| self.entry(path, entry))
+                .map(|(name, entry)| self.entry(name, entry))
                 .collect()),
         }
     }
@@ -241,7 +247,7 @@ impl Disk {
             Effect::Write {
                 inode,
                 offset,
-                bytes,
+                content,
                 durable,
                 whole,
             } => {
@@ -249,11 +255,11 @@ impl Disk {
                     return;
                 };
                 if !whole {
-                    write_parts(inode, offset, &bytes, rng);
+                    write_parts(inode, offset, &content, rng);
                 } else if durable {
-                    inode.write_durable(offset, &bytes);
+                    inode.write_durable(offset, &content);
                 } else {
-                    inode.write(offset, &bytes);
+                    inode.write(offset, &content);
                 }
             }
         }
@@ -269,13 +275,13 @@ impl Disk {
             if let Effect::Write {
                 inode,
                 offset,
-                bytes,
+                content,
                 ..
             } = effect
                 && let Some(inode) = self.inodes.get_mut(&inode)
                 && rng.coin()
             {
-                inode.write(offset, &bytes);
+                inode.write(offset, &content);
             }
         }
         for inode in self.inodes.values_mut() {
@@ -306,10 +312,11 @@ fn draw_fate(fates: CrashFates, rng: &mut Rng) -> Fate {
 }
 
 /// Writes some of the sectors of a write that failed.
-fn write_parts(inode: &mut Inode, offset: u64, bytes: &[u8], rng: &mut Rng) {
-    for (n, part) in bytes.chunks(SECTOR_BYTES).enumerate() {
+fn write_parts(inode: &mut Inode, offset: u64, content: &Content, rng: &mut Rng) {
+    for start in (0..content.len()).step_by(SECTOR_BYTES) {
         if rng.coin() {
-            inode.write(offset + (n * SECTOR_BYTES) as u64, part);
+            let end = content.len().min(start + SECTOR_BYTES);
+            inode.write(offset + start as u64, &content.part(start..end));
         }
     }
 }

@@ -10,9 +10,10 @@
 use std::io;
 use std::path::Path;
 
+use super::content::{Content, SECTOR_BYTES};
 use super::disk::{Disk, Effect, File, Lost};
 use super::heap::{digest, mix};
-use super::inode::{Inode, SECTOR_BYTES};
+use super::inode::Inode;
 use super::names::Entry;
 use super::state::{Object, Pending, State, os};
 use crate::buffer::Buf;
@@ -228,13 +229,16 @@ impl State {
         let latency = self.faults.disk.write_latency_ns + (buf.len() - done) as u64 / 2;
         match self.write_now(shard, file, offset, (buf, done)) {
             Ok((result, at, len)) => {
-                let (inode, bytes) = (at.file.inode, buf.as_slice()[done..done + len].to_vec());
+                let content = Content::of(&buf.as_slice()[done..done + len]);
                 let whole = result.is_ok();
-                self.hash = mix(self.hash, digest(&bytes));
+                self.hash = match &content {
+                    Content::Zeros(len) => mix(self.hash, *len as u64),
+                    Content::Bytes(bytes) => mix(self.hash, digest(bytes)),
+                };
                 let effect = Effect::Write {
-                    inode,
+                    inode: at.file.inode,
                     offset: at.at,
-                    bytes,
+                    content,
                     durable,
                     whole,
                 };

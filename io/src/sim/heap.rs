@@ -107,20 +107,42 @@ pub(super) fn mix(hash: u64, word: u64) -> u64 {
     mixed ^ (mixed >> 29)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the other half is asked for by itself"
+)]
+fn low_half(wide: u128) -> u64 {
+    wide as u64
+}
+
+/// Multiplies two words and folds the product: every bit of both has its say.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    low_half(product) ^ low_half(product >> 64)
+}
+
+fn take_in(lane: u64, pair: &[u8; 16]) -> u64 {
+    let pair = u128::from_le_bytes(*pair);
+    let (low, high) = (low_half(pair), low_half(pair >> 64));
+    fold(
+        lane ^ low ^ 0x9E37_79B9_7F4A_7C15,
+        high ^ 0xD6E8_FEB8_6659_FD93,
+    ) ^ lane.rotate_left(32)
+}
+
 /// Condenses bytes to 64 bits, in four independent lanes for speed.
 pub(super) fn digest(bytes: &[u8]) -> u64 {
     let mut lanes = [1_u64, 2, 3, 4];
-    let (blocks, rest) = bytes.as_chunks::<32>();
+    let (blocks, rest) = bytes.as_chunks::<64>();
     for block in blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<8>().0) {
-            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-            *lane ^= *lane >> 32;
+        for (lane, pair) in lanes.iter_mut().zip(block.as_chunks::<16>().0) {
+            *lane = take_in(*lane, pair);
         }
     }
-    let mut tail = [0; 32];
+    let mut tail = [0; 64];
     tail[..rest.len()].copy_from_slice(rest);
-    for (lane, word) in lanes.iter_mut().zip(tail.as_chunks::<8>().0) {
-        *lane ^= u64::from_le_bytes(*word);
+    for (lane, pair) in lanes.iter_mut().zip(tail.as_chunks::<16>().0) {
+        *lane = take_in(*lane, pair);
     }
     lanes
         .iter()

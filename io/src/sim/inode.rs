@@ -10,26 +10,23 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A sector that is in no layer reads as zeros; an all-zero sector over nothing is not stored,
-//!    so pre-zeroed files cost nothing.
+//! 1. A sector that is in no layer reads as zeros; an all-zero sector over nothing is not stored.
 //! 2. Only `durable` and `durable_size` are left after a crash, and no byte at or past the size is
 //!    stored other than as zero.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::content::{Content, Image, SECTOR_BYTES, Sector};
 use super::disk::Lost;
 use super::index;
 use crate::rng::Rng;
 
-/// Bytes of a sector: the unit in which the disk keeps or drops what was not synced.
-pub(super) const SECTOR_BYTES: usize = 4096;
 /// Bytes that are written whole or not at all.
 pub(super) const GRAIN_BYTES: usize = 512;
 
-type Sector = [u8; SECTOR_BYTES];
-type Image = BTreeMap<u64, Box<Sector>>;
-
-static ZERO_SECTOR: Sector = [0; SECTOR_BYTES];
+/// Sectors that are not durable.
+type Sectors = BTreeMap<u64, Sector>;
 
 /// What a crash does to one un-synced sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +41,7 @@ pub(super) enum Fate {
 struct Layer {
     id: u64,
     size: u64,
-    sectors: Image,
+    sectors: Sectors,
 }
 
 /// One file.
@@ -53,9 +50,9 @@ pub(super) struct Inode {
     size: u64,
     durable_size: u64,
     durable: Image,
-    lost: Image,
+    lost: Sectors,
     frozen: Vec<Layer>,
-    dirty: Image,
+    dirty: Sectors,
     layers: u64,
     /// Handles that are open.
     pub(super) open: u32,
@@ -78,29 +75,14 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, u
     })
 }
 
-fn boxed(bytes: &[u8]) -> Box<Sector> {
-    Box::<[u8]>::from(bytes)
-        .try_into()
-        .expect("the caller passes one whole sector")
-}
-
-/// Stores a sector in the lowest image, where zeros are the same as nothing.
-fn store_lowest(image: &mut Image, at: u64, sector: Box<Sector>) {
-    if *sector == ZERO_SECTOR {
-        image.remove(&at);
-    } else {
-        image.insert(at, sector);
-    }
-}
-
-/// Cuts an image to `size` bytes.
-fn cut(image: &mut Image, size: u64) {
-    image.split_off(&size.div_ceil(SECTOR_BYTES as u64));
+/// Cuts sectors to `size` bytes.
+fn cut(sectors: &mut Sectors, size: u64) {
+    sectors.split_off(&size.div_ceil(SECTOR_BYTES as u64));
     let within = index(size % SECTOR_BYTES as u64);
     if within > 0
-        && let Some(sector) = image.get_mut(&(size / SECTOR_BYTES as u64))
+        && let Some(sector) = sectors.get_mut(&(size / SECTOR_BYTES as u64))
     {
-        sector[within..].fill(0);
+        *sector = sector.cut(within);
     }
 }
 
@@ -132,8 +114,7 @@ impl Inode {
                     self.lost.get(&at)
                 }
             })
-            .or_else(|| self.durable.get(&at))
-            .map(|sector| &**sector)
+            .or_else(|| self.durable.get(at))
     }
 
     /// Reads what is visible at `offset`; returns the bytes read, fewer only at the end of the
@@ -141,60 +122,65 @@ impl Inode {
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> usize {
         let len = index(self.size.saturating_sub(offset).min(out.len() as u64));
         for (at, within, done, n) in pieces(offset, len) {
-            let sector = self.sector(at).unwrap_or(&ZERO_SECTOR);
-            out[done..done + n].copy_from_slice(&sector[within..within + n]);
+            let out = &mut out[done..done + n];
+            match self.sector(at) {
+                Some(sector) => out.copy_from_slice(&sector[within..within + n]),
+                None => out.fill(0),
+            }
         }
         len
     }
 
-    /// Makes `bytes` visible at `offset`; they are durable after the next sync.
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
-        for (at, within, done, n) in pieces(offset, bytes.len()) {
-            self.write_piece(at, within, &bytes[done..done + n]);
+    /// Makes `content` visible at `offset`; it is durable after the next sync.
+    pub(super) fn write(&mut self, offset: u64, content: &Content) {
+        for (at, within, done, n) in pieces(offset, content.len()) {
+            if let Some(sector) = self.written(at, within, content, done..done + n) {
+                self.dirty.insert(at, sector);
+            }
         }
-        self.grow(offset + bytes.len() as u64);
+        self.grow(offset + content.len() as u64);
     }
 
-    fn write_piece(&mut self, at: u64, within: usize, bytes: &[u8]) {
-        if let Some(sector) = self.dirty.get_mut(&at) {
-            sector[within..within + bytes.len()].copy_from_slice(bytes);
-            return;
-        }
+    /// Returns what a sector is once `range` of `content` is written at byte `within` of it; nothing when that
+    /// is zeros over nothing.
+    fn written(
+        &self,
+        at: u64,
+        within: usize,
+        content: &Content,
+        range: Range<usize>,
+    ) -> Option<Sector> {
         let below = self.sector(at);
-        if below.is_none() && *bytes == ZERO_SECTOR[..bytes.len()] {
-            return;
+        if below.is_none() && content.is_zero(range.clone()) {
+            return None;
         }
-        let sector = if bytes.len() == SECTOR_BYTES {
-            boxed(bytes)
-        } else {
-            let mut sector = Box::new(*below.unwrap_or(&ZERO_SECTOR));
-            sector[within..within + bytes.len()].copy_from_slice(bytes);
-            sector
-        };
-        self.dirty.insert(at, sector);
+        Some(match range.len() {
+            SECTOR_BYTES => content.sector(range.start),
+            _ => content.over(below, within, range),
+        })
     }
 
-    /// Makes `bytes` visible and durable at `offset`, and the size that they need.
-    pub(super) fn write_durable(&mut self, offset: u64, bytes: &[u8]) {
-        for (at, within, done, n) in pieces(offset, bytes.len()) {
-            self.write_piece(at, within, &bytes[done..done + n]);
-            if let Some(sector) = self.dirty.remove(&at) {
+    /// Makes `content` visible and durable at `offset`, and the size that it needs.
+    pub(super) fn write_durable(&mut self, offset: u64, content: &Content) {
+        for (at, within, done, n) in pieces(offset, content.len()) {
+            if let Some(sector) = self.written(at, within, content, done..done + n) {
+                self.dirty.remove(&at);
                 self.settle(at, sector);
             }
             for layer in &mut self.frozen {
                 layer.sectors.remove(&at);
             }
         }
-        let end = offset + bytes.len() as u64;
+        let end = offset + content.len() as u64;
         self.grow(end);
         self.durable_size = self.durable_size.max(end);
     }
 
-    fn settle(&mut self, at: u64, sector: Box<Sector>) {
+    fn settle(&mut self, at: u64, sector: Sector) {
         if !self.lost.is_empty() {
             self.lost.remove(&at);
         }
-        store_lowest(&mut self.durable, at, sector);
+        self.durable.store(at, sector);
     }
 
     /// Marks what is written so far as what a sync that starts now will cover; returns the mark.
@@ -260,14 +246,15 @@ impl Inode {
         }
         self.lost.clear();
         self.size = self.durable_size;
-        cut(&mut self.durable, self.size);
+        self.durable.cut(self.size);
     }
 
     fn suffer(&mut self, rng: &mut Rng, at: u64, new: &Sector, fate: Fate) {
         if fate == Fate::Old {
             return;
         }
-        let mut sector = Box::new(self.durable.get(&at).map_or(ZERO_SECTOR, |sector| **sector));
+        let below = self.durable.get(at);
+        let mut sector = below.map_or([0; SECTOR_BYTES], Sector::copied);
         for (old, new) in sector.chunks_mut(GRAIN_BYTES).zip(new.chunks(GRAIN_BYTES)) {
             match fate {
                 Fate::Garbage if rng.chance(0.25) => rng.fill(old),
@@ -275,7 +262,7 @@ impl Inode {
                 Fate::Keep | Fate::Old | Fate::Torn | Fate::Garbage => old.copy_from_slice(new),
             }
         }
-        store_lowest(&mut self.durable, at, sector);
+        self.durable.store(at, Sector::new(&sector));
     }
 
     /// Flips one bit of a random durable sector among `len` bytes at `offset`; says whether there
@@ -285,21 +272,25 @@ impl Inode {
             .min(self.size)
             .div_ceil(SECTOR_BYTES as u64);
         let start = (offset / SECTOR_BYTES as u64).min(end);
-        let mut sectors: Vec<_> = self.durable.range_mut(start..end).collect();
-        if sectors.is_empty() {
+        let places = self.durable.places(start..end);
+        if places.is_empty() {
             return false;
         }
-        let chosen = rng.index(sectors.len());
-        let (at, sector) = &mut sectors[chosen];
-        let bytes = (self.size - **at * SECTOR_BYTES as u64).min(SECTOR_BYTES as u64);
+        let at = places[rng.index(places.len())];
+        let Some(sector) = self.durable.get(at) else {
+            return false;
+        };
+        let mut sector = sector.copied();
+        let bytes = (self.size - at * SECTOR_BYTES as u64).min(SECTOR_BYTES as u64);
         sector[index(rng.below(bytes))] ^= 1 << rng.below(8);
+        self.durable.store(at, Sector::new(&sector));
         true
     }
 
     /// Overwrites durable and visible bytes behind the back of the file's user.
     pub(super) fn overwrite(&mut self, offset: u64, bytes: &[u8]) {
         let (size, durable_size) = (self.size, self.durable_size);
-        self.write_durable(offset, bytes);
+        self.write_durable(offset, &Content::of(bytes));
         self.truncate(size);
         self.durable_size = durable_size.min(size);
     }
@@ -312,9 +303,10 @@ impl Inode {
             layer.size = layer.size.min(bytes);
             &mut layer.sectors
         });
-        for image in frozen.chain([&mut self.dirty, &mut self.lost, &mut self.durable]) {
-            cut(image, bytes);
+        for sectors in frozen.chain([&mut self.dirty, &mut self.lost]) {
+            cut(sectors, bytes);
         }
+        self.durable.cut(bytes);
     }
 }
 
@@ -341,9 +333,9 @@ mod tests {
     fn a_crash_keeps_exactly_the_sectors_it_is_told_to() {
         for subset in 0..8_u64 {
             let mut inode = Inode::default();
-            inode.write(0, &sectors(3, 1));
+            inode.write(0, &Content::of(&sectors(3, 1)));
             synced(&mut inode);
-            inode.write(0, &sectors(3, 2));
+            inode.write(0, &Content::of(&sectors(3, 2)));
             inode.crash(&mut Rng::new(subset), |_, at| {
                 if subset >> at & 1 == 1 {
                     Fate::Keep
@@ -363,11 +355,11 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..400 {
             let mut inode = Inode::default();
-            inode.write(0, &sectors(2, 1));
+            inode.write(0, &Content::of(&sectors(2, 1)));
             synced(&mut inode);
-            inode.write(0, &sectors(2, 2));
+            inode.write(0, &Content::of(&sectors(2, 2)));
             inode.freeze();
-            inode.write(0, &sectors(2, 3));
+            inode.write(0, &Content::of(&sectors(2, 3)));
             inode.crash(&mut Rng::new(seed), |rng, _| {
                 if rng.coin() { Fate::Keep } else { Fate::Old }
             });
@@ -380,9 +372,9 @@ mod tests {
     #[test]
     fn a_torn_sector_mixes_old_and_new_by_512_bytes() {
         let mut inode = Inode::default();
-        inode.write(0, &sectors(1, 1));
+        inode.write(0, &Content::of(&sectors(1, 1)));
         synced(&mut inode);
-        inode.write(0, &sectors(1, 2));
+        inode.write(0, &Content::of(&sectors(1, 2)));
         inode.crash(&mut Rng::new(9), |_, _| Fate::Torn);
         let all = content(&inode);
         let grains: Vec<&[u8]> = all.chunks(GRAIN_BYTES).collect();
@@ -399,9 +391,9 @@ mod tests {
     #[test]
     fn garbage_is_neither_old_nor_new() {
         let mut inode = Inode::default();
-        inode.write(0, &sectors(4, 2));
+        inode.write(0, &Content::of(&sectors(4, 2)));
         synced(&mut inode);
-        inode.write(0, &sectors(4, 1));
+        inode.write(0, &Content::of(&sectors(4, 1)));
         inode.crash(&mut Rng::new(9), |_, _| Fate::Garbage);
         assert!(content(&inode).iter().any(|&b| b > 2));
     }
@@ -409,9 +401,9 @@ mod tests {
     #[test]
     fn a_sync_covers_what_was_written_before_it_began() {
         let mut inode = Inode::default();
-        inode.write(0, &sectors(1, 1));
+        inode.write(0, &Content::of(&sectors(1, 1)));
         let mark = inode.freeze();
-        inode.write(0, &sectors(2, 2));
+        inode.write(0, &Content::of(&sectors(2, 2)));
         inode.synced(mark);
         assert_eq!(content(&inode), sectors(2, 2));
         inode.crash(&mut Rng::new(0), |_, _| Fate::Old);
@@ -423,9 +415,9 @@ mod tests {
         let mut losses = 0;
         for seed in 0..20 {
             let (mut rng, mut inode) = (Rng::new(seed), Inode::default());
-            inode.write(0, &sectors(1, 1));
+            inode.write(0, &Content::of(&sectors(1, 1)));
             synced(&mut inode);
-            inode.write(0, &sectors(1, 2));
+            inode.write(0, &Content::of(&sectors(1, 2)));
             let mark = inode.freeze();
             inode.sync_failed(mark, Lost::Cached, &mut rng);
             assert_eq!(content(&inode), sectors(1, 2));
@@ -439,12 +431,12 @@ mod tests {
     #[test]
     fn zeros_over_nothing_are_not_stored() {
         let mut inode = Inode::default();
-        inode.write(0, &sectors(64, 0));
-        inode.write_durable(0, &sectors(64, 0));
+        inode.write(0, &Content::of(&sectors(64, 0)));
+        inode.write_durable(0, &Content::of(&sectors(64, 0)));
         assert!(inode.dirty.is_empty() && inode.durable.is_empty());
         assert_eq!(content(&inode), sectors(64, 0));
-        inode.write_durable(0, &sectors(1, 5));
-        inode.write(0, &sectors(1, 0));
+        inode.write_durable(0, &Content::of(&sectors(1, 5)));
+        inode.write(0, &Content::of(&sectors(1, 0)));
         assert_eq!(content(&inode), sectors(64, 0));
     }
 
@@ -462,16 +454,16 @@ mod tests {
             model.resize(model.len().max(end), 0);
             model[index(offset)..end].copy_from_slice(&bytes);
             match rng.below(4) {
-                0 => inode.write_durable(offset, &bytes),
+                0 => inode.write_durable(offset, &Content::of(&bytes)),
                 1 => {
-                    inode.write(offset, &bytes);
+                    inode.write(offset, &Content::of(&bytes));
                     synced(&mut inode);
                 }
                 2 => {
-                    inode.write(offset, &bytes);
+                    inode.write(offset, &Content::of(&bytes));
                     inode.freeze();
                 }
-                _ => inode.write(offset, &bytes),
+                _ => inode.write(offset, &Content::of(&bytes)),
             }
             if rng.chance(0.1) {
                 assert_eq!(content(&inode), model);
@@ -485,7 +477,7 @@ mod tests {
     #[test]
     fn a_cut_file_grows_again_with_zeros() {
         let mut inode = Inode::default();
-        inode.write_durable(0, &sectors(2, 7));
+        inode.write_durable(0, &Content::of(&sectors(2, 7)));
         inode.truncate(100);
         inode.grow(5_000);
         let all = content(&inode);

@@ -13,6 +13,7 @@
 //!    so.
 
 mod clock;
+mod content;
 mod cuts;
 mod death;
 mod disk;
@@ -45,6 +46,7 @@ pub use self::faults::{
 use self::heap::Kind;
 use self::names::Entry;
 use self::state::State;
+use crate::buffer::Arena;
 use crate::time::{Monotonic, Wall};
 
 /// Turns a length that is known to fit in memory into an index.
@@ -109,6 +111,11 @@ impl World {
     /// When that shard runs already.
     pub(crate) fn driver(&self, node: u32, shard: u32) -> Driver {
         Driver::new(&self.0, node, shard)
+    }
+
+    /// Returns the buffers that the shards of this world share, life after life.
+    pub(crate) fn buffers(&self) -> Rc<Arena> {
+        Rc::clone(&self.0.borrow().buffers)
     }
 
     /// Returns virtual time.
@@ -260,8 +267,8 @@ impl World {
                 file.overwrite(*offset, &[byte[0] ^ 1 << (bit % 8)]);
             }
             Damage::ZeroSector { offset } => {
-                let sector = inode::SECTOR_BYTES as u64;
-                file.overwrite(offset / sector * sector, &[0; inode::SECTOR_BYTES]);
+                let sector = content::SECTOR_BYTES as u64;
+                file.overwrite(offset / sector * sector, &[0; content::SECTOR_BYTES]);
             }
             Damage::Overwrite { offset, bytes } => file.overwrite(*offset, bytes),
             Damage::Truncate { bytes } => file.truncate(*bytes),
@@ -285,10 +292,22 @@ impl World {
     pub fn list_files(&self, node: u32) -> Vec<(PathBuf, u64)> {
         let mut state = self.0.borrow_mut();
         let disk = &state.node(node).disk;
-        let files = disk.names.all().filter(|(_, entry)| *entry != Entry::Dir);
-        let sized =
-            files.map(|(path, _)| (path.into(), disk.file(path).map_or(0, inode::Inode::size)));
-        sized.collect()
+        let files = disk.names.all().filter_map(|(name, entry)| match entry {
+            Entry::File(inode) => Some((name, disk.inodes.get(&inode)?.size())),
+            Entry::Dir => None,
+        });
+        files
+            .map(|(name, bytes)| (names::path_of(name), bytes))
+            .collect()
+    }
+
+    /// Returns the names of the files below a directory of a node, as bytes and in their order.
+    #[must_use]
+    pub fn files_below(&self, node: u32, dir: &Path) -> Vec<Rc<[u8]>> {
+        let mut state = self.0.borrow_mut();
+        let below = state.node(node).disk.names.below(dir);
+        let files = below.filter(|(_, entry)| *entry != Entry::Dir);
+        files.map(|(name, _)| Rc::clone(name)).collect()
     }
 
     /// Says how many handles a node has open, for checks of leaks.

@@ -7,8 +7,12 @@
 //! 2. A crash keeps or drops each other change on its own; a rename is kept or dropped whole.
 //! 3. After a crash every entry's directory is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::rng::Rng;
 
@@ -19,23 +23,16 @@ pub(super) enum Entry {
     Dir,
 }
 
-type Tree = BTreeMap<PathBuf, Entry>;
+/// A path as it was written, without a slash at its end; the root is empty. Paths are compared byte by byte: to
+/// compare them part by part takes ten times as long, and they are looked up all the time.
+type Name = Rc<[u8]>;
+type Tree = BTreeMap<Name, Entry>;
 
 #[derive(Clone, Debug)]
 enum Change {
-    Link {
-        path: PathBuf,
-        entry: Entry,
-    },
-    Unlink {
-        path: PathBuf,
-        entry: Entry,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        entry: Entry,
-    },
+    Link { name: Name, entry: Entry },
+    Unlink { name: Name, entry: Entry },
+    Rename { from: Name, to: Name, entry: Entry },
 }
 
 /// All names of one disk.
@@ -47,29 +44,60 @@ pub(super) struct Names {
     changes: u64,
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
+/// Returns the name that a path stands for: it must not hold `..`, nor `.` but at its end.
+fn name_of(path: &Path) -> &[u8] {
+    let mut name = path.as_os_str().as_bytes();
+    while let Some(before) = [&b"/."[..], b"/"]
+        .iter()
+        .find_map(|end| name.strip_suffix(*end))
+    {
+        name = before;
+    }
+    if name == b"." { b"" } else { name }
 }
 
-fn is_root(path: &Path) -> bool {
-    matches!(path.to_str(), Some("" | "/" | "."))
+/// Returns the path that a name is.
+pub(super) fn path_of(name: &[u8]) -> PathBuf {
+    OsStr::from_bytes(name).into()
+}
+
+fn parent(name: &[u8]) -> &[u8] {
+    let slash = name.iter().rposition(|byte| *byte == b'/');
+    &name[..slash.unwrap_or(0)]
+}
+
+/// Says whether `name` lies below `dir`, at any depth.
+fn is_below(name: &[u8], dir: &[u8]) -> bool {
+    match name.strip_prefix(dir) {
+        Some(rest) => rest.first() == Some(&b'/') || dir.is_empty() && !rest.is_empty(),
+        None => false,
+    }
+}
+
+/// Returns the entries of `tree` below `dir`, at any depth and in their order.
+fn below<'a>(tree: &'a Tree, dir: &'a [u8]) -> impl Iterator<Item = (&'a Name, Entry)> {
+    // A name that begins with that of the directory may go on with a byte less than a slash.
+    let from = (Bound::Excluded(dir), Bound::Unbounded);
+    let begins = tree.range::<[u8], _>(from);
+    let begins = begins.take_while(move |(name, _)| name.starts_with(dir));
+    let below = begins.filter(move |(name, _)| is_below(name, dir));
+    below.map(|(name, entry)| (name, *entry))
 }
 
 impl Change {
-    fn touches(&self, dir: &Path) -> bool {
-        let within = |path: &Path| parent(path) == dir || is_root(parent(path)) && is_root(dir);
+    fn touches(&self, dir: &[u8]) -> bool {
         match self {
-            Self::Link { path, .. } | Self::Unlink { path, .. } => within(path),
-            Self::Rename { from, to, .. } => within(from) || within(to),
+            Self::Link { name, .. } | Self::Unlink { name, .. } => parent(name) == dir,
+            Self::Rename { from, to, .. } => parent(from) == dir || parent(to) == dir,
         }
     }
 
     fn apply(self, tree: &mut Tree) {
         match self {
-            Self::Link { path, entry } => {
-                tree.insert(path, entry);
+            Self::Link { name, entry } => {
+                tree.insert(name, entry);
             }
-            Self::Unlink { path, entry } => remove(tree, &path, entry),
+            Self::Unlink { name, entry } => remove(tree, &name, entry),
             Self::Rename { from, to, entry } => {
                 if entry == Entry::Dir {
                     rename_children(tree, &from, &to);
@@ -81,42 +109,39 @@ impl Change {
     }
 }
 
-/// Removes `path` if it still stands for `entry`: a dropped change must not take a later file with
+/// Removes `name` if it still stands for `entry`: a dropped change must not take a later file with
 /// it.
-fn remove(tree: &mut Tree, path: &Path, entry: Entry) {
-    if tree.get(path) == Some(&entry) {
-        tree.remove(path);
+fn remove(tree: &mut Tree, name: &[u8], entry: Entry) {
+    if tree.get(name) == Some(&entry) {
+        tree.remove(name);
     }
 }
 
-fn rename_children(tree: &mut Tree, from: &Path, to: &Path) {
-    let children: Vec<PathBuf> = tree
-        .keys()
-        .filter(|path| *path != from && path.starts_with(from))
-        .cloned()
-        .collect();
-    for path in children {
-        let rest = path
-            .strip_prefix(from)
-            .expect("the filter above asked for the prefix");
-        let entry = tree.remove(&path).expect("its key was in the tree");
-        tree.insert(to.join(rest), entry);
+fn rename_children(tree: &mut Tree, from: &[u8], to: &[u8]) {
+    let children: Vec<Name> = below(tree, from).map(|(name, _)| Rc::clone(name)).collect();
+    for name in children {
+        let entry = tree.remove(&name).expect("its name was in the tree");
+        let renamed = [to, &name[from.len()..]].concat();
+        tree.insert(renamed.into(), entry);
     }
 }
 
 impl Names {
     /// Looks a path up.
     pub(super) fn find(&self, path: &Path) -> Option<Entry> {
-        if is_root(path) {
-            Some(Entry::Dir)
-        } else {
-            self.visible.get(path).copied()
+        self.entry(name_of(path))
+    }
+
+    fn entry(&self, name: &[u8]) -> Option<Entry> {
+        match name {
+            b"" => Some(Entry::Dir),
+            name => self.visible.get(name).copied(),
         }
     }
 
     /// Says whether the directory that `path` would be in is there.
     pub(super) fn has_parent(&self, path: &Path) -> bool {
-        self.find(parent(path)) == Some(Entry::Dir)
+        self.entry(parent(name_of(path))) == Some(Entry::Dir)
     }
 
     fn change(&mut self, change: Change) {
@@ -127,38 +152,40 @@ impl Names {
 
     pub(super) fn link(&mut self, path: &Path, entry: Entry) {
         self.change(Change::Link {
-            path: path.into(),
+            name: name_of(path).into(),
             entry,
         });
     }
 
     pub(super) fn unlink(&mut self, path: &Path, entry: Entry) {
         self.change(Change::Unlink {
-            path: path.into(),
+            name: name_of(path).into(),
             entry,
         });
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, entry: Entry) {
         self.change(Change::Rename {
-            from: from.into(),
-            to: to.into(),
+            from: name_of(from).into(),
+            to: name_of(to).into(),
             entry,
         });
     }
 
-    /// Returns the entries directly in `dir`, in order of name.
-    pub(super) fn list<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a Path, Entry)> {
-        self.all().filter(move |(path, _)| {
-            parent(path) == dir || is_root(dir) && is_root(parent(path)) && !is_root(path)
-        })
+    /// Returns the entries below `dir`, at any depth and in order of name.
+    pub(super) fn below<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a Name, Entry)> {
+        below(&self.visible, name_of(dir))
     }
 
-    /// Returns every visible entry, in order of path.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Path, Entry)> {
-        self.visible
-            .iter()
-            .map(|(path, entry)| (path.as_path(), *entry))
+    /// Returns the entries directly in `dir`, in order of name.
+    pub(super) fn list<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a Name, Entry)> {
+        let within = |name: &Name| parent(name) == name_of(dir);
+        self.below(dir).filter(move |(name, _)| within(name))
+    }
+
+    /// Returns every visible entry, in order of name.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Name, Entry)> {
+        self.below(Path::new(""))
     }
 
     /// Returns the mark that a directory sync that begins now covers.
@@ -168,14 +195,11 @@ impl Names {
 
     /// Makes the changes of `dir` up to `mark` durable.
     pub(super) fn synced(&mut self, dir: &Path, mark: u64) {
-        let durable = &mut self.durable;
-        self.pending.retain(|(change_mark, change)| {
-            let covered = *change_mark <= mark && change.touches(dir);
-            if covered {
-                change.clone().apply(durable);
-            }
-            !covered
-        });
+        let (durable, dir) = (&mut self.durable, name_of(dir));
+        let covered =
+            |(change_mark, change): &mut (u64, Change)| *change_mark <= mark && change.touches(dir);
+        let covered = self.pending.extract_if(.., covered);
+        covered.for_each(|(_, change)| change.apply(durable));
     }
 
     /// Loses power: keeps or drops each change that is not durable.
@@ -190,18 +214,21 @@ impl Names {
     }
 
     fn drop_orphans(&mut self) {
-        let tree = &mut self.durable;
-        let dirs: BTreeSet<PathBuf> = tree
-            .iter()
-            .filter(|(_, entry)| **entry == Entry::Dir)
-            .map(|(path, _)| path.clone())
-            .collect();
-        let there = |dir: &Path| is_root(dir) || dirs.contains(dir);
-        tree.retain(|path, _| path.ancestors().skip(1).all(there));
+        let mut dirs: Vec<Name> = Vec::new();
+        // A directory comes before what is in it.
+        self.durable.retain(|name, entry| {
+            let dir = parent(name);
+            let is_kept = dir.is_empty() || dirs.iter().any(|kept| **kept == *dir);
+            if is_kept && *entry == Entry::Dir {
+                dirs.push(Rc::clone(name));
+            }
+            is_kept
+        });
     }
 
-    /// Returns the files that some name stands for, now or perhaps after a crash.
-    pub(super) fn files(&self) -> BTreeSet<u32> {
+    /// Returns the files that some name stands for, now or perhaps after a crash, in order and some of them
+    /// more than once.
+    pub(super) fn files(&self) -> Vec<u32> {
         let pending = self.pending.iter().map(|(_, change)| match change {
             Change::Link { entry, .. }
             | Change::Unlink { entry, .. }
@@ -212,12 +239,13 @@ impl Names {
             .values()
             .chain(self.durable.values())
             .chain(pending);
-        entries
-            .filter_map(|entry| match entry {
-                Entry::File(inode) => Some(*inode),
-                Entry::Dir => None,
-            })
-            .collect()
+        let files = entries.filter_map(|entry| match entry {
+            Entry::File(inode) => Some(*inode),
+            Entry::Dir => None,
+        });
+        let mut files: Vec<u32> = files.collect();
+        files.sort_unstable();
+        files
     }
 }
 

@@ -104,7 +104,10 @@ impl End {
         if n == self.inbox.len() {
             return std::mem::take(&mut self.inbox).into();
         }
-        self.inbox.drain(..n).collect()
+        let (front, _) = self.inbox.make_contiguous().split_at(n);
+        let taken = front.to_vec();
+        self.inbox.drain(..n);
+        taken
     }
 
     /// Throws away what has arrived and was not read.

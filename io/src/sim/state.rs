@@ -19,11 +19,14 @@ use super::driver::SimWake;
 use super::faults::Faults;
 use super::heap::{EndId, Heap, Kind, digest, mix};
 use super::net::{Net, Way};
+use crate::buffer::Arena;
 use crate::op::{Completion, Handle, OpId, Value};
 use crate::rng::Rng;
 
 /// Virtual time at the beginning, in nanoseconds.
 const START_NS: u64 = 1_000_000_000;
+/// Buffers for files that all shards of a world share; who finds none takes memory of the heap.
+const BUFFERS: u16 = 256;
 
 /// An error with the operating system's number, as a kernel would answer.
 pub(super) fn os(errno: i32) -> io::Error {
@@ -150,6 +153,7 @@ pub(super) enum Pending {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) clock: Rc<Cell<u64>>,
+    pub(super) buffers: Rc<Arena>,
     pub(super) heap: Heap,
     pub(super) faults: Faults,
     pub(super) streams: Streams,
@@ -171,6 +175,7 @@ impl State {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         Self {
             clock: Rc::new(Cell::new(START_NS)),
+            buffers: Arena::new(BUFFERS),
             heap: Heap::default(),
             faults,
             streams: Streams::new(seed),

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{GrowthFailure, again};
+use crate::buffer::Buf;
 use crate::file::{self, Durable, File};
 use crate::op::OpenOptions;
 use crate::reactor::Reactor;
@@ -222,7 +223,8 @@ async fn fill(reactor: &Reactor, path: &Path, bytes: u64) -> io::Result<()> {
     };
     let segment = File::open(reactor, path, options).await?;
     segment.preallocate(bytes).await?;
-    let mut zeros = crate::buffer::Buf::heap(ZERO_BYTES);
+    let largest = bytes.min(ZERO_BYTES as u64);
+    let mut zeros = Buf::heap(usize::try_from(largest).expect("at most ZERO_BYTES"));
     let mut offset = 0;
     while offset < bytes {
         let step = (bytes - offset).min(ZERO_BYTES as u64);

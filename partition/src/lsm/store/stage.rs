@@ -11,7 +11,7 @@ use ashlar_io::Buf;
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 /// Sizes of the buffers that are used again, in bytes, and how many of each wait at most.
-const SIZES: [(usize, usize); 2] = [(16 << 10, 64), (CHUNK_BYTES, 16)];
+const SIZES: [(usize, usize); 3] = [(16 << 10, 64), (64 << 10, 16), (CHUNK_BYTES, 16)];
 
 /// The waiting buffers of a shard.
 #[derive(Debug, Default)]
