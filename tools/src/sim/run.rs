@@ -193,6 +193,8 @@ fn make_nodes(plan: &Plan, world: &World, rng: &mut Rng) -> Result<Vec<Node>, St
     let mut config = server::draw_config(rng, plan.nodes);
     order::draw_wait(rng, &plan.faults.clock, &mut config.clock);
     let choice = server::draw_choice(rng, plan.shards);
+    let half = u32::try_from(choice.segment_bytes / 2).expect("segments are small");
+    config.wal.batch_bytes = config.wal.batch_bytes.min(half);
     let mut nodes = Vec::new();
     for machine in 0..plan.nodes + plan.spares {
         let mut config = config.clone();

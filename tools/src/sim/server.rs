@@ -103,7 +103,7 @@ pub(super) fn draw_choice(rng: &mut Rng, shards: u32) -> Choice {
     let splits: &[&[&str]] = &[&[], &["key:3:15"], &["key:2", "key:5:2", "z"]];
     Choice {
         shards,
-        segment_bytes: [256 << 10, 512 << 10, 1 << 20][rng.index(3)],
+        segment_bytes: [64 << 10, 256 << 10, 512 << 10][rng.index(3)],
         durability: Some(if rng.coin() {
             Durability::Dsync
         } else {

@@ -1,8 +1,10 @@
 //! The files of the node's tables as the simulator sees them: which come and go, and damage done to
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ashlar_io::Monotonic;
@@ -13,6 +15,8 @@ use super::server::Life;
 
 /// The node whose tables are watched.
 const NODE: u32 = 0;
+/// Where it keeps them.
+const TABLES: &str = "data/tables";
 const SECTOR_BYTES: u64 = 4096;
 /// As much as a write that lands elsewhere destroys.
 const BLOCK_BYTES: usize = 4096;
@@ -20,7 +24,7 @@ const BLOCK_BYTES: usize = 4096;
 /// Watches the files of tables, to see that flushes and merges happen.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    seen: BTreeSet<PathBuf>,
+    seen: Vec<Rc<[u8]>>,
     /// The life of the node in which `seen` was looked at.
     life: u64,
     marks: BTreeMap<&'static str, u64>,
@@ -39,24 +43,14 @@ impl Watch {
 
     /// Looks at the files there are now.
     pub(super) fn look(&mut self, world: &World, life: u64) {
-        let now: BTreeSet<PathBuf> = table_files(world)
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect();
-        let count = |files: Vec<&PathBuf>, extension: &str| {
-            let is_such = |path: &&&PathBuf| path.extension().is_some_and(|e| e == extension);
-            files.iter().filter(is_such).count() as u64
-        };
-        let come: Vec<_> = now.difference(&self.seen).collect();
-        let gone: Vec<_> = self.seen.difference(&now).collect();
-        let (tables, values) = (count(come.clone(), "table"), count(come, "values"));
-        let (merged, moved) = (count(gone.clone(), "table"), count(gone, "values"));
-        self.add("table written", tables);
-        self.add("value file written", values);
+        let now = world.files_below(NODE, Path::new(TABLES));
+        let (come, gone) = (beside(&now, &self.seen), beside(&self.seen, &now));
+        self.add("table written", come.tables);
+        self.add("value file written", come.values);
         // What a crash took along was not merged.
         if life == self.life {
-            self.add("table merged away", merged);
-            self.add("value file dropped", moved);
+            self.add("table merged away", gone.tables);
+            self.add("value file dropped", gone.values);
         }
         (self.seen, self.life) = (now, life);
     }
@@ -78,9 +72,30 @@ impl Watch {
     }
 }
 
+/// Files by their kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    tables: u64,
+    values: u64,
+}
+
+/// Counts what is in `some` and not in `others`; both are in order.
+fn beside(some: &[Rc<[u8]>], others: &[Rc<[u8]>]) -> Count {
+    let (mut count, mut others) = (Count::default(), others.iter().peekable());
+    for name in some {
+        while others.next_if(|other| *other < name).is_some() {}
+        if others.peek().map(|other| other.cmp(&name)) == Some(Ordering::Equal) {
+            continue;
+        }
+        count.tables += u64::from(name.ends_with(b".table"));
+        count.values += u64::from(name.ends_with(b".values"));
+    }
+    count
+}
+
 fn table_files(world: &World) -> Vec<(PathBuf, u64)> {
     let mut files = world.list_files(NODE);
-    files.retain(|(path, _)| path.starts_with(Path::new("data/tables")));
+    files.retain(|(path, _)| path.starts_with(Path::new(TABLES)));
     files
 }
 

@@ -14,24 +14,40 @@ pub(super) enum Reply {
 
 /// Appends a command.
 pub(super) fn command(bytes: &mut Vec<u8>, words: &[&str]) {
-    bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    head(bytes, b'*', words.len());
     for word in words {
-        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+        head(bytes, b'$', word.len());
+        bytes.extend_from_slice(word.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
     }
+}
+
+fn head(bytes: &mut Vec<u8>, kind: u8, count: usize) {
+    bytes.push(kind);
+    let digits = count.checked_ilog10().unwrap_or(0);
+    for place in (0..=digits).rev() {
+        let digit = count / 10_usize.pow(place) % 10;
+        bytes.push(b'0' + u8::try_from(digit).expect("below 10"));
+    }
+    bytes.extend_from_slice(b"\r\n");
 }
 
 /// Parses one reply and says how many bytes it has; `None` when it is not whole.
 pub(super) fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let line = String::from_utf8_lossy(&bytes[1..end]).into_owned();
+    let line = &bytes[1..end];
+    let number = || str::from_utf8(line).ok()?.parse::<i64>().ok();
     let used = end + 2;
     Some(match bytes[0] {
         b'+' => (Reply::Ok, used),
-        b'-' => (Reply::Error(line), used),
-        b':' => (Reply::Integer(line.parse().ok()?), used),
-        b'*' if line == "-1" => (Reply::Bulk(None), used),
-        b'*' => parse_array(bytes, used, line.parse().ok()?)?,
-        b'$' => match usize::try_from(line.parse::<i64>().ok()?) {
+        b'-' => (
+            Reply::Error(String::from_utf8_lossy(line).into_owned()),
+            used,
+        ),
+        b':' => (Reply::Integer(number()?), used),
+        b'*' if line == b"-1" => (Reply::Bulk(None), used),
+        b'*' => parse_array(bytes, used, usize::try_from(number()?).ok()?)?,
+        b'$' => match usize::try_from(number()?) {
             Err(_) => (Reply::Bulk(None), used),
             Ok(length) => {
                 let body = bytes.get(used..used + length + 2)?;
@@ -60,7 +76,13 @@ fn parse_array(bytes: &[u8], mut used: usize, length: usize) -> Option<(Reply, u
 /// what it is, so that no part of another value is taken for it.
 pub(super) fn value_of(key: &str, number: u64, bytes: usize) -> String {
     let fill = fill_of(key, number);
-    format!("{number} {bytes} {key} {}", fill.repeat(bytes))
+    let mut value = head_of(key, number, bytes);
+    value.push_str(&fill.repeat(bytes));
+    value
+}
+
+fn head_of(key: &str, number: u64, bytes: usize) -> String {
+    format!("{number} {bytes} {key} ")
 }
 
 fn fill_of(key: &str, number: u64) -> &'static str {
@@ -74,13 +96,10 @@ fn fill_of(key: &str, number: u64) -> &'static str {
 /// # Errors
 /// It is no value that was ever set at `key`.
 pub(super) fn number_of(key: &str, value: &[u8]) -> Result<u64, String> {
-    let text = String::from_utf8_lossy(value);
-    let mut words = text.split(' ');
-    let number = words.next().and_then(|word| word.parse().ok());
-    let bytes = words.next().and_then(|word| word.parse().ok());
-    match (number, bytes) {
-        (Some(number), Some(bytes)) if value_of(key, number, bytes) == text => Ok(number),
-        _ => {
+    match written(key, value) {
+        Some(number) => Ok(number),
+        None => {
+            let text = String::from_utf8_lossy(value);
             let some: String = text.chars().take(60).collect();
             Err(format!(
                 "{} bytes that nobody wrote there: {some:?}",
@@ -88,6 +107,16 @@ pub(super) fn number_of(key: &str, value: &[u8]) -> Result<u64, String> {
             ))
         }
     }
+}
+
+/// Returns the number of a value that was written at `key`.
+fn written(key: &str, value: &[u8]) -> Option<u64> {
+    let mut words = value.split(|byte| *byte == b' ');
+    let mut word = || str::from_utf8(words.next()?).ok();
+    let (number, bytes) = (word()?.parse().ok()?, word()?.parse().ok()?);
+    let fill = value.strip_prefix(head_of(key, number, bytes).as_bytes())?;
+    let byte = fill_of(key, number).as_bytes()[0];
+    (fill.len() == bytes && fill.iter().all(|other| *other == byte)).then_some(number)
 }
 
 #[cfg(test)]
