@@ -212,7 +212,8 @@ fn delete_range(call: &mut SessionCall<'_>) -> Option<Plan> {
 }
 
 /// A lone node knows what its shards have given, once each has said so. One that is still reading its log may have
-/// given more than the wall says now. In a cluster the leaders are asked: the clock of another node may be behind theirs.
+/// given more than the wall says now. In a cluster the leaders are asked: the clock of another node may be behind
+/// theirs.
 fn timestamp(call: &mut SessionCall<'_>) -> Option<Plan> {
     let shards = call.shared.stats.shards().iter();
     let given = shards.map(|shard| shard.last_timestamp.load(Ordering::Acquire));
