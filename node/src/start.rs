@@ -4,18 +4,21 @@
 //! pinned thread per shard, recovery on each, then listening. Order of shutdown: no new commands,
 //! all that was taken in durable, replies sent.
 
+mod node;
 mod place;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
 use ashlar_io::{DirLock, Reactor, Settings, StartError, clock, topology};
 
+use self::node::Event;
+pub use self::node::Node;
 pub use self::place::Stopper;
 use self::place::{find_place, membership};
 use crate::cluster::{ClusterError, Formed};
@@ -85,33 +88,6 @@ pub struct Ready {
     pub formatted: bool,
     /// What the shards found in their logs, added up.
     pub recovery: Recovery,
-}
-
-enum Event {
-    Inbox(u32, Sender<Message>),
-    Serving(Recovery),
-    Stopped,
-    Failed(NodeError),
-}
-
-/// A running node.
-#[derive(Debug)]
-pub struct Node {
-    shards: Vec<Sender<Message>>,
-    threads: Vec<JoinHandle<()>>,
-    events: mpsc::Receiver<Event>,
-    _lock: Arc<DirLock>,
-}
-
-impl std::fmt::Debug for Event {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Inbox(..) => "Inbox",
-            Self::Serving(_) => "Serving",
-            Self::Stopped => "Stopped",
-            Self::Failed(_) => "Failed",
-        })
-    }
 }
 
 /// Makes a data directory.
@@ -340,63 +316,6 @@ fn shared(
         machine_bytes: topology::machine_bytes(),
         process_id: facts.process_id,
     }))
-}
-
-impl Node {
-    /// Waits until a signal asks the node to stop, then stops it cleanly. Returns the signal's
-    /// name.
-    ///
-    /// # Errors
-    /// A shard could not go on: the process must end at once, without another reply.
-    pub fn run_until(
-        self,
-        stopper: Stopper,
-        on_signal: impl FnOnce(&str) + Send + 'static,
-    ) -> Result<(), NodeError> {
-        let shards = self.shards.clone();
-        let waiter = Builder::new().name("stopper".to_owned()).spawn(move || {
-            if let Ok(name) = stopper.names.recv() {
-                on_signal(name);
-                stop_all(&shards);
-            }
-        });
-        waiter.map_err(NodeError::Thread)?;
-        self.wait()
-    }
-
-    /// Asks every shard to stop.
-    pub fn stop(&self) {
-        stop_all(&self.shards);
-    }
-
-    /// Waits until every shard has stopped.
-    ///
-    /// # Errors
-    /// A shard could not go on: the process must end at once, without another reply.
-    pub fn wait(self) -> Result<(), NodeError> {
-        for _ in 0..self.threads.len() {
-            match self.events.recv() {
-                Ok(Event::Failed(error)) => return Err(error),
-                Ok(_) => {}
-                Err(mpsc::RecvError) => break,
-            }
-        }
-        // They have reported that they are done; what is left of them is the return.
-        self.threads
-            .into_iter()
-            .for_each(|thread| drop(thread.join()));
-        Ok(())
-    }
-}
-
-fn stop_all(shards: &[Sender<Message>]) {
-    for shard in shards {
-        while shard.push(Message::Stop).is_err() {
-            shard.notify();
-            std::thread::yield_now();
-        }
-        shard.notify();
-    }
 }
 
 /// What the thread of a shard is given.
