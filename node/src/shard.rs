@@ -7,6 +7,7 @@
 //! the next batch.
 
 mod membership;
+mod stopping;
 mod view;
 
 use std::cell::RefCell;
@@ -30,6 +31,7 @@ use ashlar_partition::{Partition, Recovering};
 
 pub use self::membership::Membership;
 use self::membership::{join, others};
+pub use self::stopping::{STOP_MAX, Unfinished};
 use crate::admin;
 use crate::client;
 use crate::core::{Core, Data, Parts};
@@ -51,8 +53,6 @@ const MESSAGES_PER_TURN: usize = 1024;
 const READS_INFLIGHT_MAX: u32 = 128;
 /// Most files of tables that a shard keeps open.
 const OPEN_FILES_MAX: usize = 4096;
-/// How long a stopping shard waits for its connections to take their last replies.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a shard is started with.
 #[derive(Debug)]
@@ -89,6 +89,18 @@ pub enum Fatal {
     /// A write or sync of the log failed.
     #[error(transparent)]
     Log(#[from] Failed),
+    /// It was asked to stop and could not finish in time.
+    #[error(
+        "shard {shard} did not come to its end within {waited_s} s: it waited for {unfinished}; stopped as by a crash: nothing acknowledged is lost, and what was not is as the log has it"
+    )]
+    Unfinished {
+        /// The shard.
+        shard: u32,
+        /// How long it had.
+        waited_s: u64,
+        /// What it waited for.
+        unfinished: Unfinished,
+    },
     /// The node is a member of its cluster no more.
     #[error(
         "this node was removed from its cluster: its data directory is no part of it any more; to have the node join again as a new member, remove that directory"
@@ -142,7 +154,8 @@ pub struct Shard {
     quiet_ticks: u32,
     /// More keys have expired than one tick deletes: the next turn ticks again.
     expiring: bool,
-    stop_by: Option<Monotonic>,
+    /// When it began to stop, and when to tell what it waits for.
+    stopping: Option<(Monotonic, Monotonic)>,
 }
 
 impl fmt::Debug for Shard {
@@ -192,7 +205,7 @@ impl Shard {
             next_tick: reactor.now() + TICK,
             quiet_ticks: 0,
             expiring: false,
-            stop_by: None,
+            stopping: None,
         }
     }
 
@@ -227,7 +240,7 @@ impl Shard {
         core.work(core.has_run_commands());
         core.drain();
         core.note_turn();
-        Ok(if core.is_stopping() && self.has_stopped(&core) {
+        Ok(if core.is_stopping() && self.has_stopped(&core)? {
             Turn::Stopped
         } else {
             Turn::Serving
@@ -314,6 +327,9 @@ impl Shard {
             return;
         }
         self.expiring = false;
+        if core.is_stopping() {
+            return;
+        }
         let (clock, _, partitions) = data.parts();
         let mut purges = Vec::new();
         for partition in partitions {
@@ -331,24 +347,6 @@ impl Shard {
             core.note_expired(partition, purge);
         }
         self.expiring |= core.sweep();
-    }
-
-    /// Says whether a stopping shard is done: all is durable and attested, and its connections have
-    /// gone or had their time.
-    fn has_stopped(&mut self, core: &Core) -> bool {
-        let now = self.reactor.now();
-        let stop_by = *self.stop_by.get_or_insert(now + STOP_PATIENCE);
-        core.hurry();
-        if core.leads_others() && now < stop_by {
-            return false;
-        }
-        core.end_settled();
-        let mut data = core.data.borrow_mut();
-        if !data.wal.is_idle() {
-            return false;
-        }
-        data.wal.attest();
-        data.wal.is_idle() && (core.connections.borrow().is_empty() || now >= stop_by)
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Order of boot: signals blocked, directory locked, format read or made, address checked, one
 //! pinned thread per shard, recovery on each, then listening. Order of shutdown: no new commands,
-//! all that was taken in durable, replies sent.
+//! all that was taken in durable, replies sent. A signal ends a boot at once, wherever it is; a second one ends a
+//! shutdown at once; and a shutdown that takes too long is given up. In all three cases the next start finds what a
+//! crash would have left.
 
 mod node;
 mod place;
@@ -17,8 +19,8 @@ use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
 use ashlar_io::{DirLock, Reactor, Settings, StartError, clock, topology};
 
-use self::node::Event;
 pub use self::node::Node;
+use self::node::{Event, LastWord};
 pub use self::place::Stopper;
 use self::place::{find_place, membership};
 use crate::cluster::{ClusterError, Formed};
@@ -71,6 +73,25 @@ pub enum NodeError {
     /// A thread could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    /// A signal came before the node served.
+    #[error("stopped before it served")]
+    Stopped,
+    /// A second signal came while the node stopped.
+    #[error("a second {0}: stopped as by a crash; nothing acknowledged is lost")]
+    Again(&'static str),
+    /// Shards say nothing any more.
+    #[error(
+        "shards {shards:?} did not stop within {waited_s} s and do not say why; stopped as by a crash: nothing acknowledged is lost"
+    )]
+    Stuck {
+        /// Their numbers.
+        shards: Vec<u32>,
+        /// How long they had.
+        waited_s: u64,
+    },
+    /// A shard's thread has panicked; what it said is on the standard error.
+    #[error("the thread of shard {0} has panicked")]
+    Panicked(u32),
 }
 
 /// What a node says once it serves.
@@ -213,7 +234,8 @@ pub fn start(config: Config, stopper: &Stopper) -> Result<(Node, Ready), NodeErr
         profiler.map_err(NodeError::Thread)?;
     }
     keep_clock(&config, &shared)?;
-    let (node, recovery) = run_shards(&config, &shared, cluster.as_ref(), (&cpus, lock))?;
+    let mut node = run_shards(&config, &shared, cluster.as_ref(), (&cpus, lock))?;
+    let recovery = node.recovered(stopper)?;
     Ok((
         node,
         Ready {
@@ -232,7 +254,7 @@ fn run_shards(
     shared: &Arc<Shared>,
     cluster: Option<&Membership>,
     (cpus, lock): (&[usize], Arc<DirLock>),
-) -> Result<(Node, Recovery), NodeError> {
+) -> Result<Node, NodeError> {
     let (report, events) = mpsc::channel();
     let mut threads = Vec::new();
     let mut hand_over = Vec::new();
@@ -258,6 +280,7 @@ fn run_shards(
         shards: Vec::new(),
         threads,
         events,
+        report,
         _lock: lock,
     };
     let mut inboxes = vec![None; cpus.len()];
@@ -272,19 +295,7 @@ fn run_shards(
     hand_over
         .into_iter()
         .for_each(|give| drop(give.send(node.shards.clone())));
-    let mut recovery = Recovery::default();
-    for _ in 0..cpus.len() {
-        match node.events.recv() {
-            Ok(Event::Serving(found)) => {
-                recovery.entries += found.entries;
-                recovery.bytes += found.bytes;
-                recovery.torn |= found.torn;
-            }
-            Ok(Event::Failed(error)) => return Err(error),
-            other => unreachable!("shards report that they serve: {other:?}"),
-        }
-    }
-    Ok((node, recovery))
+    Ok(node)
 }
 
 /// Starts the thread that asks how far the clock may be off. It ends by itself, soon after the node.
@@ -332,13 +343,15 @@ struct Boot {
 
 impl Boot {
     fn run(self) {
-        let report = self.report.clone();
-        let event = match self.serve() {
-            Ok(()) => Event::Stopped,
-            Err(error) => Event::Failed(error),
+        let mut last = LastWord {
+            report: self.report.clone(),
+            event: Some(Event::Failed(NodeError::Panicked(self.shard))),
         };
-        // Nobody listens when the start has failed elsewhere.
-        let _ = report.send(event);
+        let shard = self.shard;
+        last.event = Some(match self.serve() {
+            Ok(()) => Event::Stopped(shard),
+            Err(error) => Event::Failed(error),
+        });
     }
 
     fn serve(self) -> Result<(), NodeError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ashlar_io::StopSignals;
 use ashlar_node::config::{Config, Overrides};
-use ashlar_node::start::{self, Ready, Stopper};
+use ashlar_node::start::{self, NodeError, Ready, Stopper};
 
 use crate::told::Teller;
 
@@ -131,7 +131,14 @@ fn run(args: StartArgs, stopper: Stopper) -> Result<(), String> {
     let data = config.data.clone();
     let open_files = ashlar_io::raise_open_files();
     let clients_max = u64::from(config.client.clients_max);
-    let (node, ready) = start::start(config, &stopper).map_err(|error| error.to_string())?;
+    let (node, ready) = match start::start(config, &stopper) {
+        Ok(started) => started,
+        Err(error @ NodeError::Stopped) => {
+            println!("{error}");
+            return Ok(());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
     warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));

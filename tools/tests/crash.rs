@@ -23,7 +23,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use support::{Chance, Ended, Node, wait_until};
+use support::{Chance, Client, Ended, Node, Reply, wait_until};
 use writer::{SHARED, Writer, decimal, read_all};
 
 /// Writers at a time.
@@ -229,6 +229,52 @@ fn stopping_under_load_is_clean() {
         );
     }
     world.check_last();
+}
+
+/// Starts a node, and a client that has asked for more than it reads: the node waits for it when it stops.
+fn with_slow_client(dir: &Path) -> (Node, Client) {
+    let node = Node::start(&dir.join("data"), &["--memory", "64MiB"]);
+    let mut client = node.connect();
+    assert_eq!(
+        client.call(&["SET", "large", &"x".repeat(4 << 20)]),
+        Reply::ok()
+    );
+    let mut asked = Vec::new();
+    (0..8).for_each(|_| support::encode(&mut asked, &[b"GET", b"large"]));
+    client.send(&asked).unwrap();
+    (node, client)
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _client) = with_slow_client(dir.path());
+    // Both are there when it looks for the first time.
+    for signal in ["STOP", "TERM", "INT", "CONT"] {
+        node.signal(signal);
+    }
+    let ended = node.wait_until_stopped();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let last = ended.err.lines().last().unwrap();
+    assert!(
+        last.starts_with("ashlar: a second SIG") && last.ends_with("nothing acknowledged is lost"),
+        "{ended:?}"
+    );
+    let mut node = Node::start(&dir.path().join("data"), &[]);
+    assert_eq!(
+        node.connect().call(&["STRLEN", "large"]),
+        Reply::Integer(4 << 20)
+    );
+    assert!(node.is_alive());
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_keep_a_node_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _client) = with_slow_client(dir.path());
+    let ended = node.stop("TERM");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.ends_with("stopped\n"), "{ended:?}");
 }
 
 /// Runs a command of the variable `name` in a shell.

@@ -32,6 +32,7 @@ fn number(text: &str) -> Option<u64> {
 /// Returns what an expression of a constant comes to: a number, a shift of two, or a duration of one.
 fn evaluated(expression: &str) -> Option<u64> {
     for (call, factor) in [
+        ("Duration::from_mins(", 60_000),
         ("Duration::from_secs(", 1000),
         ("Duration::from_millis(", 1),
     ] {

@@ -27,8 +27,10 @@ mod segment;
 mod tests;
 mod writer;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use calibrate::calibrate;
 pub use format::Position;
@@ -108,4 +110,37 @@ pub struct GrowthFailure {
     pub path: PathBuf,
     /// What the operating system said.
     pub error: io::Error,
+}
+
+/// What a log has taken that is not durable yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Writes under way, or waiting for a sync.
+    pub writes: usize,
+    /// How long the oldest of them has been.
+    pub oldest: Duration,
+    /// Batches that have not begun to be written.
+    pub batches: usize,
+    /// What keeps a segment from being made for them.
+    pub growth_failure: Option<io::ErrorKind>,
+}
+
+impl fmt::Display for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            writes,
+            oldest,
+            batches,
+            growth_failure,
+        } = self;
+        let oldest_ms = oldest.as_millis();
+        write!(
+            f,
+            "{writes} writes under way, the oldest for {oldest_ms} ms, and {batches} batches behind them"
+        )?;
+        match growth_failure {
+            Some(error) => write!(f, "; no new segment can be made: {error}"),
+            None => Ok(()),
+        }
+    }
 }

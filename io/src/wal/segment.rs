@@ -54,7 +54,8 @@ pub(super) struct Pool {
     segment_bytes: u64,
     ready: RefCell<VecDeque<File>>,
     wanted: Cell<usize>,
-    base: usize,
+    /// Kept ready in any case.
+    base: Cell<usize>,
     next_name: Cell<u64>,
     /// Why the last try to make a segment failed; cleared by the next success.
     /// What kept the last segment from being made, and its path.
@@ -77,7 +78,7 @@ impl Pool {
             segment_bytes,
             ready: RefCell::default(),
             wanted: Cell::new(wanted),
-            base: wanted,
+            base: Cell::new(wanted),
             next_name: Cell::new(next_name),
             failure: RefCell::default(),
             working: Cell::new(false),
@@ -115,7 +116,7 @@ impl Pool {
 
     /// Puts a segment back that the log no longer needs; one too many is removed.
     pub(super) fn put(&self, segment: File) {
-        if self.ready() < self.base.max(self.wanted.get()) * 2 {
+        if self.ready() < self.base.get().max(self.wanted.get()) * 2 {
             self.ready.borrow_mut().push_back(segment);
             *self.failure.borrow_mut() = None;
             return;
@@ -142,6 +143,12 @@ impl Pool {
         self.stopped.set(true);
     }
 
+    /// Keeps none ready any more: what is wanted from now on is made, and nothing else.
+    pub(super) fn wind_down(&self) {
+        self.base.set(0);
+        self.wanted.set(0);
+    }
+
     /// Starts making segments until there are as many as wanted. One task at a time does so.
     pub(super) fn refill(self: &Rc<Self>) {
         if self.ready() >= self.wanted.get() || self.working.replace(true) {
@@ -152,7 +159,7 @@ impl Pool {
             while pool.ready() < pool.wanted.get() && !pool.stopped.get() {
                 pool.make_one().await;
             }
-            pool.wanted.set(pool.base);
+            pool.wanted.set(pool.base.get());
             pool.working.set(false);
         });
     }

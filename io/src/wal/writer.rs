@@ -332,7 +332,7 @@ impl Wal {
             .last_key_value()
             .map_or(number, |(last, _)| last + 1);
         let Some(file) = self.pool.take() else {
-            self.pool.refill();
+            self.pool.want(1);
             return false;
         };
         self.segments.insert(number, Rc::new(file));

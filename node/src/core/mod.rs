@@ -267,6 +267,7 @@ impl Core {
         if !self.stopping.replace(true) {
             self.hand_over();
             self.end_waits();
+            self.data.borrow().wal.wind_down();
         }
         self.hurry.set(true);
     }

@@ -79,6 +79,13 @@ impl Core {
         data.partitions().any(|partition| partition.leads_others())
     }
 
+    /// Leaves the other nodes: the shard stops, and takes in nothing more.
+    pub(crate) fn leave_peers(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.peers.stop();
+        }
+    }
+
     /// Tells a peer where clients reach this node.
     pub(super) fn tell_address(&self, to: NodeId) {
         let Some(cluster) = &self.cluster else { return };

@@ -114,9 +114,10 @@ impl Core {
             .for_each(|partition| partition.keep_entries(bytes));
     }
 
-    /// Does the upkeep of a turn. `busy` tells whether clients had commands in it.
+    /// Does the upkeep of a turn; none of it is due on a shard that stops. `busy` tells whether clients had commands
+    /// in it.
     pub(crate) fn work(self: &Rc<Self>, busy: bool) {
-        if self.rest.passes() {
+        if self.rest.passes() || self.is_stopping() {
             return;
         }
         let config = self.config();

@@ -307,7 +307,9 @@ impl Peers {
 
     /// Ends all connections; none is made again. What was not yet sent is lost.
     pub fn stop(&self) {
-        self.stopping.set(true);
+        if self.stopping.replace(true) {
+            return;
+        }
         let links: Vec<Rc<Link>> = self.links.borrow().values().cloned().collect();
         links.iter().for_each(|link| self.end(link));
     }

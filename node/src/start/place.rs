@@ -34,12 +34,21 @@ impl Stopper {
         let (give, names) = mpsc::channel();
         let flag = Arc::clone(&asked);
         let waiter = Builder::new().name("signals".to_owned()).spawn(move || {
-            let name = signals.wait();
-            flag.store(true, Ordering::Release);
-            let _ = give.send(name);
+            loop {
+                let name = signals.wait();
+                flag.store(true, Ordering::Release);
+                if give.send(name).is_err() {
+                    return;
+                }
+            }
         });
         waiter.map_err(NodeError::Thread)?;
         Ok(Self { asked, names })
+    }
+
+    /// Says whether a signal has come.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 }
 

@@ -4,6 +4,7 @@ mod crowd;
 mod fate;
 #[cfg(test)]
 mod slow;
+mod stop;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -185,6 +186,7 @@ pub(super) fn run_recorded(
             run.describe()
         ));
     }
+    run.stop()?;
     Ok(run.outcome())
 }
 

@@ -2,6 +2,7 @@
 //! when it dies.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use ashlar_consensus::NodeId;
 use ashlar_consensus::support::EarlierPromises;
 use ashlar_io::Reactor;
-use ashlar_io::queue::inbox;
+use ashlar_io::queue::{Sender, inbox};
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::World;
 use ashlar_io::wal::Durability;
@@ -35,7 +36,12 @@ pub(super) struct Life {
     reactors: Vec<Reactor>,
     /// None before the node has found its cluster.
     pub(super) shards: Vec<Shard>,
-    pub(super) stopped: usize,
+    /// Their inboxes.
+    inboxes: Vec<Sender<Message>>,
+    /// How many of them were asked to stop.
+    asked: usize,
+    /// Which have come to their end by themselves.
+    stopped: BTreeSet<u32>,
     /// What comes of the search for it, and what ends that.
     search: Option<Search>,
 }
@@ -267,17 +273,19 @@ impl Server {
         let reactors: Vec<_> = (0..self.format.shards)
             .map(|shard| Reactor::simulated(world, self.machine, shard))
             .collect();
-        let (shards, search) = match self.lost {
+        let ((shards, inboxes), search) = match self.lost {
             0 => {
                 let membership = self.membership(world, life);
                 (self.shards(&reactors, &self.format, membership), None)
             }
-            _ => (Vec::new(), Some(self.search(&reactors[0]))),
+            _ => (Default::default(), Some(self.search(&reactors[0]))),
         };
         Life {
             reactors,
             shards,
-            stopped: 0,
+            inboxes,
+            asked: 0,
+            stopped: BTreeSet::new(),
             search,
         }
     }
@@ -310,7 +318,7 @@ impl Server {
         reactors: &[Reactor],
         format: &Format,
         membership: Option<Membership>,
-    ) -> Vec<Shard> {
+    ) -> (Vec<Shard>, Vec<Sender<Message>>) {
         let routes = Routes::new(&format.boundaries(), format.shards);
         let shared = Arc::new(Shared::new(Facts {
             format: format.clone(),
@@ -341,7 +349,7 @@ impl Server {
             shard.park();
             shard
         });
-        shards.collect()
+        (shards.collect(), peers.clone())
     }
 }
 
@@ -368,11 +376,11 @@ impl Life {
         if self.search.is_some() {
             return self.look_around(server, shard);
         }
-        let shard = &mut self.shards[shard as usize];
-        if shard.turn().map_err(|fatal| fatal.to_string())? == Turn::Stopped {
-            self.stopped += 1;
+        let turned = &mut self.shards[shard as usize];
+        if turned.turn().map_err(|fatal| fatal.to_string())? == Turn::Stopped {
+            self.stopped.insert(shard);
         } else {
-            shard.park();
+            turned.park();
         }
         Ok(())
     }
@@ -391,7 +399,7 @@ impl Life {
         let place = place.ok_or("it is in no cluster")?;
         let identity = place.identity(0, format.shards, server.partitions(&format));
         let member = server.member(identity, place.membership.decree, place.roster);
-        self.shards = server.shards(&self.reactors, &format, Some(member));
+        (self.shards, self.inboxes) = server.shards(&self.reactors, &format, Some(member));
         Ok(())
     }
 
@@ -409,6 +417,23 @@ impl Life {
     /// Returns how many entries were read back from logs for replicas that lagged, in this life.
     pub(super) fn fed_entries(&self) -> u64 {
         self.shards.iter().map(Shard::fed_entries).sum()
+    }
+
+    /// Asks the shards to stop, as a signal does; says whether all were, which the full inbox of one may hinder.
+    pub(super) fn stop(&mut self) -> bool {
+        while let Some(inbox) = self.inboxes.get(self.asked) {
+            if inbox.push(Message::Stop).is_err() {
+                return false;
+            }
+            inbox.notify();
+            self.asked += 1;
+        }
+        true
+    }
+
+    /// Says whether every shard has come to its end by itself.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.len() == self.shards.len()
     }
 
     /// Ends the life; the world has been told how.

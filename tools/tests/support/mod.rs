@@ -19,6 +19,8 @@ pub(crate) use client::{Client, Reply};
 
 /// How long anything may take that should be quick, on a machine with much else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often that long a node may take to stop.
+const STOP_TRIES: u32 = 3;
 
 /// Waits until `done` says so, looking every millisecond; panics with `what` when it takes longer
 /// than [`PATIENCE`].
@@ -194,11 +196,18 @@ impl Node {
 
     /// Sends a signal and waits until the process has ended by itself.
     #[track_caller]
-    pub(crate) fn stop(mut self, signal: &str) -> Ended {
+    pub(crate) fn stop(self, signal: &str) -> Ended {
         self.signal(signal);
-        wait_until("the node has stopped", || {
-            self.child.try_wait().unwrap().is_some()
-        });
+        self.wait_until_stopped()
+    }
+
+    /// Waits until the process has ended by itself. A node says itself what it waits for and gives up before this
+    /// does; it is gone when the kernel has done its last syncs.
+    #[track_caller]
+    pub(crate) fn wait_until_stopped(mut self) -> Ended {
+        let stopped =
+            (0..STOP_TRIES).any(|_| eventually(|| self.child.try_wait().unwrap().is_some()));
+        assert!(stopped, "it does not stop: {:?}", self.output());
         self.ended()
     }
 

@@ -189,3 +189,26 @@ fn what_was_surely_appendable_is_written_without_new_segments() {
         assert_eq!(rig.durable, appended);
     }
 }
+
+/// Each segment costs three syncs, and a log that is about to end wants none to spare.
+#[test]
+fn a_log_that_winds_down_makes_the_segments_that_it_needs_and_no_more() {
+    let mut rig = Rig::calm(4, options());
+    rig.append_durably(3_000);
+    rig.settle();
+    let before = rig.world.list_files(0).len();
+    rig.wal().wind_down();
+    // The one that is written and those that were spare take so much.
+    while rig.wal().segments_ready() > 0 {
+        rig.append_durably(12_000);
+    }
+    rig.settle();
+    assert_eq!(rig.world.list_files(0).len(), before);
+    for _ in 0..30 {
+        rig.append_durably(12_000);
+    }
+    rig.settle();
+    assert!(rig.world.list_files(0).len() > before);
+    rig.crash();
+    rig.restart();
+}

@@ -1,9 +1,10 @@
 //! Letting go of the log's beginning, and what the log tells of itself.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Wal;
-use crate::wal::{Mark, Position};
+use crate::wal::{Backlog, Mark, Position};
 
 /// A write that is under way says nothing of the disk before it has been for so long, in microseconds.
 const UNDER_WAY_US_MIN: u32 = 1_000;
@@ -33,6 +34,11 @@ impl Wal {
             // The empty batch holds nothing whose damage would matter.
             self.attested = self.next;
         }
+    }
+
+    /// Makes no more segments than what was appended needs: the log is about to end.
+    pub fn wind_down(&self) {
+        self.pool.wind_down();
     }
 
     /// Says that nothing before `below` is needed, as far as it is durable. Whole segments before
@@ -103,6 +109,20 @@ impl Wal {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.filling.is_none() && self.sealed.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Returns what is not durable, if anything is not.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        let oldest = self.in_flight.front();
+        (!self.is_idle()).then(|| Backlog {
+            writes: self.in_flight.len(),
+            oldest: oldest.map_or(Duration::ZERO, |oldest| {
+                self.reactor.now().since(oldest.since)
+            }),
+            batches: self.sealed.len() + usize::from(self.filling.is_some()),
+            growth_failure: self.failure(),
+        })
     }
 
     /// Returns batches written, the bytes they took on disk, and the bytes of records in them.
