@@ -11,6 +11,7 @@
 //! 2. What a connection holds in memory is bounded: one unfinished command, [`PENDING_BYTES`] of
 //!    replies and one more, and the answers of other shards that it may await.
 
+pub(crate) mod batch;
 mod channels;
 mod execute;
 mod gather;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ashlar_io::Socket;
 use ashlar_partition::{Standing, Want};
 
+use self::batch::{BATCH_COMMANDS, End, Found};
 use self::gather::NoAnswer;
 use self::transact::Whole;
 use crate::clients::ClientEntry;
@@ -35,7 +37,7 @@ use crate::core::{AHEAD_COMMANDS, Admitted, Core, Fetched, Ran, token_bytes};
 use crate::message::Once;
 use crate::resp::Spans;
 use crate::resp::Words;
-use crate::resp::decode::{Decoded, Decoder, Limits};
+use crate::resp::decode::{Decoded, Decoder, Limits, ProtocolError};
 use crate::resp::encode::Encoder;
 use crate::stats::ShardCounters;
 
@@ -87,6 +89,13 @@ enum Stop {
     Delay(u64),
     /// The connection ends once its replies have left.
     Close,
+}
+
+impl Stop {
+    /// Says whether the command has not begun: it is found and run again.
+    const fn is_before(&self) -> bool {
+        matches!(self, Self::Pause(_) | Self::Fetch(..) | Self::Look)
+    }
 }
 
 /// A connection being served.
@@ -269,46 +278,70 @@ impl Client {
     fn run_some(&mut self, input: &[u8]) -> (usize, Stop) {
         let (mut at, mut commands) = (0, 0);
         self.core.begin_run();
+        let mut batch = self.core.batch.take();
         let stop = loop {
-            let (consumed, stop) = self.run_next(&input[at..]);
-            at += consumed;
-            match stop {
-                None => commands += 1,
-                Some(stop) => break stop,
+            // What is behind an `AUTH` is decoded once its answer is known.
+            let max = if self.session.is_authenticated {
+                BATCH_COMMANDS
+            } else {
+                1
+            };
+            let end = batch.find((&mut self.decoder, &mut self.spans), &input[at..], max);
+            if batch.names_several() {
+                let commands = batch.commands(&input[at..]);
+                self.core.warm(self.session.database, commands);
+            }
+            let mut each = batch.found().iter();
+            let stop = each.find_map(|found| {
+                let stop = self.run_found(found, &input[at..]);
+                let begun = !stop.as_ref().is_some_and(Stop::is_before);
+                at += if begun { found.bytes } else { 0 };
+                commands += u64::from(stop.is_none());
+                stop
+            });
+            if let Some(stop) = stop {
+                // What comes behind is found again.
+                self.decoder.reset();
+                break stop;
+            }
+            match end {
+                End::Full => {}
+                End::Partial => break Stop::Hungry,
+                End::Wrong(error) => {
+                    self.refuse_bytes(error);
+                    at = input.len();
+                    break Stop::Close;
+                }
             }
         };
+        self.core.batch.replace(batch);
         ShardCounters::add(&self.core.counters().commands, commands);
         (at, stop)
     }
 
-    fn run_next(&mut self, input: &[u8]) -> (usize, Option<Stop>) {
-        let spans = &mut self.spans;
-        let consumed = match self.decoder.decode(input, spans) {
-            Ok(Decoded::Command { consumed }) => consumed,
-            Ok(Decoded::Empty { consumed }) => return (consumed, None),
-            Ok(Decoded::Partial { .. }) => return (0, Some(Stop::Hungry)),
-            Err(error) => {
-                let mut replies = self.connection.replies.borrow_mut();
-                let out = replies.out();
-                let from = out.len();
-                error.write_reply(out);
-                self.core.counters().note_error(&out[from..]);
-                return (input.len(), Some(Stop::Close));
-            }
-        };
-        let spans = std::mem::take(&mut self.spans);
+    fn run_found(&mut self, found: &Found, input: &[u8]) -> Option<Stop> {
+        let words = found.words(input);
+        if words.is_empty() {
+            return None;
+        }
         let mark = self.connection.replies.borrow().mark();
-        let stop = self.execute(spans.words(&input[..consumed]), consumed);
-        self.spans = spans;
+        let stop = self.execute(found.command, words, found.bytes);
         match stop {
-            // It has not begun: the same bytes are parsed again.
-            Some(Stop::Pause(_) | Stop::Fetch(..) | Stop::Look) => return (0, stop),
             // Its reply comes later.
             Some(Stop::Spread(..)) => {}
+            Some(stop) if stop.is_before() => return Some(stop),
             _ if self.session.muted != Muted::No => self.mute(mark),
             _ => {}
         }
-        (consumed, stop)
+        stop
+    }
+
+    fn refuse_bytes(&self, error: ProtocolError) {
+        let mut replies = self.connection.replies.borrow_mut();
+        let out = replies.out();
+        let from = out.len();
+        error.write_reply(out);
+        self.core.counters().note_error(&out[from..]);
     }
 
     /// Returns what the commands at the front of `input` will want, as far as they have arrived:

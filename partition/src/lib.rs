@@ -53,6 +53,7 @@ pub mod snapshot;
 mod stamp;
 mod standing;
 mod sweep;
+mod warm;
 
 pub use elements::Rooted;
 pub use group::Turn;

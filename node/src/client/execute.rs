@@ -4,21 +4,26 @@
 use super::*;
 
 impl Client {
-    pub(super) fn execute(&mut self, words: Words<'_>, bytes: usize) -> Option<Stop> {
+    pub(super) fn execute(
+        &mut self,
+        command: Option<&'static Command>,
+        words: Words<'_>,
+        bytes: usize,
+    ) -> Option<Stop> {
         if !self.core.count_command() {
             return Some(Stop::Pause(Pause::Turn));
         }
         if self.connection.pending_bytes() > PENDING_BYTES {
             return Some(Stop::Pause(Pause::Replies));
         }
-        let Some(command) = table::resolve(&words[0], words.get(1)) else {
+        let Some(command) = command else {
             self.break_queue();
             self.reject(None, |encoder| unknown_command(encoder, words));
             return None;
         };
         let is_queued = self.session.queue.is_some() && !matches!(command.run, Run::Exec);
         let stop = self.execute_known(command, words, bytes);
-        let has_run = !matches!(stop, Some(Stop::Pause(_) | Stop::Fetch(..) | Stop::Look));
+        let has_run = !stop.as_ref().is_some_and(Stop::is_before);
         if has_run && !is_queued {
             self.session.count(command);
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Command;
+use super::{Command, Elements};
 use crate::number::parse_i64;
 use crate::resp::Words;
 
@@ -43,6 +43,23 @@ impl Command {
             Some(count) if count <= words.len() - first => first..first + count,
             _ => 0..0,
         }
+    }
+
+    /// Says whether words of it name elements of the collection under its first key.
+    #[must_use]
+    pub fn has_elements(&self) -> bool {
+        self.derived.elements != Elements::None
+    }
+
+    /// Returns the places of the words that name elements, of `words` in all; behind options they are guessed.
+    pub fn element_places(&self, words: usize) -> impl Iterator<Item = usize> + use<> {
+        let (from, until, step) = match self.derived.elements {
+            Elements::None => (0, 0, 1),
+            Elements::Last => (words.saturating_sub(1), words, 1),
+            Elements::Behind(0) => (2, words.min(3), 1),
+            Elements::Behind(step) => (2, words, usize::from(step)),
+        };
+        (from..until).step_by(step)
     }
 
     fn placed_keys(&self, words: usize) -> impl Iterator<Item = usize> + use<> {

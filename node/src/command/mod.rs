@@ -117,6 +117,18 @@ pub struct Derived {
     is_of_strings: bool,
     /// Word that says how many keys follow it, 0 for none: the one that the syntax calls `numkeys`.
     numkeys: u8,
+    elements: Elements,
+}
+
+/// Which words of a command name elements of the collection under its first key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    /// None.
+    None,
+    /// The last one.
+    Last,
+    /// Those from the one behind the key on, this far apart; 0 when it is that one alone.
+    Behind(u8),
 }
 
 impl Derived {
@@ -129,6 +141,7 @@ impl Derived {
         is_never_queued: false,
         is_of_strings: false,
         numkeys: 0,
+        elements: Elements::None,
     };
 }
 

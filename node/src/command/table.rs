@@ -8,9 +8,9 @@
 //! Invariant: every row is found by its name in letters of either case, and nothing else is found.
 
 use super::{
-    Command, Derived, bitmap, blocking, cluster, connection, copy, edit, hash, integer, keys, list,
-    list_middle, list_pop, member, object, ordered, pubsub, server, session, set, set_algebra,
-    sorted_set, sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range,
+    Command, Derived, Elements, bitmap, blocking, cluster, connection, copy, edit, hash, integer,
+    keys, list, list_middle, list_pop, member, object, ordered, pubsub, server, session, set,
+    set_algebra, sorted_set, sorted_set_add, sorted_set_algebra, sorted_set_pop, sorted_set_range,
     sorted_set_rank, string, support, transaction,
 };
 
@@ -168,6 +168,7 @@ const fn join<const N: usize>(families: &[&[Command]]) -> [Command; N] {
             table[at].derived.is_never_queued = is_never_queued(table[at].name.as_bytes());
             table[at].derived.has_parts = has_parts(table[at].name.as_bytes(), families);
             table[at].derived.numkeys = numkeys(table[at].syntax.as_bytes());
+            table[at].derived.elements = elements(table[at].syntax.as_bytes());
             (at, row) = (at + 1, row + 1);
         }
         family += 1;
@@ -195,6 +196,7 @@ const fn derive(flags: &[&str], row: usize) -> Derived {
         is_never_queued: false,
         is_of_strings: false,
         numkeys: 0,
+        elements: Elements::None,
     }
 }
 
@@ -231,6 +233,33 @@ const fn numkeys(syntax: &[u8]) -> u8 {
         at += 1;
     }
     0
+}
+
+/// Returns which words a syntax calls `field` or `member`.
+const fn elements(syntax: &[u8]) -> Elements {
+    let is_one = begins_with(syntax, 0, b"key field") || begins_with(syntax, 0, b"key member");
+    if is_one && contains(syntax, b"value [field") {
+        Elements::Behind(2)
+    } else if is_one && (contains(syntax, b" [field") || contains(syntax, b" [member")) {
+        Elements::Behind(1)
+    } else if is_one {
+        Elements::Behind(0)
+    } else if begins_with(syntax, 0, b"key ") && contains(syntax, b" member") {
+        Elements::Last
+    } else {
+        Elements::None
+    }
+}
+
+const fn contains(text: &[u8], part: &[u8]) -> bool {
+    let mut at = 0;
+    while at < text.len() {
+        if begins_with(text, at, part) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 const fn begins_with(text: &[u8], from: usize, beginning: &[u8]) -> bool {

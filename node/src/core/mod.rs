@@ -31,6 +31,7 @@ pub mod space;
 mod sweeper;
 mod time;
 mod upkeep;
+mod warm;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -68,9 +69,11 @@ use self::sweeper::Sweeper;
 use self::time::Timekeeper;
 pub use self::time::{Stance, Times};
 use self::upkeep::Upkeep;
+use self::warm::Warming;
 pub(crate) use self::watch::Timer;
 use self::watch::Watched;
 use crate::blocked::Blocked;
+use crate::client::batch::Batch;
 use crate::command::spread::Answer;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -144,6 +147,9 @@ pub struct Core {
     unreadable: RefCell<Option<(Ticket, String)>>,
     /// Commands that wait for elements.
     blocked: RefCell<Blocked>,
+    /// Of the connection that is running its commands.
+    pub(crate) batch: RefCell<Batch>,
+    warming: RefCell<Warming>,
     /// Keys that have got elements, by partition, which those are to be run for.
     ready: RefCell<VecDeque<(usize, Family, Vec<u8>)>>,
     /// They are being run.
@@ -215,6 +221,8 @@ impl Core {
             fetched: RefCell::default(),
             unreadable: RefCell::default(),
             blocked: RefCell::default(),
+            batch: RefCell::default(),
+            warming: RefCell::default(),
             ready: RefCell::default(),
             is_serving: Cell::new(false),
             lanes: RefCell::default(),

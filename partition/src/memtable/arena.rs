@@ -145,12 +145,13 @@ impl Arena {
         &mut self.chunks[chunk_of(at)][offset_of(at)..]
     }
 
-    /// Brings the first 64 bytes of blocks into the cache, waiting for all of them together.
+    /// Brings the first 128 bytes of blocks into the cache, waiting for all of them together.
     #[inline]
     pub(super) fn touch(&self, blocks: &[Ref]) {
         let touched = blocks.iter().map(|at| {
             let block = self.block(*at);
-            block[0] ^ block[block.len().min(4 * UNIT_BYTES) - 1]
+            let last = |units: usize| block[block.len().min(units * UNIT_BYTES) - 1];
+            block[0] ^ last(4) ^ last(8)
         });
         // The value is of no use, but without a use the reads would be left out.
         std::hint::black_box(touched.fold(0, |all, byte| all ^ byte));

@@ -52,6 +52,8 @@ const EXPIRY_ENTRY_BYTES: u64 = 32;
 const OWN_FREE_BYTES_MAX: u64 = 0;
 /// Hashes that are warmed at once: about as many reads as a core keeps in flight.
 const WARM_HASHES: usize = 16;
+/// Bytes of a memtable that the cache of a core holds beside all else: to warm it costs more than it brings.
+const NEAR_BYTES: u64 = 512 << 10;
 
 /// What a version says about its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,10 +222,16 @@ impl Memtable {
         xxh3_64_with_seed(key, self.seed)
     }
 
+    /// Says whether the memtable is larger than what the caches nearest to a core surely hold.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.used_bytes() > NEAR_BYTES
+    }
+
     /// Brings what the next reads and writes of these hashes need into the cache.
     ///
-    /// A lookup among many keys waits twice for memory. A caller that has several requests at hand
-    /// hashes them all and warms them first, so that they wait together; answers do not change.
+    /// A lookup among many keys waits two or three times for memory. A caller that has several requests
+    /// at hand hashes them all and warms them first, so that they wait together; answers do not change.
     pub fn warm(&self, hashes: &[u64]) {
         for hashes in hashes.chunks(WARM_HASHES) {
             self.index.touch(hashes);
@@ -236,7 +244,12 @@ impl Memtable {
                 found[count] = key;
                 count += 1;
             }
-            self.arena.touch(&found[..count]);
+            let found = &mut found[..count];
+            self.arena.touch(found);
+            for key in &mut *found {
+                *key = self.arena.newest_apart(*key);
+            }
+            self.arena.touch(found);
         }
     }
 

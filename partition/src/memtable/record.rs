@@ -79,6 +79,17 @@ impl Arena {
         }
     }
 
+    /// Returns where the newest version of a key lies, the key itself where that is inline or takes a search.
+    #[inline]
+    pub(super) fn newest_apart(&self, key: Ref) -> Ref {
+        let block = self.block(key);
+        let newest = Ref(read_u32(block, 0));
+        match read_u32(block, 4) & LADDER == 0 && newest.is_some() {
+            true => newest,
+            false => key,
+        }
+    }
+
     /// Returns the ladder of a key's chain.
     #[inline]
     pub(super) fn ladder(&self, key: Ref) -> Option<Ref> {

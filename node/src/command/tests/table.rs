@@ -136,3 +136,22 @@ fn words_that_are_no_keys_may_be_long() {
     assert!(check_keys(table::find(b"mget").unwrap(), words).is_err());
     assert!(check_keys(table::find(b"setnx").unwrap(), words).is_ok());
 }
+
+#[test]
+fn words_that_name_elements_are_found_by_what_the_syntax_calls_them() {
+    let places = |line: &str| {
+        let command = table::find(line.split(' ').next().unwrap().as_bytes()).unwrap();
+        let places = command.element_places(line.split(' ').count());
+        (command.has_elements(), places.collect::<Vec<_>>())
+    };
+    assert_eq!(places("get k"), (false, vec![]));
+    assert_eq!(places("hgetall k"), (false, vec![]));
+    assert_eq!(places("hset k f v g w"), (true, vec![2, 4]));
+    assert_eq!(places("hmget k f g"), (true, vec![2, 3]));
+    assert_eq!(places("hincrby k f 1"), (true, vec![2]));
+    assert_eq!(places("hget k"), (true, vec![]));
+    assert_eq!(places("sadd k a b"), (true, vec![2, 3]));
+    assert_eq!(places("zadd k NX 1 a"), (true, vec![4]));
+    assert_eq!(places("zincrby k 1 a"), (true, vec![3]));
+    assert_eq!(places("zscore k a"), (true, vec![2]));
+}
