@@ -18,6 +18,8 @@ use ashlar_io::wal::{self, Durability, Mark, Options, Wal};
 use ashlar_io::{ALIGN_BYTES, BLOCK_BYTES, DirLock, Monotonic, Reactor, Settings};
 use hdrhistogram::Histogram;
 
+use crate::refusal::Failure;
+
 /// Bytes of a batch that are not payload.
 const HEADERS_BYTES: usize = HEADER_BYTES + FRAME_BYTES;
 /// Batches that a segment holds, and its largest size in bytes.
@@ -84,16 +86,16 @@ impl Args {
 ///
 /// # Errors
 /// One line: the directory cannot be made, locked or written, or the reactor cannot start.
-pub(crate) fn run(args: Args) -> Result<(), String> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     const _: () = assert!(
         262_144 == BLOCK_BYTES && HEADERS_BYTES == 88,
         "the bounds of --bytes"
     );
     if let Some(cpu) = args.cpu.filter(|cpu| !ashlar_io::topology::pin(*cpu)) {
         let cpus = ashlar_io::topology::cpus();
-        return Err(format!(
+        return Err(Failure::Mistake(format!(
             "--cpu {cpu}: this process may run on CPUs {cpus:?} only"
-        ));
+        )));
     }
     let scratch = Scratch::make(&args.data)?;
     let reactor = Reactor::new(&Settings::default()).map_err(|error| error.to_string())?;

@@ -6,6 +6,9 @@ use std::process::{Child, Command, ExitStatus};
 
 use ashlar_io::StopSignals;
 
+use crate::node::StartArgs;
+use crate::refusal::Failure;
+
 /// Nodes of the cluster.
 const NODES: u16 = 3;
 
@@ -44,7 +47,12 @@ impl Args {
 }
 
 /// Runs the cluster until it is stopped.
-pub(crate) fn run(args: &Args) -> Result<(), String> {
+///
+/// # Errors
+/// One line: `--memory` is no size of memory, or a node cannot be started.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    // What a node would refuse in its log is told here.
+    StartArgs::with_memory(&args.memory).load()?;
     let signals = StopSignals::block();
     let program =
         std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
@@ -56,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             Ok(child) => nodes.push(child),
             Err(error) => {
                 stop(&mut nodes);
-                return Err(error);
+                return Err(error.into());
             }
         }
     }

@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::refusal::Failure;
+
 /// A durable, ordered key-value store that speaks the Redis protocol. Without a command it starts a
 /// node on 127.0.0.1:6379 with its data in ./ashlar-data.
 #[derive(Debug, Parser)]
@@ -107,27 +109,27 @@ fn main() -> ExitCode {
             ..
         } => node::start(start),
         Cli {
-            command: Some(Command::Bench(args)),
-            ..
-        } => return bench::run(args),
-        Cli {
             command: Some(command),
             ..
         } => run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("ashlar: {message}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
-fn run(command: Command) -> Result<(), String> {
+fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Start(args) => node::start(args),
-        Command::Format(args) => node::format(args),
+        Command::Start(args) => return node::start(args),
+        Command::Format(args) => return node::format(args),
+        Command::Doctor(args) => return doctor::run(args),
+        Command::Bench(args) => return bench::run(args),
+        Command::BenchWal(args) => return bench_wal::run(args),
+        Command::CompareRedis(args) => return compare::run(&args),
+        Command::Demo(args) => return demo::run(&args),
+        Command::Member(what) => return member::run(&what),
+        Command::Sim(args) => return sim::run(args),
         Command::Config => {
             print!("{}", ashlar_node::config::Config::explain());
             Ok(())
@@ -136,19 +138,13 @@ fn run(command: Command) -> Result<(), String> {
         Command::Inspect(Inspect::Table(args)) => inspect::table::run(&args),
         Command::Inspect(Inspect::Manifest(args)) => inspect::manifest::run(&args),
         Command::Inspect(Inspect::Partition(args)) => inspect::partition::run(&args),
-        Command::Doctor(args) => doctor::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
-        Command::Bench(_) => unreachable!("it has exit codes of its own"),
-        Command::BenchWal(args) => bench_wal::run(args),
-        Command::CompareRedis(args) => compare::run(&args),
-        Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
-        Command::Member(what) => member::run(&what),
         Command::Transfer(args) => member::transfer(&args),
-        Command::Sim(args) => sim::run(args),
         Command::Storm(args) => sim::storm::run(&args),
     }
+    .map_err(Failure::Run)
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::asked::Node;
+use crate::refusal::Failure;
 
 /// Time between two looks at how far a change is.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -74,7 +75,7 @@ pub(crate) struct TransferArgs {
 }
 
 /// Does what was asked for, and waits until it is so.
-pub(crate) fn run(what: &Member) -> Result<(), String> {
+pub(crate) fn run(what: &Member) -> Result<(), Failure> {
     match what {
         Member::List(at) => {
             let mut node = Node::connect(at.addr)?;
@@ -123,12 +124,18 @@ pub(crate) fn transfer(args: &TransferArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn named(node: &str) -> Result<(&str, &str), String> {
-    node.split_once('=')
-        .ok_or_else(|| format!("{node} is not NAME=ADDR:PORT, like n4=10.0.0.4:7379"))
+/// Takes a node's name and address apart.
+fn named(node: &str) -> Result<(&str, &str), Failure> {
+    let parts = node.split_once('=');
+    let parts = parts.filter(|(name, addr)| !name.is_empty() && addr.parse::<SocketAddr>().is_ok());
+    parts.ok_or_else(|| {
+        Failure::Mistake(format!(
+            "{node} is not NAME=ADDR:PORT with an IP address, like n4=10.0.0.4:7379"
+        ))
+    })
 }
 
-fn change(at: &At, wait: &Wait, words: &[&str]) -> Result<(), String> {
+fn change(at: &At, wait: &Wait, words: &[&str]) -> Result<(), Failure> {
     let mut node = Node::connect(at.addr)?;
     let words = [&["KV.MEMBER"], words].concat();
     let changed = node.ask(&words)?.concat();
@@ -139,7 +146,7 @@ fn change(at: &At, wait: &Wait, words: &[&str]) -> Result<(), String> {
         .and_then(|word| word.parse().ok());
     let version =
         version.ok_or_else(|| format!("the node's answer cannot be understood: {changed}"))?;
-    watch(&mut node, version, Duration::from_secs(wait.wait))
+    Ok(watch(&mut node, version, Duration::from_secs(wait.wait))?)
 }
 
 /// Shows how the partitions get to the members as they are now, until all are there.

@@ -5,9 +5,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use ashlar_io::StopSignals;
+use ashlar_node::cluster::ClusterError;
 use ashlar_node::config::{Config, Overrides};
+use ashlar_node::format::FormatError;
 use ashlar_node::start::{self, NodeError, Ready, Stopper};
 
+use crate::refusal::Failure;
 use crate::told::Teller;
 
 /// Flags of `ashlar start`.
@@ -65,11 +68,23 @@ impl StartArgs {
         }
     }
 
+    /// Returns the flags of a node with so much memory.
+    pub(crate) fn with_memory(memory: &str) -> Self {
+        Self {
+            memory: Some(memory.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Returns the configuration that file and flags make.
     ///
     /// # Errors
     /// One line that names the file or the key, the value and what is allowed.
-    pub(crate) fn load(self) -> Result<Config, String> {
+    pub(crate) fn load(self) -> Result<Config, Failure> {
+        self.read().map_err(Failure::Mistake)
+    }
+
+    fn read(self) -> Result<Config, String> {
         let file = self.config.clone();
         let mut config = match &self.config {
             None => Config::defaults(),
@@ -111,7 +126,7 @@ impl StartArgs {
 }
 
 /// Starts a node and runs it until a signal stops it.
-pub(crate) fn start(args: StartArgs) -> Result<(), String> {
+pub(crate) fn start(args: StartArgs) -> Result<(), Failure> {
     let stopper = Stopper::new(StopSignals::block()).map_err(|error| error.to_string())?;
     let teller = Teller::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     tracing_subscriber::fmt()
@@ -125,7 +140,7 @@ pub(crate) fn start(args: StartArgs) -> Result<(), String> {
 }
 
 /// Runs a node; what it tells goes where the caller has said.
-fn run(args: StartArgs, stopper: Stopper) -> Result<(), String> {
+fn run(args: StartArgs, stopper: Stopper) -> Result<(), Failure> {
     let config = args.load()?;
     let warnings = config.warnings();
     let data = config.data.clone();
@@ -133,11 +148,11 @@ fn run(args: StartArgs, stopper: Stopper) -> Result<(), String> {
     let clients_max = u64::from(config.client.clients_max);
     let (node, ready) = match start::start(config, &stopper) {
         Ok(started) => started,
-        Err(error @ NodeError::Stopped) => {
+        Err(error @ (NodeError::Stopped | NodeError::Cluster(ClusterError::Stopped))) => {
             println!("{error}");
             return Ok(());
         }
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(failure(&error)),
     };
     warnings
         .iter()
@@ -158,6 +173,15 @@ fn run(args: StartArgs, stopper: Stopper) -> Result<(), String> {
     }
     println!("stopped");
     Ok(())
+}
+
+/// Says whether it was a wrong word that stopped a node, or the state of things.
+fn failure(error: &NodeError) -> Failure {
+    let line = error.to_string();
+    match error {
+        NodeError::Cpu { .. } | NodeError::Format(FormatError::Order(_)) => Failure::Mistake(line),
+        _ => Failure::Run(line),
+    }
 }
 
 fn greet(ready: &Ready, data: &std::path::Path) {
@@ -207,7 +231,7 @@ fn greet(ready: &Ready, data: &std::path::Path) {
 }
 
 /// Makes a data directory.
-pub(crate) fn format(args: FormatArgs) -> Result<(), String> {
+pub(crate) fn format(args: FormatArgs) -> Result<(), Failure> {
     let FormatArgs {
         start,
         shards,
@@ -216,7 +240,7 @@ pub(crate) fn format(args: FormatArgs) -> Result<(), String> {
     let config = start.load()?;
     let boundaries = split_at.into_iter().map(String::into_bytes).collect();
     let format =
-        start::make_format(&config, shards, boundaries).map_err(|error| error.to_string())?;
+        start::make_format(&config, shards, boundaries).map_err(|error| failure(&error))?;
     println!(
         "formatted {}: {} shards, {} partitions, segments of {} MiB, durable by {:?}",
         config.data.display(),

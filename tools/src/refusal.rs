@@ -1,7 +1,53 @@
-//! What a wrong command line is answered: one line that names the word and what is allowed. Help and version are no
-//! mistakes, and are told as they are.
+//! What a command that comes to nothing says, and its exit code: 2 for a mistake in what was asked for, a word, a flag
+//! or a value of the configuration, and 1 for what could not be done. It is one line that names the thing, the value
+//! and what is allowed. Help and version are no mistakes, and are told as they are.
 
 use std::process::ExitCode;
+
+/// Exit code of a mistake.
+const MISTAKE: u8 = 2;
+
+/// What the parser says that does not tell what is allowed, and what is said instead.
+const ALLOWED: [(&str, &str); 4] = [
+    ("invalid digit found in string", WHOLE),
+    ("cannot parse integer from empty string", WHOLE),
+    (
+        "number too large to fit in target type",
+        "it is larger than any that is allowed",
+    ),
+    (
+        "invalid socket address syntax",
+        "allowed is an IP address and a port, such as 127.0.0.1:6379 or [::1]:6379",
+    ),
+];
+const WHOLE: &str = "allowed is a whole number";
+
+/// Why a command came to nothing: one line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A flag or a value of the configuration is wrong.
+    Mistake(String),
+    /// Something went wrong, or was found to be wrong.
+    Run(String),
+}
+
+impl From<String> for Failure {
+    fn from(line: String) -> Self {
+        Self::Run(line)
+    }
+}
+
+impl Failure {
+    /// Tells it; returns the exit code.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let (line, code) = match self {
+            Self::Mistake(line) => (line, ExitCode::from(MISTAKE)),
+            Self::Run(line) => (line, ExitCode::FAILURE),
+        };
+        eprintln!("ashlar: {line}");
+        code
+    }
+}
 
 /// Tells what is wrong with a command line; returns the exit code.
 pub(crate) fn tell(error: &clap::Error) -> ExitCode {
@@ -10,8 +56,8 @@ pub(crate) fn tell(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    eprintln!("{}", one_line(&error.to_string()));
-    ExitCode::from(2)
+    eprintln!("ashlar: {}", one_line(&error.to_string()));
+    ExitCode::from(MISTAKE)
 }
 
 /// Returns a message of several lines as one, without the usage and the hint to the help behind it.
@@ -22,7 +68,10 @@ fn one_line(message: &str) -> String {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    parts.take_while(is_part).collect::<Vec<_>>().join(" ")
+    let line = parts.take_while(is_part).collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    let said = |line: String, (what, instead): &(&str, &str)| line.replace(what, instead);
+    ALLOWED.iter().fold(line, said)
 }
 
 #[cfg(test)]
@@ -35,12 +84,12 @@ mod tests {
                        For more information, try '--help'.\n";
         assert_eq!(
             one_line(message),
-            "error: invalid value 'x' for '--form <FORM>' [possible values: string, hash]"
+            "invalid value 'x' for '--form <FORM>' [possible values: string, hash]"
         );
         let message = "error: unexpected argument '--x' found\n\n  tip: a similar argument exists: '--y'\n\nUsage: a\n\nFor";
         assert_eq!(
             one_line(message),
-            "error: unexpected argument '--x' found tip: a similar argument exists: '--y'"
+            "unexpected argument '--x' found tip: a similar argument exists: '--y'"
         );
     }
 }

@@ -223,7 +223,7 @@ fn wrong_flags_are_one_line_with_what_is_allowed() {
             "{flags:?}: {ended:?}"
         );
         assert!(
-            ended.err.starts_with("error: ") && ended.err.contains(part),
+            ended.err.starts_with("ashlar: ") && ended.err.contains(part),
             "{flags:?}: {}",
             ended.err
         );

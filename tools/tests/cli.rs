@@ -7,6 +7,8 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+#[path = "cli/mistakes.rs"]
+mod mistakes;
 mod support;
 
 use std::fs;
@@ -27,7 +29,8 @@ fn start_is_refused(flags: &[&str], parts: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let ended = Node::try_start(&data, flags).expect_err("the flags are wrong");
-    ended.refused(1, parts);
+    ended.refused(2, parts);
+    assert!(!data.exists(), "a mistake leaves nothing behind");
     assert!(!data.exists(), "a refused start made {}", data.display());
 }
 
@@ -68,23 +71,6 @@ fn config_lists_every_key() {
 }
 
 #[test]
-fn wrong_words_are_refused() {
-    for words in [
-        &["--wrong"] as &[&str],
-        &["strat"],
-        &["start", "--data"],
-        &["format", "--shards", "0"],
-    ] {
-        let ended = run(words);
-        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
-        assert!(
-            ended.err.starts_with("error: ") && ended.out.is_empty(),
-            "{words:?}: {ended:?}"
-        );
-    }
-}
-
-#[test]
 fn wrong_configuration_is_refused_with_what_is_allowed() {
     start_is_refused(
         &["--set", "wal.segmentbytes=1"],
@@ -115,7 +101,7 @@ fn wrong_configuration_is_refused_with_what_is_allowed() {
         &["--cpus", "1023"],
         &["--cpus 1023 is not allowed", "may use CPUs [0"],
     );
-    run(&["start", "--listen", "here"]).refused(1, &["listen = here", "127.0.0.1:6379"]);
+    run(&["start", "--listen", "here"]).refused(2, &["listen = here", "127.0.0.1:6379"]);
 }
 
 #[test]
@@ -259,7 +245,7 @@ fn split_keys_must_ascend() {
             "--split-at",
             keys[1],
         ]);
-        ended.refused(1, &["--split-at", "ascending"]);
+        ended.refused(2, &["--split-at", "ascending"]);
         assert!(!data.exists(), "a refused format made {}", data.display());
     }
     let ended = run(&[

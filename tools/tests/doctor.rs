@@ -87,8 +87,8 @@ fn what_cannot_be_read_is_one_line() {
     let file = dir.path().join("file");
     fs::write(&file, "datta = 1\n").unwrap();
     let file = file.to_str().unwrap();
-    run(&["doctor", "--config", file]).refused(1, &["unknown key datta", "did you mean data?"]);
-    run(&["doctor", "--config", "/not/there"]).refused(1, &["/not/there"]);
+    run(&["doctor", "--config", file]).refused(2, &["unknown key datta", "did you mean data?"]);
+    run(&["doctor", "--config", "/not/there"]).refused(2, &["/not/there"]);
     run(&["doctor", "--data", file]).refused(1, &["is no directory"]);
     let before = dir.path().join("before.toml");
     run(&["doctor", "--revert", "--before", before.to_str().unwrap()])

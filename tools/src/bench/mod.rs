@@ -39,10 +39,10 @@ mod view;
 mod workload;
 mod zipf;
 
-use std::process::ExitCode;
-
 use flags::{CompareFlags, Flags, SweepFlags};
 use session::Session;
+
+use crate::refusal::Failure;
 
 /// Words of `ashlar bench`. Without any, a node is started in the current directory for half a minute and measured
 /// beside what its disk can do.
@@ -70,44 +70,17 @@ enum What {
     Null(null::Args),
 }
 
-/// Why nothing came of it.
-#[derive(Debug)]
-enum Failure {
-    /// Flags that contradict each other.
-    Flags(String),
-    /// Something went wrong, or was found to be wrong.
-    Run(String),
-}
-
-impl From<String> for Failure {
-    fn from(line: String) -> Self {
-        Self::Run(line)
-    }
-}
-
 /// Does what was asked for.
-pub(crate) fn run(args: Args) -> ExitCode {
-    match go(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Flags(line)) => {
-            eprintln!("error: {line}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Run(line)) => {
-            eprintln!("ashlar: {line}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn go(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.what {
         Some(What::Null(args)) => Ok(null::run(&args)?),
         Some(What::Load(flags)) => measure(&flags, Session::load),
         Some(What::Run(flags)) => measure(&flags, Session::run),
-        Some(What::Compare(flags)) => measure(&flags.all().map_err(Failure::Flags)?, Session::run),
+        Some(What::Compare(flags)) => {
+            measure(&flags.all().map_err(Failure::Mistake)?, Session::run)
+        }
         Some(What::Sweep(sweep)) => {
-            sweep.check().map_err(Failure::Flags)?;
+            sweep.check().map_err(Failure::Mistake)?;
             measure(&sweep.flags, |session| session.sweep(&sweep))
         }
         None if args.flags.is_default() => {
@@ -122,7 +95,7 @@ fn measure<'a>(
     flags: &'a Flags,
     what: impl FnOnce(&mut Session<'a>) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    flags.check().map_err(Failure::Flags)?;
+    flags.check().map_err(Failure::Mistake)?;
     let mut session = Session::new(flags, &session::stop_at_signal())?;
     let done = what(&mut session);
     session.tell()?;

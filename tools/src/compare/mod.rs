@@ -24,6 +24,8 @@ use listener::Listener;
 use server::{Connection, Server};
 use words::{Command, Words};
 
+use crate::refusal::Failure;
+
 /// Commands of an episode, and most of them that are sent together.
 const EPISODE_COMMANDS: u64 = 600;
 const TOGETHER_MAX: u64 = 120;
@@ -34,7 +36,7 @@ const CONNECTIONS_MAX: usize = 3;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Commands to send, at least
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     commands: u64,
     /// Which random commands
     #[arg(long, default_value_t = 1)]
@@ -86,7 +88,7 @@ struct Pair {
 }
 
 /// Compares, and says how much and how fast.
-pub(crate) fn run(args: &Args) -> Result<(), String> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = |given: Option<SocketAddr>, start: &dyn Fn() -> Result<Server, String>| {
         given.map_or_else(
             || start().map(|server| (server.addr, Some(server))),
@@ -122,24 +124,24 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     );
     match found.len() {
         0 => Ok(()),
-        _ => Err(format!(
+        _ => Err(Failure::Run(format!(
             "replies differ from those of {}",
             args.redis_server.display()
-        )),
+        ))),
     }
 }
 
 /// Draws the commands of an episode.
-fn steps(args: &Args, episode: u64) -> Result<Vec<Step>, String> {
+fn steps(args: &Args, episode: u64) -> Result<Vec<Step>, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_s = since.map_err(|error| error.to_string())?.as_secs();
     let seed = args.seed.wrapping_mul(1 << 32).wrapping_add(episode);
     let mut words = Words::new(seed, &args.only, now_s);
     if words.is_empty() {
-        return Err(format!(
+        return Err(Failure::Mistake(format!(
             "--only: no command is called {}",
             args.only.join(" or ")
-        ));
+        )));
     }
     let connections = 1 + words.below(CONNECTIONS_MAX as u64);
     let (mut steps, mut connection, mut left) = (Vec::new(), 0, 0);

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use ashlar_node::config::{Config, Cpus};
 
 use crate::node::StartArgs;
+use crate::refusal::Failure;
 use machine::Machine;
 use report::{Finding, Verdict};
 use storage::Place;
@@ -55,7 +56,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// One line: what was found keeps a node from running, or could not be looked at, changed or put back.
-pub(crate) fn run(args: Args) -> Result<(), String> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let machine = Machine::at(Path::new("/"));
     if args.revert {
         let lines = fix::revert(&machine, &args.before)?;
@@ -84,17 +85,17 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         .count()
     {
         0 => Ok(()),
-        fails => Err(format!("{fails} of {} checks failed", findings.len())),
+        fails => Err(format!("{fails} of {} checks failed", findings.len()).into()),
     }
 }
 
 /// Measures a device, prints what it does, and keeps that.
-fn measure(machine: &Machine, dir: &Path, before: &Path) -> Result<(), String> {
+fn measure(machine: &Machine, dir: &Path, before: &Path) -> Result<(), Failure> {
     if !dir.is_dir() {
-        return Err(format!(
-            "--probe {}: there is no such directory",
-            dir.display()
-        ));
+        let dir = dir.display();
+        return Err(Failure::Mistake(format!(
+            "--probe {dir}: there is no such directory; allowed is one on the disk that is to be measured"
+        )));
     }
     let place = Place::find(machine, dir)?;
     let measured = probe::measure(machine, &place, probe::Plan::whole())?;

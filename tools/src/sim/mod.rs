@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 use ashlar_io::rng::Rng;
 use ashlar_io::sim::Faults;
 
+use crate::refusal::Failure;
+
 pub(crate) use run::{Deaths, Outcome, Plan};
 
 /// Flags of `ashlar sim`.
@@ -45,10 +47,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many seeds to run, one after another
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Virtual seconds of each run, before everything is healed and checked
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: u64,
     /// Nodes: one alone, or a cluster
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=7))]
@@ -103,10 +105,10 @@ enum Mix {
 }
 
 /// Runs the seeds; the first failure ends it, with the command that repeats it.
-pub(crate) fn run(args: Args) -> Result<(), String> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     #[cfg(feature = "planted")]
     if args.plants {
-        return plants::run(args.seeds, &args.only);
+        return Ok(plants::run(args.seeds, &args.only)?);
     }
     if args.replay.is_some() || args.record.is_some() || args.shrink {
         return as_data(&args);
@@ -124,7 +126,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
                     "a second run has hash {:016x} instead of {:016x}",
                     again.hash, outcome.hash
                 );
-                return Err(args.failed(seed, &what));
+                return Err(args.failed(seed, &what).into());
             }
         }
         if args.seeds <= 20 {
@@ -137,25 +139,28 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
 }
 
 /// Records, replays or shrinks.
-fn as_data(args: &Args) -> Result<(), String> {
+fn as_data(args: &Args) -> Result<(), Failure> {
     tell_panics_of(args, args.seed);
     let failed = |what: String| args.failed(args.seed, &what);
     let told = |outcome: Result<Outcome, String>| {
         outcome.map(|outcome| println!("{outcome}")).map_err(failed)
     };
     match (&args.replay, &args.record, args.shrink) {
-        (Some(file), to, false) => told(caught(|| {
-            replay::replay(&replay::read(file)?, to.as_deref())
-        })),
-        (None, Some(file), false) => told(caught(|| replay::record(&args.plan(args.seed), file))),
+        (Some(file), to, false) => {
+            let lines = replay::read(file).map_err(Failure::Mistake)?;
+            told(caught(|| replay::replay(&lines, to.as_deref())))?;
+        }
+        (None, Some(file), false) => told(caught(|| replay::record(&args.plan(args.seed), file)))?,
         (Some(from), to, true) => {
             let to = to.clone().unwrap_or_else(|| replay::small_path(from));
-            replay::shrink_file(from, &to)
+            replay::shrink_file(from, &to)?;
         }
         (None, _, _) => {
-            Err("--shrink needs --replay FILE: write the file with --record first".to_owned())
+            let what = "--shrink needs --replay FILE: write the file with --record first";
+            return Err(Failure::Mistake(what.to_owned()));
         }
     }
+    Ok(())
 }
 
 /// Has a panic tell which seed it was: where panics abort, nobody else can.

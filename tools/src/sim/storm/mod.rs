@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seeds: u64,
     /// Seconds of each run, before everything is healed and checked
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Go on with further seeds until so many operations were checked; 0 is no aim
     #[arg(long, default_value_t = 0)]
