@@ -90,6 +90,8 @@ pub(crate) struct SendQueue {
     /// In the reactor's list of sockets to send for, or with a send in flight.
     scheduled: Cell<bool>,
     broken: Cell<bool>,
+    /// Both directions were ended: once is enough, and each time takes a worker of the kernel.
+    is_shut: Cell<bool>,
     /// The owner is gone: close when the last send is done.
     closing: Cell<bool>,
     /// Patience with the peer is over: close at once.
@@ -231,6 +233,7 @@ impl Socket {
             lent_bytes: Cell::new(0),
             scheduled: Cell::new(false),
             broken: Cell::new(false),
+            is_shut: Cell::new(false),
             closing: Cell::new(false),
             aborted: Cell::new(false),
             closed: Cell::new(false),
@@ -402,7 +405,7 @@ impl SocketSender {
 
     /// Ends both directions; the receive side then ends too.
     pub fn shut_down(&self) {
-        if !self.queue.closing.get() {
+        if !self.queue.closing.get() && !self.queue.is_shut.replace(true) {
             self.reactor.start_detached(Op::Shutdown {
                 socket: self.queue.handle,
             });
