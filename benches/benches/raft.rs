@@ -63,6 +63,7 @@ impl Group {
                 memberships: Vec::new(),
                 committed: Index(0),
                 applied: Index(0),
+                has_forgotten: false,
                 seed: me.replica.0,
             };
             let promises = SupportOptions::default();

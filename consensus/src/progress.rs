@@ -8,7 +8,7 @@
 //! ours. It wakes when it is heard of.
 //!
 //! Invariants:
-//! 1. `matched < next`; `matched` only grows.
+//! 1. `matched < next`; `matched` only grows, unless the peer says that it has forgotten.
 //! 2. In Replicate, all entries before `next` have been sent and nothing was rejected since.
 
 use crate::membership::Member;
@@ -35,6 +35,18 @@ pub(crate) enum Stage {
     Offered(Index),
     /// It wants it; the host sends it.
     Accepted(Index),
+}
+
+/// What is known of a peer that has forgotten what it promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forgetful {
+    /// Its life, by its own name for it.
+    pub(crate) life: u64,
+    /// The leader's last entry when it was heard of in this life. What is proposed behind it is nothing that the peer
+    /// has acknowledged before.
+    pub(crate) last: Index,
+    /// It was told where to go on, at least once.
+    pub(crate) is_told: bool,
 }
 
 /// A peer, as the leader sees it.
@@ -64,6 +76,8 @@ pub(crate) struct Progress {
     pub(crate) is_awake: bool,
     /// When the peer was last sent or heard something while an answer is due.
     pub(crate) waiting_since: Option<Mono>,
+    /// What it has forgotten.
+    pub(crate) forgetful: Option<Forgetful>,
 }
 
 impl Progress {
@@ -83,6 +97,7 @@ impl Progress {
             is_fetching: false,
             is_awake: true,
             waiting_since: None,
+            forgetful: None,
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Refused {
     Promised,
     /// The log holds an entry whose bytes are lost.
     Damaged,
+    /// The replica has forgotten what it promised.
+    Forgetful,
     /// The replica leads already.
     AlreadyLeader,
 }
@@ -55,6 +57,9 @@ impl fmt::Display for Refused {
             Self::NotVoter => f.write_str("the replica does not vote"),
             Self::Promised => f.write_str("the replica has promised to support a leader"),
             Self::Damaged => f.write_str("the replica's log holds an entry that is damaged"),
+            Self::Forgetful => f.write_str(
+                "the replica's log was damaged, and it does not vote before it has everything again",
+            ),
             Self::AlreadyLeader => f.write_str("the replica leads already"),
         }
     }

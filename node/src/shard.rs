@@ -297,6 +297,7 @@ impl Shard {
         core.tick_snapshots();
         core.tick_members();
         core.tick_pace();
+        core.tick_repairs();
         core.publish_cluster();
         client::end_idle(core);
         core.bound_subscribers();

@@ -55,6 +55,12 @@ pub struct ShardCounters {
     pub subscribers_dropped: AtomicU64,
     /// Writes of sessions that were answered from what is remembered of them.
     pub recalled: AtomicU64,
+    /// Partitions that are not served here, for a file is damaged.
+    pub damaged: AtomicU64,
+    /// Replicas whose log was damaged and that have not got back yet what they may have promised.
+    pub forgetful: AtomicU64,
+    /// Replicas that were repaired from other nodes.
+    pub repaired: AtomicU64,
     /// Memory that the shard's data takes.
     pub used_bytes: AtomicU64,
     /// Keys of each database on this shard.
@@ -120,6 +126,9 @@ impl Default for ShardCounters {
             messages_dropped: AtomicU64::default(),
             subscribers_dropped: AtomicU64::default(),
             recalled: AtomicU64::default(),
+            damaged: AtomicU64::default(),
+            forgetful: AtomicU64::default(),
+            repaired: AtomicU64::default(),
             used_bytes: AtomicU64::default(),
             keys: Default::default(),
             expiring: Default::default(),

@@ -4,7 +4,8 @@
 //! ```text
 //!  0  partition  u32
 //!  4  version    u8   3; entries have 1 there, edits 2
-//!  5  reserved   3 x u8
+//!  5  forgotten  u8   1 when an earlier ballot, or entries that were acknowledged, may be lost; else 0
+//!  6  reserved   2 x u8
 //!  8  term       u64  the highest term heard of
 //! 16  vote       u64  the replica voted for in it; 0 for none
 //! 24  committed  u64  an index that was committed when this was written
@@ -13,6 +14,7 @@
 //! Invariants:
 //! 1. A later ballot of a partition has a higher term, or the same and a vote where there was none.
 //! 2. A ballot is durable before any message leaves that follows from it.
+//! 3. A replica that has forgotten what it promised says so in every ballot until it has everything again.
 
 use ashlar_consensus::{Index, PartitionId, Term};
 
@@ -35,9 +37,23 @@ pub struct BallotRecord {
     pub vote: u64,
     /// Entries up to this one are committed.
     pub committed: Index,
+    /// The replica may have promised more than it knows.
+    pub has_forgotten: bool,
 }
 
 impl BallotRecord {
+    /// Returns the ballot of a replica that has heard of no election.
+    #[must_use]
+    pub fn none(partition: PartitionId) -> Self {
+        Self {
+            partition,
+            term: Term(0),
+            vote: 0,
+            committed: Index(0),
+            has_forgotten: false,
+        }
+    }
+
     /// Says whether a record of the log is a ballot.
     #[must_use]
     pub fn is_ballot(record: &[u8]) -> bool {
@@ -50,6 +66,7 @@ impl BallotRecord {
         let mut out = [0; BALLOT_BYTES];
         out[..4].copy_from_slice(&self.partition.0.to_le_bytes());
         out[4] = BALLOT_VERSION;
+        out[5] = u8::from(self.has_forgotten);
         out[8..16].copy_from_slice(&self.term.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.vote.to_le_bytes());
         out[24..].copy_from_slice(&self.committed.0.to_le_bytes());
@@ -64,8 +81,9 @@ impl BallotRecord {
         let mut fields = Fields(record);
         let partition = PartitionId(fields.u32("partition")?);
         let version = fields.u8("version")?;
-        let reserved = fields.bytes(3, "reserved bytes")?;
-        if version != BALLOT_VERSION || reserved != [0; 3] {
+        let forgotten = fields.u8("forgotten")?;
+        let reserved = fields.bytes(2, "reserved bytes")?;
+        if version != BALLOT_VERSION || reserved != [0; 2] || forgotten > 1 {
             return Err(Malformed("not a ballot of this version".to_owned()));
         }
         let ballot = Self {
@@ -73,6 +91,7 @@ impl BallotRecord {
             term: Term(fields.u64("term")?),
             vote: fields.u64("vote")?,
             committed: Index(fields.u64("committed index")?),
+            has_forgotten: forgotten == 1,
         };
         if !fields.0.is_empty() {
             return Err(Malformed("bytes follow a ballot".to_owned()));
@@ -89,12 +108,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ballot_is_read_as_it_was_written(partition: u32, term: u64, vote: u64, committed: u64) {
+        fn a_ballot_is_read_as_it_was_written(numbers: [u64; 3], partition: u32, has_forgotten: bool) {
+            let [term, vote, committed] = numbers;
             let ballot = BallotRecord {
                 partition: PartitionId(partition),
                 term: Term(term),
                 vote,
                 committed: Index(committed),
+                has_forgotten,
             };
             let bytes = ballot.encode();
             prop_assert!(BallotRecord::is_ballot(&bytes));

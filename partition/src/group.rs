@@ -168,6 +168,7 @@ impl Group {
             term: ballot.term,
             vote: ballot.vote.map_or(0, |vote| vote.0),
             committed: self.raft.committed(),
+            has_forgotten: self.raft.has_forgotten(),
         };
         if !is_planted(Planted::ForgetsBallots) {
             self.written = wal.append(&[&record.encode()]);

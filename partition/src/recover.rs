@@ -8,12 +8,15 @@
 //! 3. The log may begin behind the last entry that the checkpoint knows to be in tables. What is
 //!    between them is in the tables of a later edit, else the log lacks its beginning.
 //! 4. Files that no version names are removed, and their numbers are not given again.
+//! 5. A replica that has forgotten what it promised starts from its tables alone: what it has in the log behind them it
+//!    is sent again, and would prove nothing. Of its log nothing counts before the checkpoint that says so.
+//!    (`ashlar_consensus::raft` tells what such a replica may do.)
 
-use std::collections::{BTreeSet, VecDeque};
-use std::future::poll_fn;
-use std::pin::Pin;
+mod files;
+mod forgotten;
+
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::Poll;
 
 use ashlar_consensus::message::EntryMeta;
 use ashlar_consensus::raft::{self, Raft};
@@ -22,20 +25,17 @@ use ashlar_consensus::{
 };
 use ashlar_io::wal::Position;
 
+use self::files::{open_tables, remove_orphans};
 use crate::ballot::BallotRecord;
 use crate::command::{EntryHeader, EntryKind, members_of};
 use crate::group::Group;
 use crate::lsm::Unreadable;
 use crate::lsm::edit::{Edit, Effect};
 use crate::lsm::ranges::Ranges;
-use crate::lsm::store::{ReadError, Store};
-use crate::lsm::table::{Table, TableMeta};
+use crate::lsm::table::TableMeta;
 use crate::lsm::version::Version;
 use crate::memtable::Beneath;
 use crate::partition::Partition;
-
-/// Tables opened at once.
-const OPENED_AT_ONCE: usize = 32;
 
 /// A partition in recovery.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Recovering {
     ballot: Option<BallotRecord>,
     /// What the log holds behind the tables.
     metas: VecDeque<EntryMeta>,
+    /// Records before it are of a log that was damaged and is gone, all but some of its files.
+    void_before: Position,
     /// The memberships among them.
     memberships: Vec<(Index, Membership)>,
     /// Why an entry does not fit those before it, and none has come since that does: a leader or a
@@ -72,6 +74,8 @@ pub struct Others {
     pub now: Mono,
     /// The ballot of the checkpoint.
     pub ballot: Option<BallotRecord>,
+    /// Where in the log the checkpoint was saved.
+    pub saved: Position,
 }
 
 impl Recovering {
@@ -91,6 +95,7 @@ impl Recovering {
             group: None,
             ballot: None,
             metas: VecDeque::new(),
+            void_before: Position(0),
             memberships: Vec::new(),
             misfit: None,
         };
@@ -107,6 +112,9 @@ impl Recovering {
     #[must_use]
     pub fn among(mut self, others: Others) -> Self {
         self.ballot = others.ballot;
+        if self.has_forgotten() {
+            self.void_before = others.saved;
+        }
         self.group = Some(others);
         self
     }
@@ -122,6 +130,9 @@ impl Recovering {
         record: &[u8],
         clock: &mut Clock,
     ) -> Result<(), String> {
+        if position < self.void_before {
+            return Ok(());
+        }
         if Edit::is_edit(record) {
             let edit = Edit::decode(record).map_err(|malformed| malformed.to_string())?;
             return self.edit(edit, clock);
@@ -284,12 +295,7 @@ impl Recovering {
         };
         self.memberships.retain(|(index, _)| index.0 > base);
         let replica = &mut self.partition.replica;
-        let ballot = self.ballot.unwrap_or(BallotRecord {
-            partition: self.partition.id,
-            term: Term(0),
-            vote: 0,
-            committed: Index(0),
-        });
+        let ballot = self.ballot.unwrap_or(BallotRecord::none(self.partition.id));
         let start = raft::Start {
             partition: self.partition.id,
             me: others.me,
@@ -308,6 +314,7 @@ impl Recovering {
             memberships: std::mem::take(&mut self.memberships),
             committed: replica.applied(),
             applied: replica.applied(),
+            has_forgotten: ballot.has_forgotten,
             seed: others.seed,
         };
         if let Some(tree) = &self.partition.tree {
@@ -389,6 +396,10 @@ impl Recovering {
     /// # Panics
     /// Never: the tables that were opened are those of the version.
     pub async fn finish(mut self) -> Result<Partition, Unreadable> {
+        let has_forgotten = self.has_forgotten();
+        if has_forgotten {
+            self.begin_from_tables();
+        }
         if self.partition.tree.is_some() {
             self.check_beginning()?;
         }
@@ -408,28 +419,8 @@ impl Recovering {
         };
         let store = Rc::clone(tree.store());
         let id = partition.id.0;
-        remove_orphans(&store, id, &mut version).await?;
-        let mut opened = Vec::new();
-        let metas: Vec<_> = version.tables().map(|(_, meta)| meta.clone()).collect();
-        let mut metas = metas.into_iter();
-        let mut damage = None;
-        loop {
-            let some: Vec<_> = metas.by_ref().take(OPENED_AT_ONCE).collect();
-            if some.is_empty() {
-                break;
-            }
-            let opening = some.into_iter().map(|meta| {
-                let store = Rc::clone(&store);
-                Box::pin(async move { store.open_table(id, meta).await }) as Opening
-            });
-            for table in all(opening.collect()).await {
-                match table {
-                    Ok(table) => opened.push(table),
-                    Err(error) if error.is_damage() => damage = Some(error.to_string()),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
+        remove_orphans(&store, id, &mut version, has_forgotten).await?;
+        let (opened, damage) = open_tables(&store, id, &version).await?;
         if let Some(what) = damage {
             partition.quarantine(&what);
             if let Some(tree) = &mut partition.tree {
@@ -449,49 +440,4 @@ impl Recovering {
         }
         Ok(partition)
     }
-}
-
-/// Has the files removed that no version names. Their numbers are not given again: what is left of
-/// such a file would pass for what is in another one.
-async fn remove_orphans(
-    store: &Rc<Store>,
-    partition: u32,
-    version: &mut Version<TableMeta>,
-) -> Result<(), Unreadable> {
-    let listed = store.list_of(partition).await;
-    let files = listed.map_err(|error| {
-        let what = format!("files of partition {partition} cannot be listed: {error}");
-        Unreadable::new(what)
-    })?;
-    let named: BTreeSet<u64> = version.files().collect();
-    for (name, _) in files {
-        let number = name.file.number;
-        version.next_number = version.next_number.max(number.saturating_add(1));
-        if !named.contains(&number) {
-            store.remove(name.kind, name.file);
-        }
-    }
-    Ok(())
-}
-
-type Opening = Pin<Box<dyn Future<Output = Result<Rc<Table>, ReadError>>>>;
-
-/// Waits for all of them; the answers are in their order.
-async fn all(mut openings: Vec<Opening>) -> Vec<Result<Rc<Table>, ReadError>> {
-    let mut answers: Vec<Option<_>> = openings.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        for (opening, answer) in openings.iter_mut().zip(&mut answers) {
-            if answer.is_none()
-                && let Poll::Ready(ready) = opening.as_mut().poll(context)
-            {
-                *answer = Some(ready);
-            }
-        }
-        match answers.iter().all(Option::is_some) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    })
-    .await;
-    answers.into_iter().flatten().collect()
 }

@@ -132,6 +132,12 @@ impl Partition {
         self.replica.receive(from, bytes, turn)
     }
 
+    /// Says whether the replica may have forgotten what it promised, and has not got everything back.
+    #[must_use]
+    pub fn has_forgotten(&self) -> bool {
+        self.raft().is_some_and(Raft::has_forgotten)
+    }
+
     /// Returns the newest ballot, for a checkpoint.
     #[must_use]
     pub fn ballot(&self) -> Option<BallotRecord> {

@@ -8,6 +8,8 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+#[path = "cluster/damage.rs"]
+mod damage;
 #[path = "cluster/messages.rs"]
 mod messages;
 mod support;

@@ -12,6 +12,8 @@
 //! 5 timeout now, 6 resigned, 7 leading query: term
 //! 8 snapshot        term, position, chain, membership
 //! 9 snapshot reply  term, index, accepted u8
+//! 10 forgot         term, life
+//! 11 remember       term, index, life
 //!
 //! meta              term, chain, payload bytes u32, kind u8: 0 commands, 1 empty, 2 membership
 //!                   (then the membership)
@@ -159,6 +161,14 @@ fn encode_signal(signal: &Signal, out: &mut Vec<u8>) {
             put(out, &[index.0]);
             out.push(u8::from(*accepted));
         }
+        Signal::Forgot { term, life } => {
+            encode_term(10, *term, out);
+            put(out, &[*life]);
+        }
+        Signal::Remember { at, life } => {
+            encode_term(11, at.term, out);
+            put(out, &[at.index.0, *life]);
+        }
     }
 }
 
@@ -276,6 +286,14 @@ fn decode_signal(kind: u8, reader: &mut Reader<'_>) -> Result<Signal, Malformed>
             term: Term(reader.u64()?),
             index: Index(reader.u64()?),
             accepted: reader.flag()?,
+        },
+        10 => Signal::Forgot {
+            term: Term(reader.u64()?),
+            life: reader.u64()?,
+        },
+        11 => Signal::Remember {
+            at: position(reader)?,
+            life: reader.u64()?,
         },
         _ => return Err(Malformed("kind of a message")),
     })

@@ -175,6 +175,20 @@ pub enum Signal {
         /// Whether the receiver wants the data.
         accepted: bool,
     },
+    /// The sender has forgotten what it promised: where is it to go on?
+    Forgot {
+        /// The latest term that it knows.
+        term: Term,
+        /// Its name for this life of its, in which it has promised nothing.
+        life: u64,
+    },
+    /// The answer of a leader.
+    Remember {
+        /// An entry of the leader's term which is committed, and was proposed after the question had come.
+        at: LogPosition,
+        /// The life that has asked.
+        life: u64,
+    },
 }
 
 /// A message that was received.

@@ -71,6 +71,11 @@ fn signals(n: u64) -> Vec<Signal> {
             index: Index(n),
             accepted: n.is_multiple_of(2),
         },
+        Signal::Forgot { term, life: n },
+        Signal::Remember {
+            at: position(n),
+            life: n + 1,
+        },
     ]
 }
 
@@ -169,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_the_decoder(kind in 0..12_u8, mut bytes in proptest::collection::vec(0..3_u8, 0..300)) {
+    fn no_bytes_break_the_decoder(kind in 0..14_u8, mut bytes in proptest::collection::vec(0..3_u8, 0..300)) {
         bytes.insert(0, kind);
         if let Ok((Message::Append(_, metas), _)) = decode(&bytes) {
             prop_assert_eq!(metas.iter().count(), metas.count() as usize);

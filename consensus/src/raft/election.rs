@@ -4,7 +4,8 @@
 //! 1. A replica that is bound to a leader, or was started anew so lately that it may be, neither votes
 //!    nor stands for election, unless the leader itself asked for the election.
 //! 2. A vote is durable before it leaves, and so is the log that a candidate boasts of.
-//! 3. Who does not know the bytes of an entry of its log does not stand for election.
+//! 3. Who does not know the bytes of an entry of its log does not stand for election. Who has forgotten what it
+//!    promised does not vote either.
 //!
 //! Source: Raft (thesis), sections 3.4, 3.6.1, 9.6 (pre-vote) and 6.4.1.
 
@@ -66,6 +67,9 @@ impl Raft {
             .any(|(_, membership)| membership.votes(me))
         {
             return Err(Refused::NotVoter);
+        }
+        if self.has_forgotten() {
+            return Err(Refused::Forgetful);
         }
         match self.damaged.is_empty() || self.planted(Planted::DamagedCampaigns) {
             true => Ok(()),
@@ -218,6 +222,9 @@ impl Raft {
     /// Takes in a request for a vote.
     pub(super) fn receive_vote(&mut self, heard: Heard<'_>, vote: &Vote, out: &mut Output) {
         self.release_from(heard.from, vote.term);
+        if self.has_forgotten() {
+            return self.answer_vote(heard.from, vote, Err(None), out);
+        }
         if !vote.transfer {
             if let Some(leader) = self.bound_to(heard.now, heard.supports) {
                 self.ask_whether_leading(leader, out);

@@ -126,7 +126,7 @@ impl Raft {
     #[must_use]
     pub fn next_own_entry(&self) -> Option<OwnEntry> {
         let lead = self.lead.as_ref()?;
-        if self.journal.last().index < lead.term_start {
+        if self.journal.last().index < lead.term_start || self.is_entry_awaited() {
             return Some(OwnEntry::Empty);
         }
         if let Some(change) = &lead.change {
@@ -153,10 +153,11 @@ impl Raft {
         let lead = self.lead.as_ref().expect("only a leader proposes");
         assert_eq!(meta.term, self.term, "an entry is of its leader's term");
         let is_first = self.journal.last().index < lead.term_start;
-        assert_eq!(
-            is_first,
-            meta.kind == EntryKind::Empty,
-            "a term begins with an empty entry"
+        let is_empty = meta.kind == EntryKind::Empty;
+        assert!(is_empty || !is_first, "a term begins with an empty entry");
+        assert!(
+            !is_empty || is_first || self.is_entry_awaited(),
+            "an empty entry that nobody waits for"
         );
         assert_eq!(membership.is_some(), meta.kind == EntryKind::Membership);
         if let Some(membership) = membership {
@@ -226,6 +227,7 @@ impl Raft {
         self.commit_to(reached, out);
         let notice_at = now.plus_ms(self.options.notice_ms);
         self.lead_mut().notice_at.get_or_insert(notice_at);
+        self.remind_all(now, out);
         let (_, membership) = &self.memberships[0];
         if !membership.votes(self.me.replica) && !self.planted(Planted::RemovedLeaderCounts) {
             self.retire(now, out);

@@ -47,6 +47,7 @@ impl Raft {
         } else if self.role == Role::Candidate && mark.ballots == self.ballots {
             self.take_vote((self.me.replica, true), now, out);
         }
+        self.recall(now, out);
     }
 
     /// Takes in that the entries up to `index` are applied.

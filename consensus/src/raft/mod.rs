@@ -34,6 +34,7 @@
 //!
 //! Source: Raft (Ongaro's thesis), chapters 3, 4 and 6, and section 10.2.1; CockroachDB's leader leases.
 
+mod amnesia;
 mod change;
 mod election;
 mod follow;
@@ -55,6 +56,7 @@ pub use output::{
 #[doc(hidden)]
 pub use planted::Planted;
 
+use self::amnesia::Amnesia;
 use crate::journal::Journal;
 use crate::membership::{Member, Membership};
 use crate::message::{Message, Outgoing, Signal};
@@ -126,6 +128,9 @@ pub struct Raft {
 
     /// Entries whose payload is lost.
     damaged: Vec<Index>,
+    /// What the replica has forgotten, and the life in which it asks about that.
+    amnesia: Amnesia,
+    life: u64,
     pace: DiskPace,
 }
 
@@ -177,6 +182,8 @@ impl Raft {
             is_left: false,
             lead: None,
             damaged: Vec::new(),
+            amnesia: Self::amnesia_of(start.has_forgotten, &options),
+            life: start.seed,
             pace: DiskPace::Fine,
         };
         raft.election_at = Some(now.plus_ns(raft.election_delay_ns()));
@@ -304,6 +311,10 @@ impl Raft {
             return Accepted::default();
         }
         let accepted = match message {
+            Message::Append(head, _) if self.knows_no_term() => {
+                self.ask_to_remember(heard, head.term, out);
+                Accepted::default()
+            }
             Message::Append(head, metas) => self.receive_append(heard, head, metas, out),
             Message::Signal(signal) => {
                 self.receive_signal(heard, signal, out);
@@ -323,12 +334,17 @@ impl Raft {
             Signal::TimeoutNow { term } => self.receive_timeout_now(heard, *term, out),
             Signal::Resigned { term } => self.receive_resigned(heard, *term, out),
             Signal::LeadingQuery { term } => self.receive_leading_query(heard, *term, out),
+            Signal::Snapshot(offer) if self.knows_no_term() => {
+                self.ask_to_remember(heard, offer.term, out);
+            }
             Signal::Snapshot(offer) => self.receive_offer(heard, offer, out),
             Signal::SnapshotReply {
                 term,
                 index,
                 accepted,
             } => self.receive_snapshot_reply(heard, (*term, *index, *accepted), out),
+            Signal::Forgot { term, life } => self.receive_forgot(heard, (*term, *life), out),
+            Signal::Remember { at, life } => self.receive_remember(heard, (*at, *life), out),
         }
     }
 
@@ -397,15 +413,8 @@ impl Raft {
     }
 
     /// Tells whether a test has planted this mistake.
-    #[cfg(feature = "planted")]
     fn planted(&self, mistake: Planted) -> bool {
-        self.options.planted == Some(mistake)
-    }
-
-    /// No mistakes are planted.
-    #[cfg(not(feature = "planted"))]
-    fn planted(&self, _: Planted) -> bool {
-        false
+        self.options.makes(mistake)
     }
 }
 

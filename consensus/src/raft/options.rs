@@ -33,6 +33,9 @@ pub struct Start<'a> {
     pub committed: Index,
     /// What was applied.
     pub applied: Index,
+    /// Whether the ballot and the end of the log may be lost: then the replica takes part in nothing until a leader
+    /// has told it where to go on.
+    pub has_forgotten: bool,
     /// Seed of the random delays of elections; another one for each replica and start.
     pub seed: u64,
 }
@@ -79,6 +82,21 @@ pub struct Options {
     /// A mistake that a test wants found.
     #[cfg(feature = "planted")]
     pub planted: Option<super::Planted>,
+}
+
+impl Options {
+    /// Tells whether a test has planted this mistake.
+    #[cfg(feature = "planted")]
+    pub(super) fn makes(&self, mistake: super::Planted) -> bool {
+        self.planted == Some(mistake)
+    }
+
+    /// No mistakes are planted.
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "in another build there is something")]
+    pub(super) fn makes(&self, _: super::Planted) -> bool {
+        false
+    }
 }
 
 impl Default for Options {

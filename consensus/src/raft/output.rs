@@ -139,6 +139,8 @@ pub enum Event {
         /// What it stands for.
         at: LogPosition,
     },
+    /// The replica had forgotten what it promised, and has everything again.
+    Remembers,
     /// Something is wrong that no protocol can mend.
     Alarm(Alarm),
 }
@@ -208,7 +210,7 @@ pub struct Accepted {
 /// [`super::Raft::propose`] before any of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnEntry {
-    /// The first entry of the term.
+    /// Nothing: the first entry of the term, or one that a replica which has forgotten waits for.
     Empty,
     /// A membership.
     Membership(Membership),

@@ -25,4 +25,5 @@ pub enum Planted {
     BoundVotes,
     ChangesAtOnce,
     DamagedCampaigns,
+    ForgetsAmnesia,
 }

@@ -176,6 +176,7 @@ impl Raft {
             self.role = Role::Follower;
             self.election_at = Some(now.plus_ns(self.election_delay_ns()));
         }
+        self.recall(now, out);
         match keeps {
             true => Installed::KeepsLog,
             false => Installed::DropsLog,

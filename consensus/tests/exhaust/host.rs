@@ -37,6 +37,7 @@ impl World {
             node.written += 1;
             node.disk.queue.push_back(Write {
                 ballot: out.ballot,
+                has_forgotten: false,
                 behind: None,
                 truncate_after: accepted.truncate_after,
                 entries,

@@ -181,6 +181,7 @@ impl Node {
             memberships: memberships.collect(),
             committed: Index(u64::from(has_first)),
             applied: Index(0),
+            has_forgotten: false,
             seed: 1,
         };
         let options = Options {

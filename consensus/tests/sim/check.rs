@@ -30,9 +30,17 @@ pub(crate) struct Checks {
     pub(crate) answers: u64,
     pub(crate) lease_reads: u64,
     pub(crate) quorum_reads: u64,
+    /// Replicas that had forgotten what they promised and have everything again.
+    pub(crate) remembered: u64,
 }
 
 impl Checks {
+    /// A replica has forgotten what it promised, and entries of its log as it was.
+    pub(crate) fn forgot(&mut self, replica: ReplicaId, log: Log) {
+        self.votes.retain(|(voter, _), _| *voter != replica);
+        self.dead.insert(replica, log);
+    }
+
     /// An entry was put into some log.
     pub(crate) fn entry(&mut self, index: Index, entry: &Entry) {
         let term = entry.meta.term;
@@ -182,15 +190,13 @@ impl World {
         let has = |member: &Member| {
             let node = &self.nodes[member.node.0 as usize - 1];
             let lives = node.replica == Some(member.replica);
-            let log = match self.checks.dead.get(&member.replica) {
-                Some(log) => log,
-                None if lives => &node.disk.log,
-                None => return false,
+            let holds = |log: &Log| {
+                let entry = log.entry(index);
+                let same = entry.is_some_and(|entry| entry.meta.chain == chain);
+                same || log.base.applied.index >= index
             };
-            let entry = log
-                .entry(index)
-                .is_some_and(|entry| entry.meta.chain == chain);
-            entry || log.base.applied.index >= index
+            let had = self.checks.dead.get(&member.replica).is_some_and(holds);
+            had || lives && holds(&node.disk.log)
         };
         let quorum = |voters: &[Member]| {
             voters.is_empty()

@@ -136,6 +136,8 @@ impl Log {
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) ballot: Option<Ballot>,
+    /// Whether the replica that gave the ballot had forgotten others.
+    pub(crate) has_forgotten: bool,
     pub(crate) behind: Option<State>,
     pub(crate) truncate_after: Option<Index>,
     pub(crate) entries: Vec<Rc<Entry>>,
@@ -148,6 +150,8 @@ pub(crate) struct Write {
 pub(crate) struct Disk {
     /// What is durable.
     pub(crate) ballot: Ballot,
+    /// What was durable is not all there any more.
+    pub(crate) has_forgotten: bool,
     pub(crate) log: Log,
     /// What is not, in order; the first `under_way` are being synced.
     pub(crate) queue: VecDeque<Write>,
@@ -161,6 +165,7 @@ impl Disk {
     pub(crate) fn commit(&mut self, write: &Write) {
         if let Some(ballot) = write.ballot {
             self.ballot = ballot;
+            self.has_forgotten = write.has_forgotten;
         }
         if let Some(state) = &write.behind {
             self.log.behind(state);
@@ -169,6 +174,13 @@ impl Disk {
             self.log.truncate_after(index);
         }
         self.log.entries.extend(write.entries.iter().cloned());
+    }
+
+    /// Loses the ballot and all of the log but a beginning.
+    pub(crate) fn forget(&mut self, kept: usize) {
+        self.ballot = Ballot::default();
+        self.has_forgotten = true;
+        self.log.entries.truncate(kept);
     }
 
     /// Loses power: of what was not synced a beginning stays, and of the write where it ends a part.

@@ -20,7 +20,7 @@ impl World {
             true => self.leader().unwrap_or(0),
             false => self.random.below(NODES as u64) as usize,
         };
-        match self.random.below(20) {
+        match self.random.below(22) {
             0..=2 => self.crash_for_a_while(at),
             3..=4 => self.cut_link(at),
             5 => self.cut_node(at),
@@ -38,7 +38,7 @@ impl World {
             12..=13 => self.compact(at),
             14 => self.release(at),
             15 => self.damage(at),
-            16..=18 if self.plan.churn => self.churn(),
+            16..=18 if self.plan.churn && !self.is_anything_forgotten() => self.churn(),
             19 => {
                 let pace = match self.random.chance(0.5) {
                     true => DiskPace::Slow,
@@ -46,6 +46,7 @@ impl World {
                 };
                 self.call(at, |raft, now, _, out| raft.disk_pace(now, pace, out));
             }
+            20 => self.forget(),
             _ => {}
         }
     }
@@ -135,6 +136,7 @@ impl World {
         node.written += 1;
         node.disk.queue.push_back(Write {
             ballot: None,
+            has_forgotten: false,
             behind: Some(state),
             truncate_after: None,
             entries: Vec::new(),
@@ -280,16 +282,8 @@ impl World {
 
     /// A voter loses all that it had; a new replica on its node is to replace it.
     fn wipe(&mut self, leader: usize, membership: &Membership) {
-        let agreed = (0..NODES).all(|at| {
-            let member = self.nodes[at]
-                .replica
-                .and_then(|replica| membership.member(replica));
-            member.is_none() || self.known(at).as_ref() == Some(membership)
-        });
-        let index = self.nodes[leader].raft().committed_membership().0;
-        let settled = agreed && self.nodes[leader].raft().committed_membership().1 == membership;
         let others: Vec<Member> = membership.voters.clone();
-        if membership.is_joint() || !settled || others.len() < 3 || index == Index(0) {
+        if !self.may_lose_one(leader, membership) {
             return;
         }
         let victim = others[self.random.below(others.len() as u64) as usize];
@@ -299,6 +293,46 @@ impl World {
             let new = self.nodes[at].member().expect("it was just put there");
             self.wiped = Some((victim.replica, new));
         }
+    }
+
+    /// Tells whether the others can do without any one voter: all agree on who there is.
+    fn may_lose_one(&self, leader: usize, membership: &Membership) -> bool {
+        let agreed = (0..NODES).all(|at| {
+            let member = self.nodes[at]
+                .replica
+                .and_then(|replica| membership.member(replica));
+            member.is_none() || self.known(at).as_ref() == Some(membership)
+        });
+        let (index, committed) = self.nodes[leader].raft().committed_membership();
+        let settled = agreed && committed == membership;
+        settled && !membership.is_joint() && membership.voters.len() > 2 && index > Index(0)
+    }
+
+    /// Tells whether some replica has forgotten what it promised.
+    fn is_anything_forgotten(&self) -> bool {
+        self.nodes.iter().any(|node| node.disk.has_forgotten)
+    }
+
+    /// A voter crashes, and what it promised is lost, and all but a beginning of its log.
+    fn forget(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let membership = self.nodes[leader].raft().membership().clone();
+        let is_lost = self.wiped.is_some() || self.is_anything_forgotten();
+        if is_lost || !self.may_lose_one(leader, &membership) {
+            return;
+        }
+        let voters = membership.voters.len() as u64;
+        let victim = membership.voters[self.random.below(voters) as usize];
+        let at = victim.node.0 as usize - 1;
+        if self.nodes[at].is_up {
+            self.crash(at);
+        }
+        let before = self.nodes[at].disk.log.clone();
+        let kept = self.random.below(before.entries.len() as u64 + 1) as usize;
+        self.checks.forgot(victim.replica, before);
+        self.nodes[at].disk.forget(kept);
+        let pause = self.random.below(100 * MS);
+        self.after(pause, Event::Restart { node: at });
     }
 
     /// Nothing goes wrong any more.

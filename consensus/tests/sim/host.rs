@@ -136,6 +136,7 @@ impl World {
         node.written += 1;
         node.disk.queue.push_back(Write {
             ballot: out.ballot,
+            has_forgotten: node.raft().has_forgotten(),
             behind,
             truncate_after: accepted.truncate_after,
             entries,
@@ -332,6 +333,7 @@ impl World {
         match event {
             Told::BecameLeader { term } => self.check_leader(at, *term),
             Told::SteppedDown { .. } => self.nodes[at].writes.clear(),
+            Told::Remembers => self.checks.remembered += 1,
             Told::Alarm(alarm) => panic!("alarm on node {}: {alarm:?}", at + 1),
             Told::SnapshotAccepted { from, at: index } => {
                 self.pull(at, from.node.0 as usize - 1, index)

@@ -155,6 +155,7 @@ impl Node {
             memberships: memberships.collect(),
             committed: base.applied.index.max(first_committed),
             applied: base.applied.index,
+            has_forgotten: self.disk.has_forgotten,
             seed: self.offset ^ u64::from(self.incarnation) << 50,
         };
         self.raft = Some(Raft::new(start, options, self.clock(now)));

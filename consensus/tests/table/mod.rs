@@ -85,6 +85,7 @@ impl Node {
             memberships: memberships.collect(),
             committed: log.base.applied.index.max(Index(u64::from(has_first))),
             applied: log.base.applied.index,
+            has_forgotten: false,
             seed: id,
         };
         let earlier = match life {
@@ -275,6 +276,7 @@ impl Table {
             node.written += 1;
             node.disk.queue.push_back(disk::Write {
                 ballot: out.ballot,
+                has_forgotten: false,
                 behind: None,
                 truncate_after: accepted.truncate_after,
                 entries,

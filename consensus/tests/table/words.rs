@@ -123,6 +123,8 @@ fn signal(signal: &Signal) -> String {
             let answer = if *accepted { "wanted" } else { "not wanted" };
             format!("snapshot {index} {answer} term {}", term.0)
         }
+        Signal::Forgot { term, .. } => format!("forgot, term {}", term.0),
+        Signal::Remember { at, .. } => format!("remember {}", position(*at)),
     }
 }
 

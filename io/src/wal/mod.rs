@@ -8,7 +8,8 @@
 //! first one that is missing. What arrives during a write is the next batch: no timer, no delay.
 //!
 //! Recovery: [`recover`] opens and syncs every segment, walks the chain of batches from the log's
-//! start, hands each record on, and tells a torn tail (cut) from damage (refused).
+//! start, hands each record on, and tells a torn tail (cut) from damage (refused). An owner that can get back elsewhere
+//! what was damaged has the log begin anew ([`begin_anew`]).
 //!
 //! Invariants:
 //! 1. A record is durable when its [`Mark`] is below the durable mark, and not known to be before.
@@ -18,6 +19,7 @@
 //!    2020.
 //! 4. A segment is reused only after a batch whose `start` excludes it is durable.
 
+mod anew;
 mod calibrate;
 pub mod format;
 mod reader;
@@ -32,11 +34,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use anew::{Anew, begin_anew, remove_lost};
 pub use calibrate::calibrate;
 pub use format::Position;
 pub use reader::{RecoverError, Recovered, recover};
 
-pub use segment::{SUFFIX, UNFINISHED};
+pub use segment::{LOST, SUFFIX, UNFINISHED};
 pub use writer::{BATCH_SIZES, Replay, Wal};
 
 /// How a batch is made durable.

@@ -2,7 +2,8 @@
 //!
 //! The decision, for the first batch that is not there or not whole, at position `p`:
 //! - some whole batch header further on says that a position above `p` was durable when it was
-//!   sealed: acknowledged bytes are damaged. Refused, with file and offset; nothing is cut.
+//!   sealed: acknowledged bytes are damaged. Refused, with file and offset; nothing is cut. A segment whose
+//!   beginning is damaged, or which is missing, ends the log before it and is told by the same.
 //! - otherwise the bytes at `p` were never acknowledged: a torn tail. The log ends at `p`.
 //!
 //! What lies behind a cut tail stays on disk, so the log goes on in a generation above every one
@@ -168,13 +169,13 @@ async fn abandon(
     Ok(wiped)
 }
 
-struct Files {
-    files: Vec<(Option<Header>, File)>,
-    next_name: u64,
+pub(super) struct Files {
+    pub(super) files: Vec<(Option<Header>, File)>,
+    pub(super) next_name: u64,
 }
 
 /// Opens and syncs every segment and reads its first header; removes what was being made.
-async fn open_all(reactor: &Reactor, options: &Options) -> Result<Files, RecoverError> {
+pub(super) async fn open_all(reactor: &Reactor, options: &Options) -> Result<Files, RecoverError> {
     let dir = &options.dir;
     let mut found = Files {
         files: Vec::new(),
@@ -191,14 +192,15 @@ async fn open_all(reactor: &Reactor, options: &Options) -> Result<Files, Recover
                 .map_err(io_error("remove", &path))?;
             continue;
         }
-        let Some(name) = entry
-            .name
-            .strip_suffix(segment::SUFFIX)
-            .and_then(|n| n.parse::<u64>().ok())
-        else {
+        let lost = entry.name.strip_suffix(segment::LOST);
+        let name = lost.or_else(|| entry.name.strip_suffix(segment::SUFFIX));
+        let Some(name) = name.and_then(|name| name.parse::<u64>().ok()) else {
             continue;
         };
         found.next_name = found.next_name.max(name + 1);
+        if lost.is_some() {
+            continue;
+        }
         let segment = File::open(reactor, &path, segment::OPEN)
             .await
             .map_err(io_error("open", &path))?;

@@ -33,6 +33,8 @@ use crate::reactor::Reactor;
 pub const SUFFIX: &str = ".wal";
 /// End of the name of a file that is not a segment yet. Removed at start.
 pub const UNFINISHED: &str = ".new";
+/// End of the name of a segment that was set aside, for it is damaged. It is not read any more.
+pub const LOST: &str = ".lost";
 /// Size of one write of zeros, in bytes.
 const ZERO_BYTES: usize = 1 << 20;
 /// Pause after a failure before the next try.

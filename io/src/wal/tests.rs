@@ -6,6 +6,7 @@
     reason = "what a test counts is small"
 )]
 
+mod anew;
 mod crash;
 mod damage;
 mod disk;

@@ -36,7 +36,7 @@ type OfShard = (
 use Type::{Counter, Gauge, Histogram, Summary};
 
 /// What is told of each shard.
-const OF_SHARD: [OfShard; 29] = [
+const OF_SHARD: [OfShard; 32] = [
     (
         Counter,
         "commands_total",
@@ -159,6 +159,24 @@ const OF_SHARD: [OfShard; 29] = [
         "scrub_files_left",
         "Files left to be read in search of damage.",
         |s| &s.scrub_files_left,
+    ),
+    (
+        Gauge,
+        "damaged_partitions",
+        "Partitions that are not served, for a file is damaged.",
+        |s| &s.damaged,
+    ),
+    (
+        Gauge,
+        "forgetful_replicas",
+        "Replicas whose log was damaged, until they have everything again.",
+        |s| &s.forgetful,
+    ),
+    (
+        Counter,
+        "repaired_replicas_total",
+        "Replicas that were repaired from other nodes.",
+        |s| &s.repaired,
     ),
     (Counter, "turns_total", "Turns of the shard.", |s| &s.turns),
     (Counter, "sleeps_total", "Turns that ended in sleep.", |s| {

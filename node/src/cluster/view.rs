@@ -23,6 +23,30 @@ pub struct Seen {
     pub is_connected: bool,
 }
 
+/// Whether a replica is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It is.
+    #[default]
+    Whole,
+    /// A file of its tables is damaged: it does not lead, and is being repaired.
+    Damaged,
+    /// Its log was damaged: it does not vote before it has everything again.
+    Forgetful,
+}
+
+impl Health {
+    /// Returns it in a word, for people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Damaged => "damaged",
+            Self::Forgetful => "forgetful",
+        }
+    }
+}
+
 /// A partition, as its replica here sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
@@ -30,6 +54,8 @@ pub struct Part {
     pub leader: Option<NodeId>,
     /// Whether that is this node, with a lease.
     pub serves: bool,
+    /// Whether the replica here is whole.
+    pub health: Health,
     /// The latest term.
     pub term: Term,
     /// The last entry of the log, the last that is committed, and the last that is applied.

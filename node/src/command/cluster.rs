@@ -247,12 +247,13 @@ fn partitions(call: &mut SessionCall<'_>) {
     for (number, part) in sight.parts.iter().enumerate() {
         let leader = part.leader.map_or("-", |leader| sight.name_of(leader));
         let mut line = format!(
-            "partition={number} leader={leader} lease={} term={} last={} committed={} applied={}",
+            "partition={number} leader={leader} lease={} term={} last={} committed={} applied={} state={}",
             if part.serves { "yes" } else { "-" },
             part.term.0,
             part.last,
             part.committed,
             part.applied,
+            part.health.word(),
         );
         for (node, matched) in &part.replicas {
             let name = sight.name_of(*node);

@@ -202,6 +202,9 @@ fn persistence(lines: &mut Lines<'_>) {
     let is_full = lines.shared.space.level() == Level::Full;
     lines.field("aof_last_write_status", if is_full { "err" } else { "ok" });
     lines.sum("aof_current_size", |shard| &shard.log_live_bytes);
+    lines.sum("damaged_partitions", |shard| &shard.damaged);
+    lines.sum("forgetful_replicas", |shard| &shard.forgetful);
+    lines.sum("repaired_replicas", |shard| &shard.repaired);
 }
 
 fn stats(lines: &mut Lines<'_>) {

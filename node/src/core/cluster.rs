@@ -376,6 +376,7 @@ impl Core {
                         "the replica of partition {partition} here is no member any more"
                     );
                 }
+                RaftEvent::Remembers => self.note_remembers(partition),
                 RaftEvent::Alarm(alarm) => {
                     let what = format!("its log and its leader's differ: {alarm:?}");
                     let mut data = self.data.borrow_mut();

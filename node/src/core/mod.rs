@@ -22,6 +22,7 @@ mod pace;
 mod questions;
 mod relay;
 mod release;
+mod repair;
 mod rest;
 mod roster;
 mod run;
@@ -61,6 +62,7 @@ use self::lanes::Lanes;
 pub(crate) use self::messages::AHEAD_COMMANDS;
 pub(crate) use self::once::token_bytes;
 use self::questions::Asking;
+use self::repair::Repairs;
 use self::rest::Rest;
 pub use self::run::Ran;
 pub(crate) use self::run::run_noticing;
@@ -163,6 +165,7 @@ pub struct Core {
     hurry: Cell<bool>,
     turn_commands: Cell<u32>,
     now: Cell<(u64, u64)>,
+    repairs: Repairs,
     rest: Rest,
     watched: Watched,
     /// The log's durable mark as of this turn.
@@ -231,6 +234,7 @@ impl Core {
             hurry: Cell::new(false),
             turn_commands: Cell::new(0),
             now: Cell::new((0, 0)),
+            repairs: Repairs::default(),
             rest: Rest::default(),
             watched: Watched::new(is_timed),
             durable: Cell::default(),

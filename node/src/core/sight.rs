@@ -9,7 +9,7 @@ use ashlar_partition::{Partition, Standing};
 
 use super::Core;
 use crate::cluster::Roster;
-use crate::cluster::view::{Part, Seen, Sight, seats};
+use crate::cluster::view::{Health, Part, Seen, Sight, seats};
 use crate::distant::kind;
 use crate::peer::Lane;
 
@@ -127,6 +127,11 @@ fn part_of(partition: &Partition, own: NodeId, serves: bool) -> Part {
     Part {
         leader: raft.leader().map(|leader| leader.node),
         serves,
+        health: match (partition.has_forgotten(), partition.damage()) {
+            (true, _) => Health::Forgetful,
+            (false, Some(_)) => Health::Damaged,
+            (false, None) => Health::Whole,
+        },
         term: raft.term(),
         last,
         committed: raft.committed(),

@@ -4,6 +4,7 @@
 use ashlar_consensus::support::{EarlierPromises, SupportOptions};
 use ashlar_consensus::{Incarnation, Member, Mono, Supports, raft};
 use ashlar_io::Reactor;
+use ashlar_io::wal::Position;
 use ashlar_partition::Others;
 use ashlar_partition::ballot::BallotRecord;
 
@@ -41,7 +42,7 @@ pub struct Membership {
 pub(super) fn others(
     reactor: &Reactor,
     cluster: &Membership,
-    ballot: Option<BallotRecord>,
+    (ballot, saved): (Option<BallotRecord>, Position),
 ) -> Others {
     let founders = cluster.decree.members.iter();
     let voters: Vec<Member> = founders.map(|founder| replica_on(founder.node)).collect();
@@ -59,6 +60,7 @@ pub(super) fn others(
         seed: reactor.random(),
         now: Mono(reactor.now().0),
         ballot,
+        saved,
     }
 }
 

@@ -61,6 +61,24 @@ impl Shard {
         self.core.as_ref().map_or(0, |core| core.fed_entries())
     }
 
+    /// Returns how many replicas of this shard were repaired from other nodes.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        let core = self.core.as_ref();
+        core.map_or(0, |core| core.counters().repaired.load(Ordering::Relaxed))
+    }
+
+    /// Says whether the shard has recovered and every replica has all that it may have promised, durably.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        let Some(core) = &self.core else {
+            return false;
+        };
+        let mut data = core.data.borrow_mut();
+        let forgets = data.partitions().any(|partition| partition.has_forgotten());
+        !forgets && data.wal.is_idle()
+    }
+
     /// Shows each partition of a shard that has recovered, with what it needs to tell who serves it at
     /// this very moment.
     pub fn look_at_partitions(&self, mut look: impl FnMut(&Partition, Mono, Option<&Supports>)) {

@@ -51,6 +51,7 @@ async fn newcomer(reactor: Reactor, ground: Ground) -> (Partition, Wal) {
     let partition = Partition::on_ground(PartitionId(0), range, 1, &ground);
     let recovering = Recovering::begin(partition, None, &mut Clock::default()).unwrap();
     let others = Others {
+        saved: wal::Position(0),
         me: member(3),
         membership: Membership::default(),
         options: raft::Options::default(),

@@ -19,6 +19,7 @@ mod plant;
 #[cfg(feature = "planted")]
 mod plants;
 mod replay;
+mod rot;
 mod run;
 mod schedule;
 mod server;
@@ -323,7 +324,7 @@ const SOMETIMES: [&str; 28] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 37] = [
+const SOMETIMES_CLUSTER: [&str; 39] = [
     "all nodes died",
     "all other nodes died",
     "answered after another attempt",
@@ -336,6 +337,7 @@ const SOMETIMES_CLUSTER: [&str; 37] = [
     "lease lost",
     "left before the reply",
     "lists with KEYS",
+    "log rotten",
     "lost disk replaced",
     "member added",
     "member removed",
@@ -349,6 +351,7 @@ const SOMETIMES_CLUSTER: [&str; 37] = [
     "refused: no leader",
     "refused: several partitions",
     "refused: too old",
+    "repaired from others",
     "repeats answered from memory",
     "served by another node",
     "snapshot installed",

@@ -93,7 +93,7 @@ impl Plant {
 /// Mistakes of the core that show in a whole cluster; the others show in histories of the core
 /// (`consensus/tests/simulate.rs`).
 #[cfg(feature = "planted")]
-const OF_CORE: [Planted; 13] = [
+const OF_CORE: [Planted; 14] = [
     Planted::CommitsOldTerms,
     Planted::AcksBeforeDurable,
     Planted::VotesBeforeDurable,
@@ -107,6 +107,7 @@ const OF_CORE: [Planted; 13] = [
     Planted::LeaseIgnoresEpoch,
     Planted::TruncatesMatching,
     Planted::BoundVotes,
+    Planted::ForgetsAmnesia,
 ];
 
 #[cfg(feature = "planted")]

@@ -23,6 +23,7 @@ use super::cluster::{Comparison, Replicas};
 use super::model::{Clocks, Model};
 use super::order::{self, Order};
 use super::plant::Plant;
+use super::rot::{self, Rot};
 use super::schedule::{Fault, Line, Recorder, Script, Step};
 use super::server::{self, Life, Server};
 use super::tables::{self, Watch};
@@ -137,6 +138,7 @@ struct Run {
     clients: Reactor,
     crowd: Rc<Crowd>,
     churn: Rc<Churn>,
+    rot: Rot,
     watch: Watch,
     /// When tables are damaged, the next time last.
     damages: Vec<Monotonic>,
@@ -286,6 +288,7 @@ impl Run {
             let (crowd, churn) = (Rc::clone(&crowd), Rc::clone(&churn));
             clients.spawn(churn::operate(crowd, churn, rng.fork("operator")));
         }
+        let rot = Rot::draw(rng.fork("rot"), is_deadly);
         let due = world.now();
         let life_mean_ns = LIFE_MEANS_NS[rng.index(3)];
         let damages = tables::draw_damages(&mut rng, plan.damages, plan.length);
@@ -317,6 +320,7 @@ impl Run {
             clients,
             crowd,
             churn,
+            rot,
             watch: Watch::default(),
             damages,
             resize_at: match resizes {

@@ -16,6 +16,7 @@
 //! disk.stall 0.0001          a rate or bound of the world (`KNOBS`); what is not said is as in a world without faults
 //! 1.250000000 die 2 power    node 2 dies, with all that its disk has not synced; `kill`: with the disk as it is
 //! 1.300000000 boot 2         it comes back            1.3 gone 2   it never does
+//! 1.350000000 rot 2 99       its log is damaged while it is down; where and how is drawn from the number
 //! 1.400000000 lose 0         it dies, and its disk with it; an operator replaces it
 //! 1.500000000 cut 0 1        what 0 sends to 1 is lost          1.6 mend 0 1
 //! 1.700000000 pause 1 0.25   it stands still for so many seconds
@@ -46,6 +47,7 @@ pub(super) enum Fault {
     Boot(u32),
     Gone(u32),
     LoseDisk(u32),
+    Rot(u32, u64),
     Cut(u32, u32),
     Mend(u32, u32),
     Pause(u32, Duration),
@@ -173,6 +175,7 @@ impl Display for Shown<'_> {
             Fault::Boot(machine) => write!(f, "boot {machine}"),
             Fault::Gone(machine) => write!(f, "gone {machine}"),
             Fault::LoseDisk(machine) => write!(f, "lose {machine}"),
+            Fault::Rot(machine, seed) => write!(f, "rot {machine} {seed}"),
             Fault::Cut(from, to) => write!(f, "cut {from} {to}"),
             Fault::Mend(from, to) => write!(f, "mend {from} {to}"),
             Fault::Pause(machine, length) => {
@@ -292,6 +295,7 @@ impl Fault {
             | Self::Boot(machine)
             | Self::Gone(machine)
             | Self::LoseDisk(machine)
+            | Self::Rot(machine, _)
             | Self::Pause(machine, _)
             | Self::Join(machine)
             | Self::Leave(machine) => Some(machine + 1),
@@ -328,6 +332,7 @@ fn parse_step(words: &[&str]) -> Option<Step> {
         },
         ("boot", 2) => Fault::Boot(number(1)?),
         ("gone", 2) => Fault::Gone(number(1)?),
+        ("rot", 3) => Fault::Rot(number(1)?, seed(2)?),
         ("lose", 2) => Fault::LoseDisk(number(1)?),
         ("cut", 3) => Fault::Cut(number(1)?, number(2)?),
         ("mend", 3) => Fault::Mend(number(1)?, number(2)?),
@@ -405,6 +410,7 @@ mod tests {
             Fault::Boot(2),
             Fault::Gone(1),
             Fault::LoseDisk(0),
+            Fault::Rot(2, u64::MAX),
             Fault::Cut(0, 5),
             Fault::Mend(5, 0),
             Fault::Pause(1, Duration::from_nanos(1_234_567_890)),

@@ -419,6 +419,11 @@ impl Life {
         self.shards.iter().map(Shard::fed_entries).sum()
     }
 
+    /// Returns how many replicas were repaired from other nodes in this life.
+    pub(super) fn repairs(&self) -> u64 {
+        self.shards.iter().map(Shard::repairs).sum()
+    }
+
     /// Asks the shards to stop, as a signal does; says whether all were, which the full inbox of one may hinder.
     pub(super) fn stop(&mut self) -> bool {
         while let Some(inbox) = self.inboxes.get(self.asked) {

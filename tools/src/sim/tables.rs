@@ -65,6 +65,7 @@ impl Watch {
     pub(super) fn take_counts(&mut self, life: &Life) {
         self.add("repeats answered from memory", life.repeats_answered());
         self.add("entries read back for a laggard", life.fed_entries());
+        self.add("repaired from others", life.repairs());
     }
 
     pub(super) fn take_marks(&mut self) -> BTreeMap<&'static str, u64> {

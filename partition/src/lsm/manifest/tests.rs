@@ -40,6 +40,7 @@ fn checkpoint(position: u64, tables: u64) -> Checkpoint {
         term: Term(position),
         vote: 2,
         committed: Index(position),
+        has_forgotten: false,
     };
     Checkpoint {
         log_id: 7,

@@ -66,10 +66,11 @@ impl Run {
                 return self.all_others_die(machine, power_cut);
             }
             let is_member = self.nodes[machine as usize].is_member && self.members() > 2;
-            if is_member && self.churn.loses(&mut self.rng) {
+            if is_member && self.is_whole() && self.churn.loses(&mut self.rng) {
                 return self.make(Fault::LoseDisk(machine));
             }
             self.make(Fault::Die { machine, power_cut });
+            self.draw_rot(machine);
             if !alone && self.rng.chance(ALL_DIE) {
                 self.watch.mark("all nodes died");
                 for machine in 0..self.clients_machine() {
@@ -77,6 +78,23 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The log of a dead node may rot.
+    fn draw_rot(&mut self, machine: u32) {
+        let node = &self.nodes[machine as usize];
+        let may_rot = node.is_member && node.life.is_none() && self.members() > 2;
+        if may_rot
+            && self.is_whole()
+            && let Some(seed) = self.rot.strikes()
+        {
+            self.make(Fault::Rot(machine, seed));
+        }
+    }
+
+    /// Says whether no member lacks anything, and none comes or goes.
+    fn is_whole(&mut self) -> bool {
+        self.churn.is_quiet() && self.rot.is_healed(&self.nodes)
     }
 
     /// A node is cut off from the others, which die.
@@ -97,7 +115,7 @@ impl Run {
     fn draw_resize(&mut self) {
         let pause = 1 + self.rng.exponential(RESIZE_MEAN_NS);
         self.resize_at = self.world.now() + Duration::from_nanos(pause);
-        if !self.churn.is_quiet() {
+        if !self.is_whole() {
             return;
         }
         let is_free = |node: &&(u32, &Node)| !node.1.is_member;
@@ -123,6 +141,7 @@ impl Run {
             Fault::Boot(machine) => self.boot(machine),
             Fault::Gone(machine) => self.give_up(machine),
             Fault::LoseDisk(machine) => self.lose_disk(machine),
+            Fault::Rot(machine, seed) => self.rot(machine, seed),
             Fault::Cut(from, to) => self.world.cut(from, to),
             Fault::Mend(from, to) => self.world.mend(from, to),
             Fault::Pause(machine, length) => self.world.pause(machine, length),
@@ -154,9 +173,23 @@ impl Run {
         let members = self.nodes.iter().filter(|node| node.is_member);
         let gone = members.filter(|node| node.is_gone).count();
         let spared = (self.members() - 1) / 2;
+        let is_whole = self.is_whole();
         let node = &mut self.nodes[machine as usize];
-        if node.is_member && gone < spared && self.churn.is_quiet() {
+        if node.is_member && gone < spared && is_whole {
             node.is_gone = true;
+        }
+    }
+
+    /// The log of a node that is down is damaged.
+    fn rot(&mut self, machine: u32, seed: u64) {
+        let node = &self.nodes[machine as usize];
+        if node.life.is_some() {
+            return;
+        }
+        let data = node.server.config.data.clone();
+        if rot::damage_log(&self.world, machine, &data, &mut Rng::new(seed)) {
+            self.rot.note(machine);
+            self.watch.mark("log rotten");
         }
     }
 
@@ -289,8 +322,8 @@ impl Run {
     }
 
     fn draw_healing(&mut self) {
-        // Who has lost its disk, comes or goes counts as lost already.
-        let mut spared = match self.churn.is_quiet() {
+        // Who has lost its disk or a part of its log, comes or goes counts as lost already.
+        let mut spared = match self.is_whole() {
             true => (self.members() - 1) / 2,
             false => 0,
         };
