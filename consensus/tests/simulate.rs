@@ -72,7 +72,7 @@ fn no_fault_breaks_a_promise() {
 }
 
 /// Mistakes that others have made, and a seed that showed each once: it is tried first.
-const PLANTED: [(Planted, u64); 21] = [
+const PLANTED: [(Planted, u64); 22] = [
     (Planted::CommitsOldTerms, 0),
     (Planted::AcksBeforeDurable, 0),
     (Planted::VotesBeforeDurable, 0),
@@ -93,7 +93,8 @@ const PLANTED: [(Planted, u64); 21] = [
     (Planted::BoundVotes, 0),
     (Planted::ChangesAtOnce, 573),
     (Planted::DamagedCampaigns, 1),
-    (Planted::ForgetsAmnesia, 0),
+    (Planted::ForgetsAmnesia, 31),
+    (Planted::ForgetfulVotes, 401),
 ];
 
 /// The seeds within which every planted mistake must show.

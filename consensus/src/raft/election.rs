@@ -222,7 +222,7 @@ impl Raft {
     /// Takes in a request for a vote.
     pub(super) fn receive_vote(&mut self, heard: Heard<'_>, vote: &Vote, out: &mut Output) {
         self.release_from(heard.from, vote.term);
-        if self.has_forgotten() {
+        if self.has_forgotten() && !self.planted(Planted::ForgetfulVotes) {
             return self.answer_vote(heard.from, vote, Err(None), out);
         }
         if !vote.transfer {

@@ -26,4 +26,5 @@ pub enum Planted {
     ChangesAtOnce,
     DamagedCampaigns,
     ForgetsAmnesia,
+    ForgetfulVotes,
 }

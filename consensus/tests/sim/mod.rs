@@ -157,6 +157,9 @@ pub(crate) struct World {
     pub(crate) trace: bool,
 }
 
+/// Events that may be waited for: more are an avalanche.
+const EVENTS_MAX: usize = 100_000;
+
 /// Nodes of every world.
 pub(crate) const NODES: usize = 8;
 
@@ -226,6 +229,7 @@ impl World {
     pub(crate) fn after(&mut self, ns: u64, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now + ns, self.sequence), event);
+        assert!(self.events.len() < EVENTS_MAX, "messages multiply");
     }
 
     /// Runs until `until`.

@@ -93,7 +93,7 @@ impl Plant {
 /// Mistakes of the core that show in a whole cluster; the others show in histories of the core
 /// (`consensus/tests/simulate.rs`).
 #[cfg(feature = "planted")]
-const OF_CORE: [Planted; 14] = [
+const OF_CORE: [Planted; 15] = [
     Planted::CommitsOldTerms,
     Planted::AcksBeforeDurable,
     Planted::VotesBeforeDurable,
@@ -108,6 +108,7 @@ const OF_CORE: [Planted; 14] = [
     Planted::TruncatesMatching,
     Planted::BoundVotes,
     Planted::ForgetsAmnesia,
+    Planted::ForgetfulVotes,
 ];
 
 #[cfg(feature = "planted")]
