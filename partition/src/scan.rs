@@ -155,7 +155,7 @@ impl Partition {
         scan: &Scan,
         mut take: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) {
-        let mut walk = |key: &[u8], version: Version<'_>| {
+        let walk = |key: &[u8], version: Version<'_>| {
             let hidden = self.ranges.newest_over(key, u64::MAX);
             let is_there = version.kind.is_there();
             match is_there && hidden.is_none_or(|hidden| version.timestamp > hidden) {
@@ -163,19 +163,11 @@ impl Partition {
                 false => ControlFlow::Continue(()),
             }
         };
-        let is_in = |(key, _): &(&[u8], Version<'_>)| !scan.is_past(key);
-        let mut give = |(key, version)| walk(key, version);
-        // Whether it was broken off makes no difference.
-        let _ = match scan.order {
-            Order::Ascending => {
-                let range = self.memtable.range(scan.begin()).seen_at(u64::MAX);
-                range.take_while(is_in).try_for_each(&mut give)
-            }
-            Order::Descending => {
-                let range = self.memtable.range_rev(scan.begin()).seen_at(u64::MAX);
-                range.take_while(is_in).try_for_each(&mut give)
-            }
-        };
+        let inside = |key: &[u8]| !scan.is_past(key);
+        match scan.order {
+            Order::Ascending => self.memtable.walk_up(scan.begin(), inside, walk),
+            Order::Descending => self.memtable.walk_down(scan.begin(), inside, walk),
+        }
     }
 
     /// Looks at every key; `look` says whether it counts as taken.

@@ -29,8 +29,10 @@ mod pool;
 pub(crate) mod range;
 mod record;
 mod run;
+mod spot;
 mod tree;
 mod versions;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -267,10 +269,6 @@ impl Memtable {
     /// were visible may have been freed.
     pub fn as_of(&self, hash: u64, key: &[u8], timestamp: u64) -> Option<Version<'_>> {
         let found = self.find(hash, key)?;
-        // Readers of the present need not compare timestamps, nor touch a version apart from its key.
-        if timestamp == u64::MAX {
-            return Some(self.arena.newest_version(found));
-        }
         self.arena.version_as_of(found, timestamp)
     }
 

@@ -4,8 +4,8 @@
 //! the key it has come to.
 
 use super::arena::Ref;
-use super::run::Side;
-use super::tree::{Spot, Tree};
+use super::spot::Spot;
+use super::tree::Tree;
 use super::{Memtable, Version};
 use std::ops::Bound;
 
@@ -76,14 +76,9 @@ impl Memtable {
 
     /// Returns the keys downwards from `from`, with their newest versions, tombstones included.
     pub fn range_rev(&self, from: Bound<&[u8]>) -> RangeRev<'_> {
-        let spot = match from {
-            Bound::Included(key) => self.tree.seek(&self.arena, key, Side::After),
-            Bound::Excluded(key) => self.tree.seek(&self.arena, key, Side::Before),
-            Bound::Unbounded => self.tree.end(),
-        };
         RangeRev {
             memtable: self,
-            spot,
+            spot: self.spot_below(from),
             timestamp: u64::MAX,
             ahead: Ahead::START,
         }

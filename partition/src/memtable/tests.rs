@@ -7,7 +7,7 @@ use super::*;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 /// Versions of a key up to which nothing unseen stays.
 const EXACT_VERSIONS: usize = 8;
@@ -279,12 +279,44 @@ proptest! {
             let at = below.iter().filter(|key| *key == bound).cloned();
             prop_assert_eq!(up, at.chain(above).collect::<Vec<_>>());
             prop_assert_eq!(down, below);
+            for other in writes.iter().take(8).map(|write| &write.key) {
+                check_walks(&memtable, included, other);
+            }
         }
         let seen = memtable.range(Bound::Unbounded).seen_at(last_floor).map(owned_entry);
         let of = |key: Vec<u8>| model.as_of(&key, last_floor).map(|found| (key, found));
         let expected: Vec<_> = model.keys().into_iter().filter_map(of).collect();
         prop_assert_eq!(seen.collect::<Vec<_>>(), expected);
     }
+}
+
+/// Compares walks from a key to another one with ranges.
+fn check_walks(memtable: &Memtable, from: Bound<&[u8]>, to: &[u8]) {
+    let mut walked = Vec::new();
+    let mut all = |key: &[u8], version: Version<'_>| {
+        walked.push(owned_entry((key, version)));
+        ControlFlow::Continue(())
+    };
+    memtable.walk_up(from, |key| key <= to, &mut all);
+    memtable.walk_down(from, |key| key > to, &mut all);
+    let up = memtable.range(from).take_while(|(key, _)| *key <= to);
+    let down = memtable.range_rev(from).take_while(|(key, _)| *key > to);
+    let expected: Vec<_> = up.chain(down).map(owned_entry).collect();
+    assert_eq!(walked, expected);
+    let mut few = 0;
+    memtable.walk_up(
+        from,
+        |_| true,
+        |_, _| {
+            few += 1;
+            if few < 3 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    );
+    assert_eq!(few, memtable.range(from).take(3).count());
 }
 
 /// Numbers that look random and are the same in every run.

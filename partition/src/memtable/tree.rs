@@ -16,9 +16,8 @@
 use super::arena::{Arena, Ref};
 use super::pool::Pool;
 use super::run::{RUN_MAX, Run, Side, common_bytes};
+use super::spot::{NONE, Spot};
 
-/// Names no node.
-const NONE: u32 = u32::MAX;
 /// Levels of inner nodes at most. Each level takes the split of a root that was full, so this
 /// many need more than 32^16 inserts.
 const HEIGHT_MAX: usize = 16;
@@ -38,20 +37,6 @@ struct Inner {
 struct Path {
     steps: [(u32, usize); HEIGHT_MAX],
     leaf: u32,
-}
-
-/// A place between two keys: before `slot` of `leaf`, or past its last key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
-    leaf: u32,
-    slot: usize,
-}
-
-impl Spot {
-    /// Returns the place before the first key of `leaf`; past all keys for `NONE`.
-    const fn start_of(leaf: u32) -> Self {
-        Self { leaf, slot: 0 }
-    }
 }
 
 /// The nodes and which of them is the root.
@@ -139,13 +124,7 @@ impl Tree {
 
     /// Returns the place after the last key.
     pub(super) fn end(&self) -> Spot {
-        let leaf = self.edge(|inner| inner.run.len());
-        let slot = if leaf == NONE {
-            0
-        } else {
-            self.leaves.node(leaf).run.len()
-        };
-        Spot { leaf, slot }
+        self.end_of(self.edge(|inner| inner.run.len()))
     }
 
     /// Returns the key after `spot`, and moves past it.
@@ -171,16 +150,7 @@ impl Tree {
                 spot.slot -= 1;
                 return Some(leaf.run.refs()[spot.slot]);
             }
-            let previous = leaf.previous;
-            let slot = if previous == NONE {
-                0
-            } else {
-                self.leaves.node(previous).run.len()
-            };
-            *spot = Spot {
-                leaf: previous,
-                slot,
-            };
+            *spot = self.end_of(leaf.previous);
         }
         None
     }
@@ -192,6 +162,25 @@ impl Tree {
             return (&[], &[]);
         }
         self.leaves.node(spot.leaf).run.refs().split_at(spot.slot)
+    }
+
+    /// Returns the place before the first key of the leaf behind that of `spot`, which is in a leaf.
+    pub(super) fn leaf_after(&self, spot: Spot) -> Spot {
+        Spot::start_of(self.leaves.node(spot.leaf).next)
+    }
+
+    /// Returns the place after the last key of the leaf before that of `spot`, which is in a leaf.
+    pub(super) fn leaf_before(&self, spot: Spot) -> Spot {
+        self.end_of(self.leaves.node(spot.leaf).previous)
+    }
+
+    /// Returns the place after the last key of `leaf`; past all keys for `NONE`.
+    fn end_of(&self, leaf: u32) -> Spot {
+        let slot = match leaf {
+            NONE => 0,
+            _ => self.leaves.node(leaf).run.len(),
+        };
+        Spot { leaf, slot }
     }
 
     fn edge(&self, child: impl Fn(&Inner) -> usize) -> u32 {

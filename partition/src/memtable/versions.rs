@@ -9,7 +9,7 @@ use std::ops::Bound;
 use super::arena::Ref;
 use super::range::Ahead;
 use super::run::Side;
-use super::tree::Spot;
+use super::spot::Spot;
 use super::{Memtable, Version};
 
 /// Versions in order: key ascending, timestamp descending.
