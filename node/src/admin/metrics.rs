@@ -36,7 +36,7 @@ type OfShard = (
 use Type::{Counter, Gauge, Histogram, Summary};
 
 /// What is told of each shard.
-const OF_SHARD: [OfShard; 32] = [
+const OF_SHARD: [OfShard; 30] = [
     (
         Counter,
         "commands_total",
@@ -200,18 +200,6 @@ const OF_SHARD: [OfShard; 32] = [
         "Connections that found no receive buffer free (client.chunk_count).",
         |s| &s.starved,
     ),
-    (
-        Counter,
-        "cpu_user_microseconds_total",
-        "Time of the shard's thread in user space.",
-        |s| &s.cpu_user_us,
-    ),
-    (
-        Counter,
-        "cpu_system_microseconds_total",
-        "Time of the shard's thread in the kernel.",
-        |s| &s.cpu_system_us,
-    ),
 ];
 
 struct Text(String);
@@ -266,6 +254,7 @@ pub(super) fn text(shared: &Shared, now_ms: u64) -> String {
             text.line(name, &[("shard", &number)], load(counter(shard)));
         }
     }
+    of_processors(&mut text, shared);
     of_log(&mut text, shared);
     of_stages(&mut text, shared);
     of_keys(&mut text, shared);
@@ -319,6 +308,20 @@ fn of_node(text: &mut Text, shared: &Shared, now_ms: u64) {
         ),
     ] {
         text.one((Gauge, name, help), value);
+    }
+}
+
+fn of_processors(text: &mut Text, shared: &Shared) {
+    let name = "cpu_seconds_total";
+    text.head((Counter, name, "Time that the shard's thread has run."));
+    for (number, shard) in shared.stats.shards().iter().enumerate() {
+        for (mode, us) in [
+            ("user", &shard.cpu_user_us),
+            ("system", &shard.cpu_system_us),
+        ] {
+            let labels: [(&str, &dyn Display); 2] = [("shard", &number), ("mode", &mode)];
+            text.line(name, &labels, seconds(load(us) * 1000));
+        }
     }
 }
 
