@@ -69,7 +69,7 @@ pub enum StartError {
         lock: PathBuf,
     },
     /// A file operation failed.
-    #[error("cannot {what} {}: {error}", .path.display())]
+    #[error("cannot {what} {}: {error}{}", .path.display(), file_cure(.error))]
     File {
         /// What was tried: "create", "open" ...
         what: &'static str,
@@ -78,4 +78,35 @@ pub enum StartError {
         /// What the operating system said.
         error: io::Error,
     },
+}
+
+/// Says what to do about a file that is refused; nothing where the operating system says it all.
+fn file_cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give the node's user the right to it (chown), or give another --data"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount the file system for writing, or give another --data"
+        }
+        io::ErrorKind::NotADirectory => "; give a directory with --data",
+        io::ErrorKind::NotFound => "; is the directory above it there?",
+        io::ErrorKind::StorageFull => "; make room on the disk",
+        _ => "",
+    }
+}
+
+/// Says what to do about an address that cannot be listened on, and was given with `flag`.
+#[must_use]
+pub fn address_cure(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("stop what listens there, or give another {flag}"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("it is no address of this machine; give one of those with {flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("a port below 1024 needs CAP_NET_BIND_SERVICE; give another {flag}")
+        }
+        _ => format!("give another {flag}"),
+    }
 }

@@ -45,7 +45,7 @@ mod uring;
 pub mod wal;
 
 pub use buffer::{ALIGN_BYTES, BLOCK_BYTES, Buf, Chunk};
-pub use error::StartError;
+pub use error::{StartError, address_cure};
 pub use file::{Durable, File};
 pub use lock::DirLock;
 pub use mapped::{Mapped, map_read_only};

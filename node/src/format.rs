@@ -17,6 +17,7 @@
 //! 1. The file is renamed into place last, so a directory is either formatted whole or not at all.
 //! 2. What the file says of the disk and of the cluster is said once and never changes.
 
+mod disk;
 mod files;
 mod joined;
 
@@ -26,6 +27,8 @@ use std::path::{Path, PathBuf};
 use ashlar_io::wal::{self, Durability};
 use ashlar_io::{Buf, File, OpenOptions, Reactor, StartError, file};
 
+use self::disk::check_direct;
+pub use self::disk::check_space;
 pub use self::files::begin_life;
 pub(crate) use self::files::{load, replace};
 use self::joined::Joined;
@@ -112,6 +115,21 @@ pub enum FormatError {
         "--split-at needs keys in ascending order, each different and not empty; {0:?} is not above the one before"
     )]
     Order(String),
+    /// The disk has no room for logs, however empty it is.
+    #[error(
+        "the disk of {} has {} MiB in all, and the logs of {shards} shards take {} MiB at least; give a --data on a \
+         larger one, a smaller wal.segment_bytes, or fewer shards", .dir.display(), .total_bytes >> 20, .log_bytes >> 20
+    )]
+    SmallDisk {
+        /// The data directory.
+        dir: PathBuf,
+        /// Size of the disk.
+        total_bytes: u64,
+        /// Shards of the node.
+        shards: u32,
+        /// What their logs take.
+        log_bytes: u64,
+    },
     /// Too many shards, or none.
     #[error("--shards takes 1 to {SHARDS_MAX}, not {0}")]
     Shards(u32),
@@ -121,11 +139,7 @@ impl Format {
     /// Returns how writes are made durable.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        match self.durability.as_str() {
-            "fdatasync" => Durability::Fdatasync,
-            "none" => Durability::None,
-            _ => Durability::Dsync,
-        }
+        Durability::from_word(&self.durability).unwrap_or(Durability::Dsync)
     }
 
     /// Returns the internal keys at which the keys are cut.
@@ -194,7 +208,7 @@ impl Format {
                 format.segment_bytes
             ));
         }
-        if !["dsync", "fdatasync", "none"].contains(&format.durability.as_str()) {
+        if Durability::from_word(&format.durability).is_none() {
             return Err(format!("its durability is {:?}", format.durability));
         }
         let keys: Option<Vec<_>> = format.split_at.iter().map(|hex| from_hex(hex)).collect();
@@ -339,12 +353,7 @@ pub async fn make(reactor: &Reactor, data: &Path, choice: &Choice) -> Result<For
         node_id: reactor.random() >> 2,
         shards: choice.shards,
         segment_bytes: choice.segment_bytes,
-        durability: match durability {
-            Durability::Dsync => "dsync",
-            Durability::Fdatasync => "fdatasync",
-            Durability::None => "none",
-        }
-        .to_owned(),
+        durability: durability.word().to_owned(),
         split_at: choice.split_at.iter().map(|key| to_hex(key)).collect(),
         store: Some(draw_store(reactor)),
         cluster: None,
@@ -394,27 +403,6 @@ async fn clear(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
             .map_err(failed("remove", &path))?;
     }
     Ok(())
-}
-
-async fn check_direct(reactor: &Reactor, dir: &Path) -> Result<(), FormatError> {
-    let path = dir.join("probe.new");
-    let options = OpenOptions {
-        write: true,
-        create: true,
-        direct: true,
-        ..OpenOptions::default()
-    };
-    match File::open(reactor, &path, options).await {
-        Ok(probe) => drop(probe),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            let _ = file::unlink(reactor, &path).await;
-            return Err(StartError::NoDirectIo { path }.into());
-        }
-        Err(error) => return Err(failed("create", &path)(error)),
-    }
-    file::unlink(reactor, &path)
-        .await
-        .map_err(failed("remove", &path))
 }
 
 fn draw_store(reactor: &Reactor) -> String {

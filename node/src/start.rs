@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ashlar_io::queue::{Inbox, Sender, WakeCell, inbox};
 use ashlar_io::wal::Durability;
-use ashlar_io::{DirLock, Reactor, Settings, StartError, clock, topology};
+use ashlar_io::{DirLock, Reactor, Settings, StartError, address_cure, clock, topology};
 
 pub use self::node::Node;
 use self::node::{Event, LastWord};
@@ -55,7 +55,7 @@ pub enum NodeError {
     #[error(transparent)]
     Shard(#[from] Fatal),
     /// Somebody listens there already.
-    #[error("cannot listen on {addr}: {error}; stop what listens there, or give another --listen")]
+    #[error("cannot listen on {addr}: {error}; {}", address_cure(.error, "--listen"))]
     Address {
         /// The address.
         addr: SocketAddr,
@@ -149,7 +149,11 @@ fn make_locked(
     };
     let reactor = small_reactor()?;
     let (machine, data) = (reactor.clone(), config.data.clone());
-    Ok(reactor.block_on(async move { format::make(&machine, &data, &choice).await })?)
+    let made = async move {
+        format::check_space(&machine, &data, &choice).await?;
+        format::make(&machine, &data, &choice).await
+    };
+    Ok(reactor.block_on(made)?)
 }
 
 /// Makes a reactor for what is done before there are shards.

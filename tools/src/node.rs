@@ -2,14 +2,16 @@
 //! it starts and stops.
 
 use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ashlar_io::StopSignals;
+use ashlar_io::{StopSignals, topology};
 use ashlar_node::cluster::ClusterError;
 use ashlar_node::config::{Config, Overrides};
 use ashlar_node::format::FormatError;
 use ashlar_node::start::{self, NodeError, Ready, Stopper};
 
+use crate::doctor;
 use crate::refusal::Failure;
 use crate::told::Teller;
 
@@ -142,10 +144,9 @@ pub(crate) fn start(args: StartArgs) -> Result<(), Failure> {
 /// Runs a node; what it tells goes where the caller has said.
 fn run(args: StartArgs, stopper: Stopper) -> Result<(), Failure> {
     let config = args.load()?;
-    let warnings = config.warnings();
-    let data = config.data.clone();
     let open_files = ashlar_io::raise_open_files();
-    let clients_max = u64::from(config.client.clients_max);
+    let warnings = warnings(&config, open_files);
+    let data = config.data.clone();
     let (node, ready) = match start::start(config, &stopper) {
         Ok(started) => started,
         Err(error @ (NodeError::Stopped | NodeError::Cluster(ClusterError::Stopped))) => {
@@ -157,11 +158,6 @@ fn run(args: StartArgs, stopper: Stopper) -> Result<(), Failure> {
     warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));
-    if open_files < clients_max + 64 {
-        eprintln!(
-            "warning: the limit of open files is {open_files}: fewer than client.clients_max = {clients_max} can connect (ulimit -n)"
-        );
-    }
     greet(&ready, &data);
     let stopped = node.run_until(stopper, |name| {
         println!("{name}: stopping; everything acknowledged is on disk")
@@ -184,6 +180,34 @@ fn failure(error: &NodeError) -> Failure {
     }
 }
 
+/// Returns what a node can live with, and whoever started it should know.
+fn warnings(config: &Config, open_files: u64) -> Vec<String> {
+    let mut lines = config.warnings();
+    lines.extend(doctor::doubt(&config.data));
+    let (asked, there) = (config.memory_bytes >> 20, topology::memory_bytes() >> 20);
+    if there < asked {
+        lines.push(format!(
+            "memory_bytes are {asked} MiB, and this process may use {there} MiB: it ends when it takes more"
+        ));
+    }
+    let clients_max = u64::from(config.client.clients_max);
+    if open_files < clients_max + 64 {
+        lines.push(format!(
+            "the limit of open files is {open_files}: fewer than client.clients_max = {clients_max} can connect (ulimit -n)"
+        ));
+    }
+    lines
+}
+
+/// Returns an address to connect to for one to listen on: where it is every address, the machine's own.
+fn reachable(listen: SocketAddr) -> IpAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
 fn greet(ready: &Ready, data: &std::path::Path) {
     let Ready {
         listen,
@@ -197,9 +221,9 @@ fn greet(ready: &Ready, data: &std::path::Path) {
     let made = if *formatted { ", formatted now" } else { "" };
     println!("ashlar {} listens on {listen}", env!("CARGO_PKG_VERSION"));
     println!(
-        "  data     {} (durable by {:?}{made})",
+        "  data     {} (durable by {}{made})",
         data.display(),
-        format.durability()
+        format.durability().word()
     );
     let mut unique = cpus.clone();
     unique.sort_unstable();
@@ -225,7 +249,7 @@ fn greet(ready: &Ready, data: &std::path::Path) {
     }
     println!(
         "  try      redis-cli -h {} -p {}",
-        listen.ip(),
+        reachable(*listen),
         listen.port()
     );
 }
@@ -242,12 +266,12 @@ pub(crate) fn format(args: FormatArgs) -> Result<(), Failure> {
     let format =
         start::make_format(&config, shards, boundaries).map_err(|error| failure(&error))?;
     println!(
-        "formatted {}: {} shards, {} partitions, segments of {} MiB, durable by {:?}",
+        "formatted {}: {} shards, {} partitions, segments of {} MiB, durable by {}",
         config.data.display(),
         format.shards,
         format.boundaries().len() + 1,
         format.segment_bytes >> 20,
-        format.durability()
+        format.durability().word()
     );
     Ok(())
 }

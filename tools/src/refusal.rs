@@ -1,8 +1,11 @@
 //! What a command that comes to nothing says, and its exit code: 2 for a mistake in what was asked for, a word, a flag
 //! or a value of the configuration, and 1 for what could not be done. It is one line that names the thing, the value
-//! and what is allowed. Help and version are no mistakes, and are told as they are.
+//! and what is allowed. Help and version are no mistakes, and are told as they are; who leaves out a command is told
+//! all there are.
 
 use std::process::ExitCode;
+
+use clap::error::ErrorKind;
 
 /// Exit code of a mistake.
 const MISTAKE: u8 = 2;
@@ -56,7 +59,11 @@ pub(crate) fn tell(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    eprintln!("ashlar: {}", one_line(&error.to_string()));
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+    } else {
+        eprintln!("ashlar: {}", one_line(&error.to_string()));
+    }
     ExitCode::from(MISTAKE)
 }
 
@@ -69,9 +76,9 @@ fn one_line(message: &str) -> String {
         .map(str::trim)
         .filter(|line| !line.is_empty());
     let line = parts.take_while(is_part).collect::<Vec<_>>().join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
     let said = |line: String, (what, instead): &(&str, &str)| line.replace(what, instead);
-    ALLOWED.iter().fold(line, said)
+    ALLOWED.iter().fold(line.replace(" tip: ", "; "), said)
 }
 
 #[cfg(test)]
@@ -89,7 +96,7 @@ mod tests {
         let message = "error: unexpected argument '--x' found\n\n  tip: a similar argument exists: '--y'\n\nUsage: a\n\nFor";
         assert_eq!(
             one_line(message),
-            "unexpected argument '--x' found tip: a similar argument exists: '--y'"
+            "unexpected argument '--x' found; a similar argument exists: '--y'"
         );
     }
 }

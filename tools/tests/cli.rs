@@ -71,6 +71,17 @@ fn config_lists_every_key() {
 }
 
 #[test]
+fn who_leaves_out_a_command_is_told_all_there_are() {
+    for word in ["inspect", "member"] {
+        let ended = run(&[word]);
+        assert_eq!(ended.code, Some(2), "{word}: {ended:?}");
+        for part in ["Usage: ashlar", "Commands:"] {
+            assert!(ended.err.contains(part), "{word}: {ended:?}");
+        }
+    }
+}
+
+#[test]
 fn wrong_configuration_is_refused_with_what_is_allowed() {
     start_is_refused(
         &["--set", "wal.segmentbytes=1"],
@@ -162,6 +173,39 @@ fn one_port_has_one_node() {
         node.connect().call(&["PING"]),
         Reply::Simple("PONG".to_owned())
     );
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused_with_what_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    // An address for documentation: nobody has it.
+    let args = [
+        "start",
+        "--data",
+        text(dir.path()),
+        "--listen",
+        "192.0.2.1:6379",
+    ];
+    run(&args).refused(
+        1,
+        &["192.0.2.1:6379", "no address of this machine", "--listen"],
+    );
+}
+
+#[test]
+fn who_keeps_data_in_memory_is_warned() {
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("skipped: there is no /dev/shm");
+        return;
+    };
+    let args = [&SMALL[..], &["--memory", "1 TiB"]].concat();
+    let ended = Node::start(&dir.path().join("data"), &args).stop("TERM");
+    for part in [
+        "warning: the data are on tmpfs",
+        "warning: memory_bytes are 1048576 MiB",
+    ] {
+        assert!(ended.err.contains(part), "{ended:?}");
+    }
 }
 
 #[test]

@@ -185,6 +185,20 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     assert_eq!(node.stop("TERM").code, Some(0));
 }
 
+#[test]
+fn a_disk_that_cannot_hold_the_logs_is_refused_at_once() {
+    let Some(disk) = Disk::mount(64) else { return };
+    let data = disk.path().join("data");
+    let ended = Node::try_start(&data, &["--cpus", "0"]).expect_err("two segments are 128 MiB");
+    ended.refused(1, &["MiB in all", "128 MiB", "wal.segment_bytes"]);
+    let node = Node::start(&data, &SMALL);
+    assert_eq!(
+        node.stop("TERM").code,
+        Some(0),
+        "what was left behind is in nobody's way"
+    );
+}
+
 /// Few bytes in memory, so that nearly all lies in tables; and no history, so that what is deleted
 /// need not be kept.
 const TABLES: [&str; 10] = [

@@ -53,6 +53,26 @@ pub enum Durability {
     None,
 }
 
+impl Durability {
+    const EVERY: [Self; 3] = [Self::Dsync, Self::Fdatasync, Self::None];
+
+    /// Returns its name, as files and people know it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dsync => "dsync",
+            Self::Fdatasync => "fdatasync",
+            Self::None => "none",
+        }
+    }
+
+    /// Returns the one of a name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|one| one.word() == word)
+    }
+}
+
 /// How a log is laid out and written.
 #[derive(Clone, Debug)]
 pub struct Options {

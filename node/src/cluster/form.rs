@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ashlar_io::{Reactor, file};
+use ashlar_io::{Reactor, address_cure, file};
 
 use super::bootstrap::{Found, Setup, found};
 use super::question::{Asker, Layout};
@@ -23,9 +23,7 @@ pub enum ClusterError {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The address for peers cannot be listened on.
-    #[error(
-        "cannot listen for peers on {addr}: {error}; stop what listens there, or give another --peer-listen"
-    )]
+    #[error("cannot listen for peers on {addr}: {error}; {}", address_cure(.error, "--peer-listen"))]
     Listen {
         /// The address.
         addr: SocketAddr,

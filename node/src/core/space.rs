@@ -256,7 +256,7 @@ impl Core {
             .total_bytes
             .store(space.total_bytes, Ordering::Relaxed);
         gauge.level.store(level as u8, Ordering::Relaxed);
-        self.tell_level(before, level, (space, unflushed));
+        self.tell_level((before, level), (space, unflushed), is_starved);
         let held = if held > 0 && is_starved {
             tracing::warn!("the disk is full: the reserve of {held} bytes is let go");
             self.remove_reserve(held).await
@@ -272,7 +272,12 @@ impl Core {
         Ok(pause(spare, space.total_bytes, knobs))
     }
 
-    fn tell_level(&self, before: Level, level: Level, (space, unflushed): (Space, u64)) {
+    fn tell_level(
+        &self,
+        (before, level): (Level, Level),
+        (space, unflushed): (Space, u64),
+        is_starved: bool,
+    ) {
         if before == level {
             return;
         }
@@ -288,6 +293,9 @@ impl Core {
         match level {
             Level::Plenty => tracing::info!("{free}: enough again"),
             Level::Low => tracing::warn!("{free}: less than disk.low_percent"),
+            Level::Full if is_starved => tracing::error!(
+                "{free}, and a write found no room; writes are refused until there is"
+            ),
             Level::Full => tracing::error!(
                 "{free}: less than disk.stop_percent; writes are refused until there is room"
             ),

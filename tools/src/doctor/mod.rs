@@ -129,6 +129,16 @@ pub(crate) fn device(dir: &Path) -> Result<probe::Measured, String> {
     Ok(measured)
 }
 
+/// Says what is doubtful about the file system that a node's data are on, and the cure; nothing of one that is as it
+/// should be, or is not known.
+pub(crate) fn doubt(data: &Path) -> Option<String> {
+    let place = Place::find(&Machine::at(Path::new("/")), data).ok()?;
+    place.mount.as_ref()?;
+    let finding = storage::file_system(&place);
+    let cure = finding.cure?;
+    Some(format!("the data are on {}; {cure}", finding.found))
+}
+
 /// Returns the directories in which results may be kept: that of whoever this is, and that of the node.
 fn kept_places() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/ashlar"));
