@@ -1,7 +1,7 @@
 //! A running node that is asked something over the Redis protocol, a command at a time. Whatever it answers
 //! is taken in or said to be wrong.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ pub(crate) struct Node {
     addr: SocketAddr,
     stream: TcpStream,
     received: Vec<u8>,
+    is_gone: bool,
 }
 
 impl Node {
@@ -35,6 +36,7 @@ impl Node {
             addr,
             stream,
             received: Vec::new(),
+            is_gone: false,
         })
     }
 
@@ -45,7 +47,10 @@ impl Node {
             command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
         let sent = self.stream.write_all(command.as_bytes());
-        sent.map_err(|error| format!("{}: {error}", self.addr))?;
+        sent.map_err(|error| {
+            self.is_gone = true;
+            format!("{}: {error}", self.addr)
+        })?;
         loop {
             if let Some((texts, used)) = texts_of(&self.received)? {
                 self.received.drain(..used);
@@ -55,10 +60,19 @@ impl Node {
         }
     }
 
+    /// Tells whether the node has ended the connection.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     fn receive(&mut self) -> Result<(), String> {
         let mut piece = [0; 16 << 10];
         let count = self.stream.read(&mut piece);
-        let count = count.map_err(|error| format!("{} does not answer: {error}", self.addr))?;
+        let count = count.map_err(|error| {
+            self.is_gone = error.kind() == ErrorKind::ConnectionReset;
+            format!("{} does not answer: {error}", self.addr)
+        })?;
+        self.is_gone = count == 0;
         self.received.extend_from_slice(&piece[..count]);
         if count == 0 || self.received.len() > ANSWER_BYTES_MAX {
             return Err(format!("{} has ended the connection", self.addr));
@@ -78,7 +92,7 @@ fn texts_of(bytes: &[u8]) -> Result<Option<(Vec<String>, usize)>, String> {
         "*" => rest
             .parse::<usize>()
             .map_err(|_| "an array without a length")?,
-        "-" => return Err(rest.to_owned()),
+        "-" => return Err(rest.strip_prefix("ERR ").unwrap_or(rest).to_owned()),
         _ => return Ok(Some((vec![rest.to_owned()], used))),
     };
     let mut texts = Vec::new();
@@ -133,7 +147,8 @@ mod tests {
             texts_of(b"$1\r\nx\r\n"),
             Ok(Some((vec!["x".to_owned()], 7)))
         );
-        assert_eq!(texts_of(b"-ERR no\r\n"), Err("ERR no".to_owned()));
+        assert_eq!(texts_of(b"-ERR no\r\n"), Err("no".to_owned()));
+        assert_eq!(texts_of(b"-BUSY no\r\n"), Err("BUSY no".to_owned()));
         assert_eq!(texts_of(b"*0\r\n"), Ok(Some((Vec::new(), 4))));
         assert!(texts_of(b"*1\r\n:5\r\n").is_err());
     }

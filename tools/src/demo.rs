@@ -2,7 +2,9 @@
 //! broken. It starts the nodes, says how to talk to them, and stops them when it is stopped.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use ashlar_io::StopSignals;
 
@@ -11,6 +13,8 @@ use crate::refusal::Failure;
 
 /// Nodes of the cluster.
 const NODES: u16 = 3;
+/// Time between two looks at them.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Flags of `ashlar demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,15 +45,42 @@ impl Args {
         self.port + 1000 + node * 100
     }
 
+    fn log_of(&self, node: u16) -> PathBuf {
+        self.data.join(format!("n{}.log", node + 1))
+    }
+
     fn data_of(&self, node: u16) -> PathBuf {
         self.data.join(format!("n{}", node + 1))
     }
+
+    /// Returns the words that start a node.
+    fn words(&self, node: u16) -> Vec<String> {
+        let data = self.data_of(node).display().to_string();
+        let (listen, peer_listen) = (self.port_of(node), self.peer_port(node));
+        let words = [
+            ("--data", data),
+            ("--listen", format!("127.0.0.1:{listen}")),
+            ("--memory", self.memory.clone()),
+            ("--name", format!("n{}", node + 1)),
+            ("--peer-listen", format!("127.0.0.1:{peer_listen}")),
+            ("--peers", self.peers()),
+        ];
+        let flags = words.map(|(flag, value)| [flag.to_owned(), value]);
+        [&["start".to_owned()], flags.as_flattened()].concat()
+    }
 }
 
-/// Runs the cluster until it is stopped.
+/// A node of the cluster.
+struct Node {
+    number: u16,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Runs the cluster until it is stopped, or none of its nodes is left.
 ///
 /// # Errors
-/// One line: `--memory` is no size of memory, or a node cannot be started.
+/// One line: `--memory` is no size of memory, a node cannot be started, or none is left.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     // What a node would refuse in its log is told here.
     StartArgs::with_memory(&args.memory).load()?;
@@ -61,21 +92,69 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut nodes = Vec::new();
     for node in 0..NODES {
         match start(args, &program, node) {
-            Ok(child) => nodes.push(child),
+            Ok(node) => nodes.push(node),
             Err(error) => {
                 stop(&mut nodes);
                 return Err(error.into());
             }
         }
     }
-    greet(args, &nodes);
-    let name = signals.wait();
+    let (give, stopped) = mpsc::channel();
+    std::thread::spawn(move || give.send(signals.wait()));
+    let name = watch(args, &mut nodes, &stopped)?;
     println!("{name}: stopping the nodes");
     stop(&mut nodes);
     Ok(())
 }
 
-fn start(args: &Args, program: &Path, node: u16) -> Result<Child, String> {
+/// Tells when the cluster serves and which of its nodes end, until it is stopped; returns by which signal.
+fn watch(
+    args: &Args,
+    nodes: &mut Vec<Node>,
+    stopped: &Receiver<&'static str>,
+) -> Result<&'static str, String> {
+    let mut is_greeted = false;
+    loop {
+        if let Ok(name) = stopped.recv_timeout(LOOK_EVERY) {
+            return Ok(name);
+        }
+        nodes.retain_mut(Node::lives);
+        if nodes.is_empty() {
+            return Err("none of the nodes is left".to_owned());
+        }
+        if !is_greeted && nodes.iter().all(|node| node.says(" listens on ").is_some()) {
+            is_greeted = true;
+            greet(args, nodes);
+        }
+    }
+}
+
+impl Node {
+    /// Looks whether it still runs; tells how it has ended, and what it said last.
+    fn lives(&mut self) -> bool {
+        match self.child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                let last = self.says("").unwrap_or_default();
+                println!("n{} has ended: {status}; it said: {last}", self.number + 1);
+                false
+            }
+            Err(error) => {
+                println!("n{}: {error}", self.number + 1);
+                false
+            }
+        }
+    }
+
+    /// Returns the last line of its log with a text in it.
+    fn says(&self, part: &str) -> Option<String> {
+        let log = std::fs::read_to_string(&self.log).ok()?;
+        let line = log.lines().rfind(|line| line.contains(part));
+        line.map(str::to_owned)
+    }
+}
+
+fn start(args: &Args, program: &Path, node: u16) -> Result<Node, String> {
     let data = args.data_of(node);
     let name = format!("n{}", node + 1);
     if !data.join(ashlar_node::format::FILE_NAME).exists() {
@@ -92,40 +171,32 @@ fn start(args: &Args, program: &Path, node: u16) -> Result<Child, String> {
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
     }
-    let log = args.data.join(format!("{name}.log"));
+    let log = args.log_of(node);
     let file = std::fs::File::create(&log)
         .map_err(|error| format!("cannot write {}: {error}", log.display()))?;
     let errors = file.try_clone().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
-    command
-        .arg("start")
-        .arg("--data")
-        .arg(&data)
-        .args(["--listen", &format!("127.0.0.1:{}", args.port_of(node))])
-        .args(["--memory", &args.memory])
-        .args(["--name", &name])
-        .args([
-            "--peer-listen",
-            &format!("127.0.0.1:{}", args.peer_port(node)),
-        ])
-        .args(["--peers", &args.peers()])
-        .stdout(file)
-        .stderr(errors);
-    command
-        .spawn()
-        .map_err(|error| format!("cannot start {name}: {error}"))
+    command.args(args.words(node)).stdout(file).stderr(errors);
+    let child = command.spawn();
+    let child = child.map_err(|error| format!("cannot start {name}: {error}"))?;
+    Ok(Node {
+        number: node,
+        child,
+        log,
+    })
 }
 
-fn greet(args: &Args, nodes: &[Child]) {
+fn greet(args: &Args, nodes: &[Node]) {
     println!("a cluster of {NODES} nodes on this machine, each a process:");
-    for (node, child) in (0..).zip(nodes) {
+    for node in nodes {
+        let number = node.number;
         println!(
             "  n{}  redis-cli -p {}   process {}, data {}, log {}",
-            node + 1,
-            args.port_of(node),
-            child.id(),
-            args.data_of(node).display(),
-            args.data.join(format!("n{}.log", node + 1)).display()
+            number + 1,
+            args.port_of(number),
+            node.child.id(),
+            args.data_of(number).display(),
+            node.log.display()
         );
     }
     println!("any node serves any key; a write is acknowledged once two of them have it on disk");
@@ -133,32 +204,25 @@ fn greet(args: &Args, nodes: &[Child]) {
         "  see who leads   ashlar status --addr 127.0.0.1:{}",
         args.port
     );
-    println!(
-        "  break it        kill -9 {}",
-        nodes.first().map_or(0, Child::id)
-    );
-    println!(
-        "  bring it back   what `ashlar start` says in {}/n1.log, or this demo again",
-        args.data.display()
-    );
+    if let Some(first) = nodes.first() {
+        let words = args.words(first.number).join(" ");
+        println!("  break it        kill -9 {}", first.child.id());
+        println!("  bring it back   ashlar {words}");
+    }
     println!("Ctrl-C stops all of them; the data stay");
 }
 
 /// Asks the nodes to stop, and waits until they have.
-fn stop(nodes: &mut Vec<Child>) {
-    for child in nodes.iter() {
+fn stop(nodes: &mut Vec<Node>) {
+    for node in nodes.iter() {
         // One that was killed before is gone already.
-        let _ = ashlar_io::ask_to_stop(child.id());
+        let _ = ashlar_io::ask_to_stop(node.child.id());
     }
-    for (number, mut child) in (1..).zip(nodes.drain(..)) {
-        match child.wait() {
+    for mut node in nodes.drain(..) {
+        match node.child.wait() {
             Ok(status) if status.success() => {}
-            Ok(status) => println!("n{number} ended before: {}", how(status)),
-            Err(error) => println!("n{number}: {error}"),
+            Ok(status) => println!("n{} has ended: {status}", node.number + 1),
+            Err(error) => println!("n{}: {error}", node.number + 1),
         }
     }
-}
-
-fn how(status: ExitStatus) -> String {
-    status.to_string()
 }

@@ -89,7 +89,7 @@ pub(crate) fn run(what: &Member) -> Result<(), Failure> {
             let (name, addr) = named(node)?;
             change(at, wait, &["ADD", name, addr])
         }
-        Member::Remove { name, at, wait } => change(at, wait, &["REMOVE", name]),
+        Member::Remove { name, at, wait } => remove(name, at, wait),
         Member::Replace {
             name,
             node: None,
@@ -135,8 +135,32 @@ fn named(node: &str) -> Result<(&str, &str), Failure> {
     })
 }
 
+/// Has a member leave. One that is asked for itself ends the connection when it has left.
+fn remove(name: &str, at: &At, wait: &Wait) -> Result<(), Failure> {
+    let mut node = Node::connect(at.addr)?;
+    let own = node.ask(&["CLUSTER", "MYID"])?.concat();
+    let own = u64::from_str_radix(&own, 16).ok();
+    let is_asked = members(&mut node)?
+        .iter()
+        .any(|member| member.text("name") == name && Some(member.number("node")) == own);
+    let version = order(&mut node, &["REMOVE", name])?;
+    match watch(&mut node, version, wait) {
+        Err(_) if is_asked && node.is_gone() => {
+            println!("{name} has left, and ended the connection");
+            Ok(())
+        }
+        watched => Ok(watched?),
+    }
+}
+
 fn change(at: &At, wait: &Wait, words: &[&str]) -> Result<(), Failure> {
     let mut node = Node::connect(at.addr)?;
+    let version = order(&mut node, words)?;
+    Ok(watch(&mut node, version, wait)?)
+}
+
+/// Orders a change; returns the version of the roster that has it.
+fn order(node: &mut Node, words: &[&str]) -> Result<u64, String> {
     let words = [&["KV.MEMBER"], words].concat();
     let changed = node.ask(&words)?.concat();
     println!("{changed}");
@@ -144,14 +168,12 @@ fn change(at: &At, wait: &Wait, words: &[&str]) -> Result<(), Failure> {
         .split([' ', ':'])
         .nth(1)
         .and_then(|word| word.parse().ok());
-    let version =
-        version.ok_or_else(|| format!("the node's answer cannot be understood: {changed}"))?;
-    Ok(watch(&mut node, version, Duration::from_secs(wait.wait))?)
+    version.ok_or_else(|| format!("the node's answer cannot be understood: {changed}"))
 }
 
 /// Shows how the partitions get to the members as they are now, until all are there.
-fn watch(node: &mut Node, version: u64, patience: Duration) -> Result<(), String> {
-    let from = Instant::now();
+fn watch(node: &mut Node, version: u64, wait: &Wait) -> Result<(), String> {
+    let (from, patience) = (Instant::now(), Duration::from_secs(wait.wait));
     let mut shown = String::new();
     while from.elapsed() < patience {
         let members = members(node)?;
@@ -193,7 +215,13 @@ fn progress(members: &[Seen]) -> String {
             member.text("name")
         )
     };
-    members.iter().map(of).collect::<Vec<_>>().join("; ")
+    let mut parts: Vec<String> = members.iter().map(of).collect();
+    let leaving = members.iter().map(|member| member.number("leaving")).max();
+    parts.extend(match leaving {
+        None | Some(0) => None,
+        Some(votes) => Some(format!("votes of those who leave: {votes}")),
+    });
+    parts.join("; ")
 }
 
 /// A member as a node tells of it: words of the form KEY=VALUE.

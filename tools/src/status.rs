@@ -50,7 +50,57 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     println!("partitions");
     for line in partitions {
-        println!("  {}", line.replace('=', " "));
+        println!("  {}", partition_line(&line));
     }
     Ok(())
+}
+
+/// Returns a line of `CLUSTER PARTITIONS` for people. Only who leads a partition knows how far its replicas are.
+pub(crate) fn partition_line(line: &str) -> String {
+    let field = |name: &str| {
+        let mut fields = line.split(' ').filter_map(|word| word.split_once('='));
+        let found = fields.find(|(found, _)| *found == name);
+        found.map_or("?", |(_, value)| value)
+    };
+    let leader = match (field("leader"), field("lease")) {
+        ("-", _) => "led by nobody who is known here".to_owned(),
+        (leader, "yes") => format!("led by {leader}, with a lease"),
+        (leader, _) => format!("led by {leader}"),
+    };
+    let behind = line.split(' ').filter_map(|word| word.split_once(":-"));
+    let behind: Vec<String> = behind
+        .map(|(name, entries)| format!("{name} by {entries}"))
+        .collect();
+    let behind = match behind.is_empty() {
+        true => String::new(),
+        false => format!("; behind: {}", behind.join(", ")),
+    };
+    format!(
+        "partition {}  {leader}; term {}, last entry {}, committed {}, applied {}{behind}",
+        field("partition"),
+        field("term"),
+        field("last"),
+        field("committed"),
+        field("applied")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_told_as_far_as_the_node_knows() {
+        let led =
+            "partition=0 leader=n3 lease=yes term=2 last=13 committed=12 applied=11 n1:-4 n3:-0";
+        assert_eq!(
+            partition_line(led),
+            "partition 0  led by n3, with a lease; term 2, last entry 13, committed 12, applied 11; behind: n1 by 4, n3 by 0"
+        );
+        let followed = "partition=1 leader=- lease=- term=3 last=5 committed=5 applied=5 n1:? n3:?";
+        assert_eq!(
+            partition_line(followed),
+            "partition 1  led by nobody who is known here; term 3, last entry 5, committed 5, applied 5"
+        );
+    }
 }

@@ -16,6 +16,7 @@ use ratatui::widgets::{Block, Paragraph, Sparkline};
 use ratatui::{DefaultTerminal, Frame};
 
 use crate::asked::Node;
+use crate::status::partition_line;
 use page::Section;
 use reading::Reading;
 
@@ -99,7 +100,8 @@ fn read(node: &mut Node, start: Instant) -> Result<Reading, String> {
     let info = node.ask(&["INFO", "everything"])?.concat();
     let mut reading = Reading::new(&info, start.elapsed().as_secs_f64());
     // A server that is no cluster, or none of ours, does not tell.
-    reading.partitions = node.ask(&["CLUSTER", "PARTITIONS"]).unwrap_or_default();
+    let partitions = node.ask(&["CLUSTER", "PARTITIONS"]).unwrap_or_default();
+    reading.partitions = partitions.iter().map(|line| partition_line(line)).collect();
     if !reading.partitions.is_empty() {
         let nodes = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
         reading.nodes = nodes

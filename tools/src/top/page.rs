@@ -126,8 +126,9 @@ fn commands(before: &Reading, now: &Reading) -> Vec<String> {
     let commands = now.commands(before);
     let line = |command: &super::reading::Command| {
         let percentiles = now.text(&format!("latency_percentiles_usec_{}", command.name));
+        let percentiles = percentiles.replace(',', ", ").replace('=', " ");
         format!(
-            "{:<14}{:>10}/s{:>10.1} us each   since the start: {percentiles}",
+            "{:<14}{:>10}/s{:>10.1} us each   since the start, in us: {percentiles}",
             command.name,
             count(command.per_s),
             command.us
