@@ -282,26 +282,7 @@ fn hmget(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 }
 
 fn hdel(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let Some(mut opened) = call.open_to_remove(call.word(1), FAMILY)? else {
-        call.reply().integer(0);
-        return Ok(());
-    };
-    let fields = call.words.tail(2);
-    call.expect_elements(&opened, ELEMENT, fields.iter())?;
-    let mut deleted = 0;
-    for field in fields.iter() {
-        if call.element(&opened, (ELEMENT, field), |value| value.is_some())? {
-            call.delete(&opened, (ELEMENT, field));
-            deleted += 1;
-        }
-    }
-    if deleted > 0 {
-        opened.add(-deleted);
-        call.notify(Class::Hash, "hdel", opened.key);
-        call.close(&opened);
-    }
-    call.reply().integer(deleted);
-    Ok(())
+    call.remove_named(FAMILY, (Class::Hash, "hdel"), DataCall::delete_if_there)
 }
 
 fn hlen(call: &mut DataCall<'_>) -> Result<(), Refusal> {
@@ -422,23 +403,13 @@ fn replace(
 
 fn hrandfield(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     if call.words.len() == 2 {
-        let found = match call.open_to_read(call.word(1), FAMILY)? {
-            None => None,
-            Some(opened) => call.some_at_random(&opened, ELEMENT, 1)?.pop(),
-        };
-        let field = found.as_ref().map(|(field, _)| field.as_slice());
-        call.reply().optional_bulk(field);
-        return Ok(());
+        return call.answer_one_at_random(FAMILY);
     }
     let (count, with_values) = match sample_options(call.words.tail(2), "withvalues") {
         Ok(options) => options,
         Err(error) => return call.tell(error),
     };
-    let Some(opened) = call.open_to_read(call.word(1), FAMILY)? else {
-        call.reply().array(0);
-        return Ok(());
-    };
-    let found = call.sample(&opened, ELEMENT, count)?;
+    let found = call.sample(FAMILY, count)?;
     let is_paired = with_values && call.version == crate::resp::Version::Resp3;
     let mut reply = call.reply();
     reply.array(found.len() * if with_values && !is_paired { 2 } else { 1 });

@@ -40,6 +40,7 @@ pub mod session;
 pub mod set;
 pub mod set_algebra;
 pub mod settings;
+pub mod several;
 pub mod sorted_set;
 pub mod sorted_set_add;
 pub mod sorted_set_algebra;

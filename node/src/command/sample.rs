@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
+use ashlar_partition::collection::{ELEMENT, Family};
 use ashlar_partition::{Order, Refusal};
 
 use super::DataCall;
@@ -40,26 +41,36 @@ pub fn sample_options(words: Words<'_>, with: &str) -> Result<(i64, bool), &'sta
 }
 
 impl DataCall<'_> {
-    /// Returns elements as the count of `HRANDFIELD` and its like asks for: so many different ones; or, when it is
-    /// negative, as many as it says, each drawn from all, but at most [`REPEATED_MAX`].
+    /// Answers an element of the collection that the command names, or null: `HRANDFIELD` and its like without a count.
     ///
     /// # Errors
-    /// As [`DataCall::walk`]; or they are too many.
-    pub fn sample(
-        &mut self,
-        opened: &Opened<'_>,
-        part: u8,
-        count: i64,
-    ) -> Result<Vec<Element>, Refusal> {
+    /// As [`DataCall::open`] and [`DataCall::walk`].
+    pub fn answer_one_at_random(&mut self, family: Family) -> Result<(), Refusal> {
+        let found = self.sample(family, 1)?;
+        let sub_key = found.first().map(|(sub_key, _)| sub_key.as_slice());
+        self.reply().optional_bulk(sub_key);
+        Ok(())
+    }
+
+    /// Returns elements of the collection that the command names, as the count of `HRANDFIELD` and its like asks for:
+    /// so many different ones; or, when it is negative, as many as it says, each drawn from all, but at most
+    /// [`REPEATED_MAX`].
+    ///
+    /// # Errors
+    /// As [`DataCall::open`] and [`DataCall::walk`]; or they are too many.
+    pub fn sample(&mut self, family: Family, count: i64) -> Result<Vec<Element>, Refusal> {
+        let Some(opened) = self.open_to_read(self.word(1), family)? else {
+            return Ok(Vec::new());
+        };
         if count >= 0 {
-            return self.some_at_random(opened, part, count.unsigned_abs());
+            return self.some_at_random(&opened, ELEMENT, count.unsigned_abs());
         }
         let count = count.unsigned_abs();
         if count > REPEATED_MAX {
             return Err(Refusal::TooMuch);
         }
         // Drawn from a pool: all elements, or as many of a large collection as are counted through.
-        let pool = self.some_at_random(opened, part, COUNTED_MAX)?;
+        let pool = self.some_at_random(&opened, ELEMENT, COUNTED_MAX)?;
         let mut bytes = 0;
         let mut drawn = Vec::new();
         for _ in 0..count {

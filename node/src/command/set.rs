@@ -142,28 +142,7 @@ fn sadd(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 }
 
 fn srem(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let Some(mut opened) = call.open_to_remove(call.word(1), FAMILY)? else {
-        call.reply().integer(0);
-        return Ok(());
-    };
-    let members = call.words.tail(2);
-    if members.len() > 1 {
-        call.expect_elements(&opened, ELEMENT, members.iter())?;
-    }
-    let mut removed = 0;
-    for member in members.iter() {
-        if call.has_member(&opened, member)? {
-            call.delete(&opened, (ELEMENT, member));
-            removed += 1;
-        }
-    }
-    if removed > 0 {
-        opened.add(-removed);
-        call.notify(Class::Set, "srem", opened.key);
-        call.close(&opened);
-    }
-    call.reply().integer(removed);
-    Ok(())
+    call.remove_named(FAMILY, (Class::Set, "srem"), DataCall::delete_if_there)
 }
 
 fn smove(call: &mut DataCall<'_>) -> Result<(), Refusal> {
@@ -293,13 +272,7 @@ fn smembers(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 
 fn srandmember(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     if call.words.len() == 2 {
-        let found = match call.open_to_read(call.word(1), FAMILY)? {
-            None => None,
-            Some(opened) => call.some_at_random(&opened, ELEMENT, 1)?.pop(),
-        };
-        let member = found.as_ref().map(|(member, _)| member.as_slice());
-        call.reply().optional_bulk(member);
-        return Ok(());
+        return call.answer_one_at_random(FAMILY);
     }
     if call.words.len() > 3 {
         return call.tell("ERR syntax error");
@@ -308,10 +281,7 @@ fn srandmember(call: &mut DataCall<'_>) -> Result<(), Refusal> {
         Ok((count, _)) => count,
         Err(error) => return call.tell(error),
     };
-    let found = match call.open_to_read(call.word(1), FAMILY)? {
-        None => Vec::new(),
-        Some(opened) => call.sample(&opened, ELEMENT, count)?,
-    };
+    let found = call.sample(FAMILY, count)?;
     let mut reply = call.reply();
     reply.array(found.len());
     found.iter().for_each(|(member, _)| reply.bulk(member));

@@ -98,21 +98,12 @@ fn answer(call: &mut DataCall<'_>, of: Operation) -> Result<(), Refusal> {
 
 fn store(call: &mut DataCall<'_>, of: Operation, event: &'static str) -> Result<(), Refusal> {
     let members = of(call, call.words.tail(2))?;
-    let key = call.word(1);
-    let count = integer(members.len() as u64);
-    if members.is_empty() {
-        call.remove_whole(key)?;
-    } else {
-        let mut opened = call.begin_anew(key, FAMILY)?;
-        for member in &members {
-            call.put(&opened, (ELEMENT, member), &[])?;
-        }
-        opened.add(count);
-        call.notify(Class::Set, event, key);
-        call.close(&opened);
-    }
-    call.reply().integer(count);
-    Ok(())
+    call.store_all(
+        FAMILY,
+        &members,
+        (Class::Set, event),
+        |call, opened, member| call.put(opened, (ELEMENT, member), &[]),
+    )
 }
 
 fn sintercard(call: &mut DataCall<'_>) -> Result<(), Refusal> {

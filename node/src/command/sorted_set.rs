@@ -230,28 +230,17 @@ pub(super) fn show_score(call: &mut DataCall<'_>, score: Option<f64>) {
 }
 
 fn zrem(call: &mut DataCall<'_>) -> Result<(), Refusal> {
-    let Some(mut opened) = call.open_to_remove(call.word(1), FAMILY)? else {
-        call.reply().integer(0);
-        return Ok(());
-    };
-    let members = call.words.tail(2);
-    if members.len() > 1 {
-        call.expect_elements(&opened, ELEMENT, members.iter())?;
-    }
-    let mut removed = 0;
-    for member in members.iter() {
-        if let Some(score) = call.score(&opened, member)? {
-            call.delete_scored(&opened, member, score);
-            removed += 1;
-        }
-    }
-    if removed > 0 {
-        opened.add(-removed);
-        call.notify(Class::SortedSet, "zrem", opened.key);
-        call.close(&opened);
-    }
-    call.reply().integer(removed);
-    Ok(())
+    call.remove_named(
+        FAMILY,
+        (Class::SortedSet, "zrem"),
+        |call, opened, member| {
+            let score = call.score(opened, member)?;
+            if let Some(score) = score {
+                call.delete_scored(opened, member, score);
+            }
+            Ok(score.is_some())
+        },
+    )
 }
 
 fn zscore(call: &mut DataCall<'_>) -> Result<(), Refusal> {
@@ -289,22 +278,13 @@ fn zcard(call: &mut DataCall<'_>) -> Result<(), Refusal> {
 
 fn zrandmember(call: &mut DataCall<'_>) -> Result<(), Refusal> {
     if call.words.len() == 2 {
-        let found = match call.open_to_read(call.word(1), FAMILY)? {
-            None => None,
-            Some(opened) => call.some_at_random(&opened, ELEMENT, 1)?.pop(),
-        };
-        let member = found.as_ref().map(|(member, _)| member.as_slice());
-        call.reply().optional_bulk(member);
-        return Ok(());
+        return call.answer_one_at_random(FAMILY);
     }
     let (count, with_scores) = match sample_options(call.words.tail(2), "withscores") {
         Ok(options) => options,
         Err(error) => return call.tell(error),
     };
-    let found = match call.open_to_read(call.word(1), FAMILY)? {
-        None => Vec::new(),
-        Some(opened) => call.sample(&opened, ELEMENT, count)?,
-    };
+    let found = call.sample(FAMILY, count)?;
     let found = found.into_iter().map(|(member, value)| {
         let score = score_of(&value).ok_or(call.damaged())?;
         Ok(Scored { member, score })

@@ -160,20 +160,12 @@ pub(super) fn store(
     found: &[Scored],
     event: &'static str,
 ) -> Result<(), Refusal> {
-    let (key, count) = (call.word(1), integer(found.len() as u64));
-    if found.is_empty() {
-        call.remove_whole(key)?;
-    } else {
-        let mut opened = call.begin_anew(key, FAMILY)?;
-        for Scored { member, score } in found {
-            call.put_score(&opened, member, None, *score)?;
-        }
-        opened.add(count);
-        call.notify(Class::SortedSet, event, key);
-        call.close(&opened);
-    }
-    call.reply().integer(count);
-    Ok(())
+    call.store_all(
+        FAMILY,
+        found,
+        (Class::SortedSet, event),
+        |call, opened, found| call.put_score(opened, &found.member, None, found.score),
+    )
 }
 
 fn count(call: &mut DataCall<'_>, by: By) -> Result<(), Refusal> {
