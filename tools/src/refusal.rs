@@ -1,7 +1,7 @@
 //! What a command that comes to nothing says, and its exit code: 2 for a mistake in what was asked for, a word, a flag
-//! or a value of the configuration, and 1 for what could not be done. It is one line that names the thing, the value
-//! and what is allowed. Help and version are no mistakes, and are told as they are; who leaves out a command is told
-//! all there are.
+//! or a value of the configuration, 1 for what could not be done, and 130 for what was ended early. It is one line that
+//! names the thing, the value and what is allowed. Help and version are no mistakes, and are told as they are; who
+//! leaves out a command is told all there are.
 
 use std::process::ExitCode;
 
@@ -9,6 +9,8 @@ use clap::error::ErrorKind;
 
 /// Exit code of a mistake.
 const MISTAKE: u8 = 2;
+/// Exit code of what was ended early: that of a program that Ctrl-C has ended.
+const ENDED: u8 = 130;
 
 /// What the parser says that does not tell what is allowed, and what is said instead.
 const ALLOWED: [(&str, &str); 4] = [
@@ -32,6 +34,8 @@ pub(crate) enum Failure {
     Mistake(String),
     /// Something went wrong, or was found to be wrong.
     Run(String),
+    /// The user had enough, and was told what there was until then.
+    Ended,
 }
 
 impl From<String> for Failure {
@@ -44,8 +48,12 @@ impl Failure {
     /// Tells it; returns the exit code.
     pub(crate) fn tell(&self) -> ExitCode {
         let (line, code) = match self {
-            Self::Mistake(line) => (line, ExitCode::from(MISTAKE)),
-            Self::Run(line) => (line, ExitCode::FAILURE),
+            Self::Mistake(line) => (line.as_str(), ExitCode::from(MISTAKE)),
+            Self::Run(line) => (line.as_str(), ExitCode::FAILURE),
+            Self::Ended => (
+                "ended early; what was told is of the time until then",
+                ExitCode::from(ENDED),
+            ),
         };
         eprintln!("ashlar: {line}");
         code

@@ -100,7 +100,7 @@ fn a_node_serves_every_kind_of_operation_and_loses_nothing() {
     );
     let log = fs::read_to_string(&files[1]).unwrap();
     assert!(
-        log.starts_with("#[Histogram log format") && log.contains("\nTag=n1:rmw,"),
+        log.starts_with("#[Histogram log format") && log.contains("\nTag=n1:run:rmw,"),
         "{log}"
     );
     let page = fs::read_to_string(&files[2]).unwrap();
@@ -281,6 +281,8 @@ fn a_trial_that_is_ended_early_leaves_nothing() {
         child.try_wait().unwrap().is_some()
     });
     let ended = child.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert_eq!(nodes(), 0, "{ended:?}");
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("ended early"), "{said}");
+    assert_eq!(nodes(), 0, "{said}");
 }

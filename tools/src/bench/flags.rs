@@ -1,6 +1,7 @@
 //! The flags of `ashlar bench`, and what is made of them: a workload, a pace, a plan. Every wrong one is told what is
 //! allowed. Nothing is done here.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::keys::{Distribution, KEYS_MAX, Names};
 use super::knee::Limit;
 use super::mix::{Kind, Mix, Preset, Template};
 use super::run::Plan;
-use super::schedule::{Arrivals, Rate};
+use super::schedule::{Arrivals, Rate, split_unit};
 use super::target::{Login, Target};
 use super::values::{Bodies, Sizes};
 use super::workload::{Form, ScanBy, Workload};
@@ -59,7 +60,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub(crate) seconds: u64,
     /// Do exactly so many operations instead, in a closed loop and without a warm-up
-    #[arg(long, value_name = "N", conflicts_with = "seconds", requires = "closed", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "seconds", requires = "closed", value_parser = requests)]
     pub(crate) requests: Option<u64>,
     /// Seconds of load before measuring begins
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -154,8 +155,8 @@ pub(crate) struct Asked {
     /// Weights of these commands, in their order
     #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "command", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) ratio: Vec<u32>,
-    /// Keys
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    /// Keys, such as 50k or 20M
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = keys)]
     pub(crate) keys: u64,
     /// Which keys: uniform, zipfian[:THETA], latest[:THETA], hotspot[:KEYS%:OPS%], sequential [default: uniform]
     #[arg(long, value_name = "HOW")]
@@ -188,7 +189,7 @@ pub(crate) struct Asked {
     #[arg(long, conflicts_with = "check")]
     pub(crate) no_verify: bool,
     /// Keys whose acknowledged writes are remembered (20 bytes each), so that a lost one is noticed
-    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    #[arg(long, value_name = "N", default_value = "10M", value_parser = verified_keys)]
     pub(crate) verify_keys: u64,
 }
 
@@ -223,6 +224,31 @@ pub(crate) struct Told {
     /// Print a line each second, also on a terminal
     #[arg(long)]
     pub(crate) no_tui: bool,
+}
+
+/// Reads a number that may end in `k` or `M`.
+fn count(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let (digits, unit) = split_unit(text);
+    let count = digits.parse().ok();
+    let count = count.and_then(|count: u64| count.checked_mul(u64::from(unit)));
+    count
+        .filter(|count| allowed.contains(count))
+        .ok_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            format!("allowed is {least} to {most}, such as 500, 20k or 3M")
+        })
+}
+
+fn keys(text: &str) -> Result<u64, String> {
+    count(text, 1..=KEYS_MAX)
+}
+
+fn verified_keys(text: &str) -> Result<u64, String> {
+    count(text, 0..=1_000_000_000)
+}
+
+fn requests(text: &str) -> Result<u64, String> {
+    count(text, 1..=u64::MAX)
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {

@@ -84,7 +84,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             measure(&sweep.flags, |session| session.sweep(&sweep))
         }
         None if args.flags.is_default() => {
-            Ok(trial::run(&args.flags.told, &session::stop_at_signal())?)
+            match trial::run(&args.flags.told, &session::stop_at_signal())? {
+                true => Ok(()),
+                false => Err(Failure::Ended),
+            }
         }
         None => measure(&args.flags, Session::run),
     }
@@ -100,7 +103,9 @@ fn measure<'a>(
     let done = what(&mut session);
     session.tell()?;
     done?;
-    session
-        .failure()
-        .map_or(Ok(()), |line| Err(Failure::Run(line)))
+    match session.failure() {
+        Some(line) => Err(Failure::Run(line)),
+        None if session.is_stopped() => Err(Failure::Ended),
+        None => Ok(()),
+    }
 }

@@ -20,7 +20,8 @@ use super::workload::{Form, Workload, World};
 pub(crate) struct Reader {
     workload: Arc<Workload>,
     world: Arc<World>,
-    /// Operations that were due earlier are not recorded.
+    /// Operations that were sent earlier are not recorded. One that was due earlier and could not be sent is: under a
+    /// load that the server does not take, those are all there are.
     pub(crate) records_from: Monotonic,
 }
 
@@ -93,7 +94,7 @@ impl Reader {
 
     fn record(&self, pending: Pending, now: Monotonic, tally: &mut Tally) {
         tally.of_mut(pending.kind).done += 1;
-        if self.records_from <= pending.due {
+        if self.records_from <= pending.sent {
             tally.record(
                 pending.kind,
                 now.since(pending.due),

@@ -15,18 +15,22 @@ const RATE_MAX: f64 = 1e9;
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(crate) struct Rate(pub(crate) f64);
 
+/// Returns the digits of a number that may end in `k` or `M`, and what that multiplies them by.
+pub(crate) fn split_unit(text: &str) -> (&str, u32) {
+    match (text.strip_suffix(['k', 'K']), text.strip_suffix(['m', 'M'])) {
+        (Some(digits), _) => (digits, 1_000),
+        (_, Some(digits)) => (digits, 1_000_000),
+        _ => (text, 1),
+    }
+}
+
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (digits, unit) = match text.strip_suffix(['k', 'K']) {
-            Some(digits) => (digits, 1e3),
-            None => match text.strip_suffix(['m', 'M']) {
-                Some(digits) => (digits, 1e6),
-                None => (text, 1.0),
-            },
-        };
-        let rate = digits.parse::<f64>().map(|number| number * unit).ok();
+        let (digits, unit) = split_unit(text);
+        let rate = digits.parse::<f64>().ok();
+        let rate = rate.map(|number| number * f64::from(unit));
         let rate = rate.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
         rate.map(Self).ok_or_else(|| {
             format!("{text} is no rate; allowed is 0.1 to 1000M operations per second, such as 500, 20k or 1.5M")

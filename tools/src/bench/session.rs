@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
             if let Some(second) = run.next(LOOK) {
                 view.show(&title, &second);
                 if let Some(log) = &mut self.hdr {
-                    log.append(&site.subject.name, since, &second)?;
+                    log.append((&site.subject.name, &title.what), since, &second)?;
                 }
             }
             let elapsed = self
@@ -330,7 +330,9 @@ impl<'a> Session<'a> {
         self.view = None;
         let subjects = self.sites.iter().map(|site| site.subject.clone()).collect();
         let line = command_line(std::env::args());
-        let session = report::Session::new(line, self.started, self.workload.describe(), subjects);
+        let mut session =
+            report::Session::new(line, self.started, self.workload.describe(), subjects);
+        session.is_ended_early = self.is_stopped();
         let told = &self.flags.told;
         if let Some(path) = &told.html {
             write(path, &session.html())?;

@@ -44,11 +44,11 @@ struct Log {
     node_busy: f64,
 }
 
-/// Runs the trial.
+/// Runs the trial; says whether it came to its end.
 ///
 /// # Errors
 /// One line: the disk cannot be measured, the node does not start, or something was found to be wrong.
-pub(crate) fn run(told: &Told, stop: &Arc<AtomicBool>) -> Result<(), String> {
+pub(crate) fn run(told: &Told, stop: &Arc<AtomicBool>) -> Result<bool, String> {
     let here = std::env::current_dir()
         .map_err(|error| format!("cannot use the current directory: {error}"))?;
     eprintln!(
@@ -71,37 +71,26 @@ pub(crate) fn run(told: &Told, stop: &Arc<AtomicBool>) -> Result<(), String> {
         "--cpu",
         &cpus.join(","),
     ];
-    let Some((writes, log)) = measure(
-        (&node, node_cpus.len()),
-        &common,
-        ("set=1", 8),
-        (told, stop),
-    )?
-    else {
-        return Ok(());
+    let node = (&node, node_cpus.len());
+    let Some((writes, log)) = measure("durable writes", node, &common, (told, stop))? else {
+        return Ok(false);
     };
-    let Some((reads, _)) = measure(
-        (&node, node_cpus.len()),
-        &common,
-        ("get=1", 6),
-        (told, stop),
-    )?
-    else {
-        return Ok(());
+    tell("durable writes", &writes);
+    let Some((reads, _)) = measure("reads", node, &common, (told, stop))? else {
+        return Ok(false);
     };
-    println!(
-        "durable writes  {:>10}  p99 {}",
-        rate(writes.per_second),
-        time(writes.all.response.p99_us)
-    );
-    println!(
-        "reads           {:>10}  p99 {}",
-        rate(reads.per_second),
-        time(reads.all.response.p99_us)
-    );
+    tell("reads", &reads);
     println!("device          {}", device.name());
     println!("{}", verdict(&writes, log, &device));
-    Ok(())
+    Ok(true)
+}
+
+fn tell(what: &str, phase: &Phase) {
+    println!(
+        "{what:<16}{:>10}  p99 {}",
+        rate(phase.per_second),
+        time(phase.all.response.p99_us)
+    );
 }
 
 /// Divides CPUs among node and client.
@@ -117,12 +106,16 @@ fn shares(cpus: &[usize]) -> (Vec<usize>, Vec<usize>) {
 
 /// Finds what a closed loop reaches, then measures latency below it; nothing when it was ended early.
 fn measure(
+    what: &str,
     (node, node_cpus): (&Node, usize),
     common: &[&str],
-    (mix, seconds): (&str, u64),
     (told, stop): (&Told, &Arc<AtomicBool>),
 ) -> Result<Option<(Phase, Log)>, String> {
-    let seconds = seconds.to_string();
+    eprintln!("{what}: how many there can be, then how long each takes at 80 % of that");
+    let (mix, seconds) = match what {
+        "reads" => ("get=1", "6"),
+        _ => ("set=1", "8"),
+    };
     let closed = [
         "--mix",
         mix,
@@ -144,7 +137,7 @@ fn measure(
         "--rate",
         &due,
         "--seconds",
-        &seconds,
+        seconds,
         "-c",
         "64",
     ];

@@ -292,17 +292,22 @@ fn latencies_count_from_when_operations_were_due() {
     let mut reader = Reader::new(&workload, &world);
     reader.records_from = Monotonic(1_000);
     let (mut pipeline, mut tally) = (Pipeline::default(), Tally::default());
-    for due in [900, 1_000] {
-        author.append(Task::Any, (Monotonic(due), Monotonic(5_000)), &mut pipeline);
+    for (due, sent) in [(900, 999), (900, 5_000), (1_000, 5_000)] {
+        author.append(Task::Any, (Monotonic(due), Monotonic(sent)), &mut pipeline);
     }
     let with = (&mut author, &mut tally);
-    let ended = reader.take_in(b"$-1\r\n$-1\r\n", Monotonic(8_000), &mut pipeline, with);
-    assert_eq!(ended, Ok(2));
-    // The first was due before records begin.
-    assert_eq!((tally.done(), tally.response().len()), (2, 1));
+    let ended = reader.take_in(
+        b"$-1\r\n$-1\r\n$-1\r\n",
+        Monotonic(8_000),
+        &mut pipeline,
+        with,
+    );
+    assert_eq!(ended, Ok(3));
+    // The first was sent before records begin; the second was only due then.
+    assert_eq!((tally.done(), tally.response().len()), (3, 2));
     assert_eq!(
         (tally.response().max() / 10, tally.service().max() / 10),
-        (700, 300)
+        (710, 300)
     );
     let with = (&mut author, &mut tally);
     let more = reader.take_in(b"+OK\r\n", Monotonic(9_000), &mut pipeline, with);

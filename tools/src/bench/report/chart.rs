@@ -7,7 +7,7 @@ use super::escape;
 /// Size of a chart and of the room around its plane, in pixels.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 82.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 42.0;
@@ -100,10 +100,10 @@ impl Span<'_> {
             }
             Scale::Log => {
                 let (from, to) = (self.from.floor() as i32, self.to.ceil() as i32);
-                let steps: &[f64] = if to - from > 3 {
-                    &[1.0]
-                } else {
-                    &[1.0, 2.0, 5.0]
+                let steps: &[f64] = match self.to - self.from {
+                    ..1.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+                    1.0..3.0 => &[1.0, 2.0, 5.0],
+                    _ => &[1.0],
                 };
                 let decade = |power: i32| steps.iter().map(move |step| step * 10_f64.powi(power));
                 (from..=to).flat_map(decade).collect()
@@ -285,6 +285,10 @@ mod tests {
         assert_eq!(
             span(&axis(Scale::Log), 1.9, 3.1).ticks(),
             [100.0, 200.0, 500.0, 1_000.0]
+        );
+        assert_eq!(
+            span(&axis(Scale::Log), 3.7, 4.1).ticks(),
+            [6_000.0, 7_000.0, 8_000.0, 9_000.0, 10_000.0]
         );
         assert_eq!(
             span(&axis(Scale::Nines), 0.0, 3.0).ticks(),

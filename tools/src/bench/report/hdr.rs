@@ -1,6 +1,6 @@
 //! The latencies of each second as a log of HdrHistogram's format, version 2: a line for each second and kind, tagged
-//! with server and kind, in nanoseconds, compressed. Written while the run goes on, so that an early end keeps what
-//! was.
+//! with server, phase and kind, in nanoseconds, compressed. Written while the run goes on, so that an early end keeps
+//! what was.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -51,13 +51,13 @@ impl HdrLog {
         Ok(log)
     }
 
-    /// Appends a second of a server; `since` is from the start of the log to that of its phase.
+    /// Appends a second of a server and phase; `since` is from the start of the log to that of the phase.
     ///
     /// # Errors
     /// One line that names the file.
     pub(crate) fn append(
         &mut self,
-        server: &str,
+        (server, phase): (&str, &str),
         since: Duration,
         second: &Second,
     ) -> Result<(), String> {
@@ -72,7 +72,8 @@ impl HdrLog {
             .filter(|(_, of)| !of.response.is_empty())
         {
             let from = since + second.until.saturating_sub(second.length);
-            let name = format!("{server}:{}", kind.name()).replace([',', ' ', '\n', '\r'], "_");
+            let name =
+                format!("{server}:{phase}:{}", kind.name()).replace([',', ' ', '\n', '\r'], "_");
             let written = plain
                 .begin_log_with(&mut self.file, &mut self.serializer)
                 .map_err(IntervalLogWriterError::IoError)
@@ -117,10 +118,10 @@ mod tests {
             tally,
             in_flight: 0,
         };
-        log.append("a server, here", Duration::from_secs(5), &second)
+        log.append(("a server, here", "run"), Duration::from_secs(5), &second)
             .unwrap();
         second.part = Part::Measured;
-        log.append("a server, here", Duration::from_secs(5), &second)
+        log.append(("a server, here", "run"), Duration::from_secs(5), &second)
             .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let entries: Vec<_> = IntervalLogIterator::new(&bytes)
@@ -134,7 +135,10 @@ mod tests {
             })
             .collect();
         assert_eq!(intervals.len(), 2, "the warm-up is not logged");
-        assert_eq!(intervals[0].tag().unwrap().as_str(), "a_server__here:get");
+        assert_eq!(
+            intervals[0].tag().unwrap().as_str(),
+            "a_server__here:run:get"
+        );
         assert_eq!(intervals[0].start_timestamp(), Duration::from_secs(7));
         let coded = base64_decode(intervals[0].encoded_histogram());
         let read: Histogram<u64> = Deserializer::new()

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::chart::{Axis, Chart, Scale, Series};
-use super::table::{rate, time};
+use super::table::{compare, rate, time};
 use super::{Phase, Row, Session, Subject, escape, machine};
 
 const STYLE: &str = include_str!("report.css");
@@ -21,12 +21,17 @@ pub(crate) fn page(session: &Session) -> String {
     .expect("a string takes all");
     writeln!(
         out,
-        "<header><h1>ashlar <span>bench</span></h1><p>{}</p><p class=\"dim\">{}</p></header>",
+        "<header><h1>ashlar <span>bench</span></h1><p>{}</p><p class=\"dim\">{}</p>{}</header>",
         escape(&session.workload),
-        escape(&session.began)
+        escape(&session.began),
+        match session.is_ended_early {
+            true => "<p class=\"bad\">ended early: what was measured is of the time until then</p>",
+            false => "",
+        }
     )
     .expect("a string takes all");
     out.push_str(&subjects(session));
+    out.push_str(&medians(session));
     out.push_str(&charts(session));
     for subject in &session.subjects {
         out.push_str(&tables(subject));
@@ -106,6 +111,29 @@ fn tiles(phase: &Phase) -> String {
     out
 }
 
+/// The servers beside each other, when they were measured in rounds.
+fn medians(session: &Session) -> String {
+    let Some(compared) = compare(&session.subjects) else {
+        return String::new();
+    };
+    let mut out = format!(
+        "<section><h3>Medians of {} rounds, and ratios to the first</h3>\n<table><tr><th></th>",
+        compared.rounds
+    );
+    for name in compared.columns {
+        write!(out, "<th>{name}</th><th></th>").expect("a string takes all");
+    }
+    out.push_str("</tr>\n");
+    for (subject, cells) in compared.rows {
+        write!(out, "<tr><th>{}</th>", escape(&subject.name)).expect("a string takes all");
+        for (number, ratio) in cells {
+            write!(out, "<td>{number}</td><td>{ratio:.2}</td>").expect("a string takes all");
+        }
+        out.push_str("</tr>\n");
+    }
+    out + "</table></section>\n"
+}
+
 /// All charts, each with every server in it; those without a line are left out.
 fn charts(session: &Session) -> String {
     let percentiles = Chart {
@@ -166,6 +194,11 @@ fn over_rate(session: &Session) -> Chart {
     }
 }
 
+fn seconds(s: f64) -> String {
+    let digits = usize::from((s - s.round()).abs() > 1e-6);
+    format!("{s:.digits$}")
+}
+
 /// Something over time.
 fn course(session: &Session, pick: fn(&super::Point) -> f64) -> Chart {
     let points = |phase: &Phase| {
@@ -176,7 +209,7 @@ fn course(session: &Session, pick: fn(&super::Point) -> f64) -> Chart {
             .collect()
     };
     Chart {
-        x: axis("seconds", Scale::Linear, |s| format!("{s:.0}")),
+        x: axis("seconds", Scale::Linear, seconds),
         y: latency(),
         series: lines(session, points),
         marks: Vec::new(),

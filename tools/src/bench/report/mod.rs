@@ -14,6 +14,7 @@ pub(crate) use super::run::Point;
 use super::tally::{Latencies, WrongAnswers, percentile_us};
 use super::target::{Server, Target};
 use super::verdict::Verdict;
+use crate::inspect::show::utc;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -29,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) machine: BTreeMap<&'static str, String>,
     /// The workload in words.
     pub(crate) workload: String,
+    /// The user has ended it early: what was measured is of the time until then.
+    pub(crate) is_ended_early: bool,
     pub(crate) subjects: Vec<Subject>,
 }
 
@@ -128,7 +131,7 @@ impl Subject {
     pub(crate) fn new(target: &Target, server: Server) -> Self {
         let addr = target.addr.to_string();
         let name = match target.name.is_empty() {
-            true => format!("{} at {addr}", server.version),
+            true => addr.clone(),
             false => target.name.clone(),
         };
         Self {
@@ -262,12 +265,14 @@ impl Session {
         let since = started
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
+        let started_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
         Self {
             command_line,
-            began: utc(since.as_secs()),
-            started_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            began: utc(started_us / 1000),
+            started_us,
             machine: machine::facts().into_iter().collect(),
             workload,
+            is_ended_early: false,
             subjects,
         }
     }
@@ -298,38 +303,9 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// Returns a time since 1970 as date and time of day.
-fn utc(seconds: u64) -> String {
-    // Days are counted from the first of March of year 0, so that a leap day is the last of its year.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!(
-        "{:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC",
-        year + era * 400 + carry
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00 UTC");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
-        assert_eq!(utc(1_796_055_599), "2026-11-30 16:19 UTC");
-        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00 UTC");
-    }
 
     #[test]
     fn a_page_holds_what_was_measured_and_needs_nothing_else() {

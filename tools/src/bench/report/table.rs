@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Percentiles, Phase, Round, Row, Session, Subject, Sweep};
+use crate::bench::feed::Work;
+use crate::inspect::show::size;
 
 /// What of a round stands in a column, and how it is shown.
 type Column = (&'static str, fn(&Round) -> f64, fn(f64) -> String);
@@ -28,10 +30,16 @@ pub(crate) fn table(session: &Session) -> String {
 }
 
 fn head(subject: &Subject) -> String {
-    let server = &subject.server;
+    let Subject {
+        name, addr, server, ..
+    } = subject;
+    let named = match name == addr {
+        true => String::new(),
+        false => format!("{addr}, "),
+    };
     format!(
-        "\n{} ({}, {})\n  {}\n",
-        subject.name, subject.addr, server.version, server.durability
+        "\n{name} ({named}{})\n  {}\n",
+        server.version, server.durability
     )
 }
 
@@ -55,11 +63,20 @@ fn sweep_table(sweep: &Sweep) -> String {
     out + &format!("    {}\n", sweep.words)
 }
 
-/// Sets servers beside each other that were measured in rounds: medians, and ratios to the first.
-fn comparison(subjects: &[Subject]) -> String {
+/// Numbers of servers beside each other: what each column is called; of each server its name, how durable it is, and
+/// the median of each column with its ratio to the first server's.
+#[derive(Clone, Debug)]
+pub(crate) struct Comparison<'a> {
+    pub(crate) rounds: usize,
+    pub(crate) columns: [&'static str; 4],
+    pub(crate) rows: Vec<(&'a Subject, [(String, f64); 4])>,
+}
+
+/// Sets servers beside each other that were measured in rounds; `None` where there are no others, or no rounds.
+pub(crate) fn compare(subjects: &[Subject]) -> Option<Comparison<'_>> {
     let rounds = |subject: &Subject| subject.main_phase().map_or(0, |phase| phase.rounds.len());
     if subjects.len() < 2 || subjects.iter().any(|subject| rounds(subject) == 0) {
-        return String::new();
+        return None;
     }
     let median = |subject: &Subject, pick: fn(&Round) -> f64| {
         let phase = subject.main_phase().expect("it has rounds");
@@ -67,32 +84,45 @@ fn comparison(subjects: &[Subject]) -> String {
         numbers.sort_by(f64::total_cmp);
         numbers[numbers.len() / 2]
     };
-    let mut out = format!(
-        "\nmedians of {} rounds, and ratios to the first\n",
-        rounds(&subjects[0])
-    );
     let columns: [Column; 4] = [
         ("rate", |round| round.per_second, rate),
         ("p50", |round| round.p50_us, time),
         ("p99", |round| round.p99_us, time),
         ("p99.9", |round| round.p999_us, time),
     ];
-    let heads: String = columns
-        .iter()
-        .map(|(name, ..)| format!("{name:>12}{:>7}", ""))
-        .collect();
-    writeln!(out, "    {:<32}{heads}", "").expect("a string takes all");
-    for subject in subjects {
-        let cell = |(_, pick, label): &Column| {
-            let number = median(subject, *pick);
-            let ratio = number / median(&subjects[0], *pick).max(1e-9);
-            format!("{:>12}{ratio:>7.2}", label(number))
+    let row = |subject| {
+        let cell = |(_, pick, label): Column| {
+            let number = median(subject, pick);
+            let ratio = number / median(&subjects[0], pick).max(1e-9);
+            (label(number), ratio)
         };
-        let cells: String = columns.iter().map(cell).collect();
+        (subject, columns.map(cell))
+    };
+    Some(Comparison {
+        rounds: rounds(&subjects[0]),
+        columns: columns.map(|(name, ..)| name),
+        rows: subjects.iter().map(row).collect(),
+    })
+}
+
+fn comparison(subjects: &[Subject]) -> String {
+    let Some(compared) = compare(subjects) else {
+        return String::new();
+    };
+    let mut out = format!(
+        "\nmedians of {} rounds, and ratios to the first\n",
+        compared.rounds
+    );
+    let heads = compared.columns.map(|name| format!("{name:>12}{:>7}", ""));
+    writeln!(out, "    {:<32}{}", "", heads.concat()).expect("a string takes all");
+    for (subject, cells) in compared.rows {
+        let cells = cells.map(|(number, ratio)| format!("{number:>12}{ratio:>7.2}"));
         writeln!(
             out,
-            "    {:<32}{cells}\n      {}",
-            subject.name, subject.server.durability
+            "    {:<32}{}\n      {}",
+            subject.name,
+            cells.concat(),
+            subject.server.durability
         )
         .expect("a string takes all");
     }
@@ -189,10 +219,12 @@ fn remarks(phase: &Phase) -> String {
     if phase.misses > 0 {
         lines.push(format!("{} reads found no value", phase.misses));
     }
-    lines.push(match (phase.verified, phase.wrong.sum()) {
-        (0, _) => "no value was verified".to_owned(),
-        (verified, wrong) => format!("{verified} answers verified, {wrong} wrong"),
-    });
+    match (phase.verified, phase.wrong.sum()) {
+        // It reads nothing.
+        (0, 0) if phase.what == Work::Load.name() => {}
+        (0, 0) => lines.push("no value was verified".to_owned()),
+        (verified, wrong) => lines.push(format!("{verified} answers verified, {wrong} wrong")),
+    }
     for (what, text) in [
         ("error", &phase.first_error),
         ("wrong answer", &phase.first_wrong),
@@ -207,9 +239,9 @@ fn remarks(phase: &Phase) -> String {
         .map(|busy| format!("{:.0} %", busy * 100.0))
         .collect();
     lines.push(format!(
-        "sent {} MiB, received {} MiB; client CPU {}",
-        phase.sent_bytes >> 20,
-        phase.received_bytes >> 20,
+        "sent {}, received {}; client CPU {}",
+        size(phase.sent_bytes),
+        size(phase.received_bytes),
         busy.join(", ")
     ));
     lines.push(phase.verdict.clone());
@@ -228,9 +260,10 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// Returns a time with three digits and its unit.
+/// Returns a time with three digits and its unit; a dash for one that was not measured.
 pub(crate) fn time(us: f64) -> String {
     match us {
+        us if us <= 0.0 => "-".to_owned(),
         us if us < 100.0 => format!("{us:.1} us"),
         us if us < 1e3 => format!("{us:.0} us"),
         us if us < 1e5 => format!("{:.2} ms", us / 1e3),
@@ -249,6 +282,7 @@ mod tests {
             [12.34, 123.4, 1_234.0, 123_400.0, 12_340_000.0].map(time),
             ["12.3 us", "123 us", "1.23 ms", "123 ms", "12.34 s"]
         );
+        assert_eq!(time(0.0), "-");
         assert_eq!(
             [7.0, 12_340.0, 2_500_000.0].map(rate),
             ["7/s", "12.3 k/s", "2.50 M/s"]

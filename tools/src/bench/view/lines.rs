@@ -1,8 +1,22 @@
 //! One line for each second, for logs and for those who want no more.
 
+use std::time::Duration;
+
 use crate::bench::engine::{Part, Second};
 use crate::bench::report::table::{rate, time};
 use crate::bench::tally::percentile_us;
+
+/// A wait for the last answers that is told.
+const DRAIN_TOLD: Duration = Duration::from_millis(500);
+
+/// Tells whether there is something to say of a second: the last answers are none, unless one is wanting for long, or
+/// wrong.
+pub(crate) fn is_of_interest(second: &Second) -> bool {
+    let tally = &second.tally;
+    second.part != Part::Drain
+        || second.length >= DRAIN_TOLD
+        || tally.errors() + tally.wrong.sum() > 0
+}
 
 /// Returns the line of a second.
 #[expect(clippy::cast_precision_loss, reason = "for people")]

@@ -48,7 +48,10 @@ impl View {
     pub(crate) fn show(&mut self, title: &Title, second: &Second) {
         match self {
             Self::Screen(screen) => screen.note(second),
-            Self::Lines => eprintln!("{}", lines::line(&title.what, second)),
+            Self::Lines if lines::is_of_interest(second) => {
+                eprintln!("{}", lines::line(&title.what, second));
+            }
+            Self::Lines => {}
         }
     }
 

@@ -171,8 +171,10 @@ impl Shown {
     ) {
         let points = |column: usize| {
             let points = self.history.iter().enumerate();
+            // A second without a latency is no fast one; one without operations is told.
             points
                 .map(|(n, row)| (n as f64, row[column]))
+                .filter(|(_, y)| column == 0 || *y > 0.0)
                 .collect::<Vec<_>>()
         };
         let columns: Vec<Vec<(f64, f64)>> =
@@ -194,7 +196,7 @@ impl Shown {
                 line.style(*colour).data(points)
             });
         let width = (self.history.len().max(11) - 1) as f64;
-        let labels = [0.0, highest / 2.0, highest].map(label);
+        let labels = ["0".to_owned(), label(highest / 2.0), label(highest)];
         let chart = Chart::new(lines.collect())
             .block(Block::bordered().title(format!(" {name} ")))
             .x_axis(Axis::default().bounds([0.0, width]))
