@@ -24,6 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ashlar_benches::directory::RunDir;
+use ashlar_benches::program::{self, Failure, Told};
 
 use load::Workload;
 use nodes::Cluster;
@@ -31,34 +32,16 @@ use options::Options;
 use process::{Process, free_ports};
 use report::{Measure, Report, Side};
 
-/// Why something did not run, in one line.
-type Failure = String;
-
 fn main() -> ExitCode {
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(options) => options,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
-    };
-    if options.help {
-        println!("{}", options::USAGE);
-        return ExitCode::SUCCESS;
-    }
-    match measure(&options) {
-        Ok(report) => {
-            println!("{}", report.markdown());
-            match report.failures.is_empty() {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
-        }
-        Err(failure) => {
-            eprintln!("cluster: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    let words = Options::parse(env::args().skip(1));
+    let words = words.map(|options| (!options.help).then_some(options));
+    program::run("cluster", options::USAGE, words, |options| {
+        let report = measure(options)?;
+        Ok(Told {
+            report: report.markdown(),
+            is_whole: report.failures.is_empty(),
+        })
+    })
 }
 
 /// Measures every part; one that fails is noted, and the others still run.
@@ -80,7 +63,7 @@ fn measure(options: &Options) -> Result<Report, Failure> {
                     report.add(Side::Etcd, Measure::CpuPerOp(workload), cpu_us);
                 }
             }
-            Err(failure) => report.fail("etcd", &failure),
+            Err(failure) => report.failures.note("etcd", &failure),
         }
     }
     type Part = fn(&Options, &Path, &mut Report) -> Result<(), Failure>;
@@ -93,7 +76,7 @@ fn measure(options: &Options) -> Result<Report, Failure> {
         if options.has(name) {
             eprintln!("{name}");
             let measured = part(options, &directory.path().join(name), &mut report);
-            measured.unwrap_or_else(|failure| report.fail(name, &failure));
+            measured.unwrap_or_else(|failure| report.failures.note(name, &failure));
         }
     }
     Ok(report)
@@ -107,7 +90,7 @@ fn loads(options: &Options, directory: &Path, round: u32, report: &mut Report) {
         eprintln!("round {} of {}: {side:?}", round + 1, options.rounds);
         let dir = directory.join(format!("{side:?}-{round}"));
         let loaded = load_one(options, &dir, side, report);
-        loaded.unwrap_or_else(|failure| report.fail(&format!("{side:?}"), &failure));
+        loaded.unwrap_or_else(|failure| report.failures.note(&format!("{side:?}"), &failure));
         // The disk is for the next one.
         let _ = std::fs::remove_dir_all(&dir);
     }

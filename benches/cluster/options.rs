@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ashlar_benches::program::parse_number;
+
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
 usage: cluster [OPTION]...
@@ -131,20 +133,6 @@ fn parse_cpus(list: &str) -> Result<Vec<u32>, String> {
     let cpus: Option<Vec<u32>> = list.split(',').map(|cpu| cpu.parse().ok()).collect();
     cpus.filter(|cpus| cpus.len() == 3).ok_or(format!(
         "--node-cpus {list}: allowed are three CPU numbers, such as 1,0,0"
-    ))
-}
-
-/// Returns the number that `value` means, when it is between `min` and `max`.
-fn parse_number<N>(option: &str, value: &str, min: N, max: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    let number = value
-        .parse()
-        .ok()
-        .filter(|number| min <= *number && *number <= max);
-    number.ok_or(format!(
-        "{option} {value}: allowed is an integer from {min} to {max}"
     ))
 }
 

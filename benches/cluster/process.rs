@@ -9,14 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ashlar_benches::process::cpu_s;
+
 use crate::Failure;
 use crate::wire::Wire;
 
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(60);
-/// Ticks per second in `/proc`; the kernel reports 100 to programs whatever its own rate is.
-const TICKS_PER_S: f64 = 100.0;
-
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -76,9 +75,7 @@ impl Process {
 
     /// Returns the CPU time that all threads have used, in seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64, Failure> {
-        let stat = self.read("stat")?;
-        let ticks = cpu_ticks(&stat).ok_or("cannot understand /proc/PID/stat")?;
-        Ok(ticks as f64 / TICKS_PER_S)
+        cpu_s(&self.child.id().to_string())
     }
 
     /// Returns the resident memory in KiB.
@@ -142,25 +139,9 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
         .map_err(said)
 }
 
-/// Returns user and system time from `/proc/PID/stat`, in ticks; the name in parentheses may hold spaces.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_found_behind_an_odd_name() {
-        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 230 45 0 0 20 0 1 0 99";
-        assert_eq!(cpu_ticks(stat), Some(275));
-        assert_eq!(cpu_ticks("7 (a) S 1 2"), None);
-    }
 
     #[test]
     fn a_server_that_ends_is_reported() {

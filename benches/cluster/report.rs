@@ -1,11 +1,9 @@
 //! What was measured, and the table that shows it beside its bars. The bars are goals of this project and stand here
 //! only; a test that failed on them would fail on every slow machine.
 
-use std::fmt::Write as _;
-
+use ashlar_benches::program::Failures;
 use ashlar_benches::report::{Bar, HEADER, Line, Summary, machine};
 
-use crate::Failure;
 use crate::load::Workload;
 use crate::options::Options;
 
@@ -117,7 +115,7 @@ pub(crate) struct Report {
     conditions: String,
     figures: Vec<(Side, Measure, f64)>,
     /// What did not run.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: Failures,
 }
 
 impl Report {
@@ -138,21 +136,12 @@ impl Report {
         Self {
             conditions,
             figures: Vec::new(),
-            failures: Vec::new(),
+            failures: Failures::default(),
         }
     }
 
     pub(crate) fn add(&mut self, side: Side, measure: Measure, figure: f64) {
         self.figures.push((side, measure, figure));
-    }
-
-    /// Notes that a part did not run; a part that fails in every round is noted once.
-    pub(crate) fn fail(&mut self, part: &str, failure: &Failure) {
-        let line = format!("{part}: {failure}");
-        eprintln!("cluster: {line}");
-        if !self.failures.contains(&line) {
-            self.failures.push(line);
-        }
     }
 
     /// Returns the report in Markdown.
@@ -161,10 +150,7 @@ impl Report {
         for (measure, peer, bar) in rows() {
             text += &self.row(measure, peer, bar).unwrap_or_default();
         }
-        for failure in &self.failures {
-            let _ = write!(text, "\nDid not run: {failure}\n");
-        }
-        text
+        text + &self.failures.markdown()
     }
 
     fn row(&self, measure: Measure, peer: Option<Side>, bar: Option<Bar>) -> Option<String> {

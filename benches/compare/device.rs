@@ -67,19 +67,19 @@ pub(crate) fn measure(options: &Options, directory: &Path, report: &mut Report) 
     let file = directory.join("fio.data");
     let filled = if file.exists() { Ok(()) } else { fill(&file) };
     if let Err(failure) = filled {
-        return report.fail("fio", failure);
+        return report.failures.note("fio", &failure);
     }
     for pattern in Pattern::EVERY {
         match fio(options, &file, pattern) {
             Ok(written) => add(report, Side::Device, pattern, written),
-            Err(failure) => report.fail("fio", failure),
+            Err(failure) => report.failures.note("fio", &failure),
         }
         if !options.has_ashlar() {
             continue;
         }
         match ashlar(options, &directory.join("bench-wal"), pattern) {
             Ok(written) => add(report, Side::Log, pattern, written),
-            Err(failure) => report.fail("ashlar bench-wal", failure),
+            Err(failure) => report.failures.note("ashlar bench-wal", &failure),
         }
     }
 }

@@ -25,14 +25,12 @@ use std::time::Duration;
 use std::{env, thread};
 
 use ashlar_benches::directory::RunDir;
+use ashlar_benches::program::{self, Failure, Told};
 
 use load::Workload;
 use options::Options;
 use report::{Measure, Report};
 use server::{Kind, Server};
-
-/// Why something did not run, in one line.
-type Failure = String;
 
 /// Programs that must be on the path, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -43,31 +41,15 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 
 fn main() -> ExitCode {
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(options) => options,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
-    };
-    if options.help {
-        println!("{}", options::USAGE);
-        return ExitCode::SUCCESS;
-    }
-    match compare(&options) {
-        Ok(report) => {
-            println!("{}", report.markdown());
-            if report.failures.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(failure) => {
-            eprintln!("compare: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    let words = Options::parse(env::args().skip(1));
+    let words = words.map(|options| (!options.help).then_some(options));
+    program::run("compare", options::USAGE, words, |options| {
+        let report = compare(options)?;
+        Ok(Told {
+            report: report.markdown(),
+            is_whole: report.failures.is_empty(),
+        })
+    })
 }
 
 /// Runs every round and returns what was measured; a part that fails is noted and the others still run.
@@ -80,7 +62,7 @@ fn compare(options: &Options) -> Result<Report, Failure> {
             eprintln!("round {} of {}: {}", round + 1, options.rounds, kind.name());
             let data = directory.path().join(format!("{}-{round}", kind.name()));
             let measured = serve(options, kind, &data, round, &mut report);
-            measured.unwrap_or_else(|failure| report.fail(kind.name(), failure));
+            measured.unwrap_or_else(|failure| report.failures.note(kind.name(), &failure));
         }
         if options.wal {
             eprintln!("round {} of {}: log and fio", round + 1, options.rounds);

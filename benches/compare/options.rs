@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ashlar_benches::program::parse_number;
+
 use crate::load::Workload;
 use crate::server::Kind;
 
@@ -160,20 +162,6 @@ fn parse_kinds(list: &str) -> Result<Vec<Kind>, String> {
             .filter(|kind| names.contains(&kind.name()))
             .collect()),
     }
-}
-
-/// Returns the number that `value` means, when it is between `min` and `max`.
-fn parse_number<N>(option: &str, value: &str, min: N, max: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    let number = value
-        .parse()
-        .ok()
-        .filter(|number| min <= *number && *number <= max);
-    number.ok_or(format!(
-        "{option} {value}: allowed is an integer from {min} to {max}"
-    ))
 }
 
 #[cfg(test)]

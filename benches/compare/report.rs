@@ -1,7 +1,6 @@
 //! What was measured, and the table made of it: medians over the rounds, their spread, ratios, bars.
 
-use std::fmt::Write as _;
-
+use ashlar_benches::program::Failures;
 use ashlar_benches::report::{HEADER, Line, Summary, machine};
 
 use crate::bars::{self, Peer, Row};
@@ -50,7 +49,7 @@ enum Subject {
 #[derive(Debug)]
 pub(crate) struct Report {
     /// What did not run, in one line each.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: Failures,
     figures: Vec<(Subject, Measure, f64)>,
     conditions: String,
 }
@@ -78,7 +77,7 @@ impl Report {
     /// Makes an empty report of a run with these options.
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            failures: Vec::new(),
+            failures: Failures::default(),
             figures: Vec::new(),
             conditions: conditions(options),
         }
@@ -99,15 +98,6 @@ impl Report {
         self.figures.push((Subject::Device, measure, figure));
     }
 
-    /// Notes that a part did not run; a part that fails in every round is noted once.
-    pub(crate) fn fail(&mut self, part: &str, failure: String) {
-        let line = format!("{part}: {failure}");
-        eprintln!("compare: {line}");
-        if !self.failures.contains(&line) {
-            self.failures.push(line);
-        }
-    }
-
     /// Returns the report in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.conditions);
@@ -115,10 +105,7 @@ impl Report {
         for row in bars::rows() {
             text += &self.row(row).unwrap_or_default();
         }
-        for failure in &self.failures {
-            let _ = write!(text, "\nDid not run: {failure}\n");
-        }
-        text
+        text + &self.failures.markdown()
     }
 
     /// Returns a row, when either side was measured.
@@ -240,17 +227,6 @@ mod tests {
         assert!(
             text.contains("| 1 (0-1) |") && text.contains("**miss**"),
             "{text}"
-        );
-    }
-
-    #[test]
-    fn a_failure_is_reported_once() {
-        let mut report = report(&[], &[]);
-        report.fail("fio", "gone".to_owned());
-        report.fail("fio", "gone".to_owned());
-        assert_eq!(
-            report.markdown().matches("Did not run: fio: gone").count(),
-            1
         );
     }
 }

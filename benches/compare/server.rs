@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use ashlar_benches::process::cpu_s;
+
 use crate::Failure;
 use crate::clients::CLIENTS;
 use crate::load::Workload;
@@ -17,9 +19,6 @@ use crate::options::Options;
 
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(20);
-
-/// Ticks per second in `/proc`; the kernel reports 100 to programs whatever its own rate is.
-const TICKS_PER_S: f64 = 100.0;
 
 /// What is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,11 +150,7 @@ impl Server {
 
     /// Returns the CPU time that all threads have used, in seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64, Failure> {
-        let path = self.proc("stat");
-        let stat = fs::read_to_string(&path).map_err(said("cannot read", &path))?;
-        cpu_ticks(&stat)
-            .map(|ticks| ticks as f64 / TICKS_PER_S)
-            .ok_or(format!("cannot understand {path:?}"))
+        cpu_s(&self.child.id().to_string())
     }
 
     /// Returns the resident memory in MiB.
@@ -248,15 +243,6 @@ fn tail(log: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
 }
 
-/// Returns user and system time from `/proc/PID/stat`, in ticks; the name in parentheses may hold spaces.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
 /// Returns the resident memory from `/proc/PID/status`, in KiB.
 fn resident_kib(status: &str) -> Option<u64> {
     let line = status
@@ -268,13 +254,6 @@ fn resident_kib(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_found_behind_an_odd_name() {
-        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 230 45 0 0 20 0 1 0 99";
-        assert_eq!(cpu_ticks(stat), Some(275));
-        assert_eq!(cpu_ticks("7 (a) S 1 2"), None);
-    }
 
     #[test]
     fn resident_memory_is_found() {

@@ -1,11 +1,9 @@
 //! How long something took, by the clock and by the CPU. Where others use the machine as well, the
 //! CPU time is what can be compared.
 
-use std::fs;
 use std::time::Instant;
 
-/// Ticks per second in `/proc`; the kernel reports 100 to programs whatever its own rate is.
-const TICKS_PER_S: f64 = 100.0;
+use ashlar_benches::process;
 
 /// A measurement that goes on.
 #[derive(Debug)]
@@ -49,29 +47,7 @@ impl Meter {
     }
 }
 
-/// Returns the CPU time that all threads of a process have used, in seconds.
+/// Returns the CPU time that all threads of a process have used, in seconds; 0 when it is gone.
 pub(crate) fn cpu_s(process: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    ticks(&stat).unwrap_or(0) as f64 / TICKS_PER_S
-}
-
-/// Returns user and system time from `/proc/PID/stat`; the name in parentheses may hold spaces.
-fn ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_is_found_behind_an_odd_name() {
-        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 230 45 0 0 20 0 1 0 99";
-        assert_eq!(ticks(stat), Some(275));
-        assert_eq!(ticks("7 (a) S 1 2"), None);
-    }
+    process::cpu_s(process).unwrap_or(0.0)
 }

@@ -33,42 +33,24 @@ use std::process::ExitCode;
 use std::{env, fs, thread};
 
 use ashlar_benches::directory::RunDir;
+use ashlar_benches::program::{self, Failure, Told};
 
 use options::Options;
 use report::{Report, Side};
-
-/// Why something did not run, in one line.
-type Failure = String;
 
 /// One part: it fills the report.
 type Part = fn(&Options, &Path, &mut Report) -> Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(options) => options,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
-    };
-    if options.help {
-        println!("{}", options::USAGE);
-        return ExitCode::SUCCESS;
-    }
-    match run(&options) {
-        Ok(report) => {
-            println!("{}", report.markdown());
-            if report.failures.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(failure) => {
-            eprintln!("engine: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    let words = Options::parse(env::args().skip(1));
+    let words = words.map(|options| (!options.help).then_some(options));
+    program::run("engine", options::USAGE, words, |options| {
+        let report = run(options)?;
+        Ok(Told {
+            report: report.markdown(),
+            is_whole: report.failures.is_empty(),
+        })
+    })
 }
 
 /// Runs every round; a part that fails is noted and the others still run.
@@ -141,8 +123,8 @@ fn run_part(options: &Options, directory: &Path, (name, part): (&str, Part), rep
     let done = thread::scope(|scope| scope.spawn(pinned).join());
     match done {
         Ok(Ok(())) => {}
-        Ok(Err(failure)) => report.fail(name, &failure),
-        Err(_) => report.fail(name, "it panicked"),
+        Ok(Err(failure)) => report.failures.note(name, &failure),
+        Err(_) => report.failures.note(name, "it panicked"),
     }
     report.close_round();
     if let Err(error) = fs::remove_dir_all(&dir) {

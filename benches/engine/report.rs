@@ -1,7 +1,6 @@
 //! What was measured, and the table made of it: medians over the rounds, their spread, ratios, bars.
 
-use std::fmt::Write as _;
-
+use ashlar_benches::program::Failures;
 use ashlar_benches::report::{HEADER, Line, Summary, machine, show};
 
 use crate::bars::{self, Judged, Row};
@@ -163,7 +162,7 @@ impl Side {
 #[derive(Debug)]
 pub(crate) struct Report {
     /// What did not run.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: Failures,
     figures: Vec<(Side, Measure, f64)>,
     /// Figures from here on are of the part that runs.
     round: usize,
@@ -174,7 +173,7 @@ impl Report {
     /// Makes an empty report of a run with these options.
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            failures: Vec::new(),
+            failures: Failures::default(),
             figures: Vec::new(),
             round: 0,
             conditions: conditions(options),
@@ -208,15 +207,6 @@ impl Report {
         self.round = self.figures.len();
     }
 
-    /// Notes that a part did not run; a part that fails in every round is noted once.
-    pub(crate) fn fail(&mut self, part: &str, failure: &str) {
-        let line = format!("{part}: {failure}");
-        eprintln!("engine: {line}");
-        if !self.failures.contains(&line) {
-            self.failures.push(line);
-        }
-    }
-
     /// Returns the report in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.conditions);
@@ -224,10 +214,7 @@ impl Report {
         for row in bars::rows() {
             text += &self.row(row).unwrap_or_default();
         }
-        for failure in &self.failures {
-            let _ = write!(text, "\nDid not run: {failure}\n");
-        }
-        text
+        text + &self.failures.markdown()
     }
 
     /// Returns a row, when our side was measured; one without the peer only if it has a bar.
