@@ -238,7 +238,11 @@ impl Ending {
 
 impl Outcome {
     fn take_in(&mut self, second: &Second, warm_up: Duration) {
-        self.tally.add(&second.tally);
+        let mut tally = second.tally.clone();
+        if second.part == Part::Drain {
+            tally.note_drained();
+        }
+        self.tally.add(&tally);
         if second.part == Part::Measured {
             self.done += second.tally.done();
             self.elapsed += second.length;
@@ -286,4 +290,39 @@ impl Point {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn per_second(count: u64, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64().max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::mix::Kind;
+    use crate::bench::report::Phase;
+
+    fn second(part: Part, done: u64) -> Second {
+        let mut tally = Tally::default();
+        tally.of_mut(Kind::Get).done = done;
+        Second {
+            number: 0,
+            part,
+            until: Duration::from_secs(1),
+            length: Duration::from_secs(1),
+            tally,
+            in_flight: 0,
+        }
+    }
+
+    /// A server that fell behind answered for seconds behind the measured time, and its kinds of operations were told
+    /// twice the rate of all.
+    #[test]
+    fn what_ends_behind_the_measured_time_is_in_no_rate() {
+        let mut outcome = Outcome::default();
+        outcome.take_in(&second(Part::Measured, 3), Duration::ZERO);
+        outcome.take_in(&second(Part::Drain, 2), Duration::ZERO);
+        let mut rounds = Outcome::default();
+        rounds.add(outcome.clone());
+        rounds.add(outcome);
+        let phase = Phase::new("run", &rounds, Pace::Closed(1));
+        assert_eq!((phase.operations, phase.kinds[0].operations), (6, 6));
+        assert!((phase.kinds[0].per_second - 3.0).abs() < 1e-9);
+    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct OfKind {
     pub(crate) service: Latencies,
     /// Operations that have ended in this time, with whichever answer.
     pub(crate) done: u64,
+    /// Those among them that have ended behind the measured time; they are in no rate.
+    pub(crate) drained: u64,
     /// Those among them that were answered with an error.
     pub(crate) errors: u64,
 }
@@ -45,6 +47,7 @@ impl Default for OfKind {
             response: latencies(),
             service: latencies(),
             done: 0,
+            drained: 0,
             errors: 0,
         }
     }
@@ -164,6 +167,7 @@ impl Tally {
             ours.response.add(&theirs.response).expect(same);
             ours.service.add(&theirs.service).expect(same);
             ours.done += theirs.done;
+            ours.drained += theirs.drained;
             ours.errors += theirs.errors;
         }
         self.sent += other.sent;
@@ -176,6 +180,13 @@ impl Tally {
         self.verified += other.verified;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+    }
+
+    /// Notes that all of it has ended behind the measured time.
+    pub(crate) fn note_drained(&mut self) {
+        for of in self.kinds.iter_mut().flatten() {
+            of.drained = of.done;
+        }
     }
 
     /// Returns the operations that have ended.

@@ -172,7 +172,12 @@ impl Phase {
         let seconds = outcome.elapsed.as_secs_f64();
         let kinds = tally.kinds().map(|(kind, of)| {
             let latencies = (&of.response, &of.service);
-            Row::new(kind.name(), (of.done, of.errors), seconds, latencies)
+            Row::new(
+                kind.name(),
+                (of.done - of.drained, of.errors),
+                seconds,
+                latencies,
+            )
         });
         Self {
             what: what.to_owned(),
