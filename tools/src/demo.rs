@@ -2,9 +2,9 @@
 //! broken. It starts the nodes, says how to talk to them, and stops them when it is stopped.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ashlar_io::StopSignals;
 
@@ -15,6 +15,8 @@ use crate::refusal::Failure;
 const NODES: u16 = 3;
 /// Time between two looks at them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long nodes are given to end by themselves.
+const BY_THEMSELVES: Duration = Duration::from_secs(5);
 
 /// Flags of `ashlar demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -103,6 +105,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     std::thread::spawn(move || give.send(signals.wait()));
     let name = watch(args, &mut nodes, &stopped)?;
     println!("{name}: stopping the nodes");
+    if name == "SIGINT" {
+        await_ends(&mut nodes);
+    }
     stop(&mut nodes);
     Ok(())
 }
@@ -143,6 +148,13 @@ impl Node {
                 println!("n{}: {error}", self.number + 1);
                 false
             }
+        }
+    }
+
+    /// Tells how it has ended, if that is not how it should.
+    fn tell_end(&self, status: ExitStatus) {
+        if !status.success() {
+            println!("n{} has ended: {status}", self.number + 1);
         }
     }
 
@@ -212,6 +224,22 @@ fn greet(args: &Args, nodes: &[Node]) {
     println!("Ctrl-C stops all of them; the data stay");
 }
 
+/// Waits some time for nodes to end by themselves: Ctrl-C is sent to all that the terminal runs, so to them, too, and a
+/// second signal would end them as a crash does.
+fn await_ends(nodes: &mut Vec<Node>) {
+    let from = Instant::now();
+    while from.elapsed() < BY_THEMSELVES && !nodes.is_empty() {
+        nodes.retain_mut(|node| match node.child.try_wait() {
+            Ok(Some(status)) => {
+                node.tell_end(status);
+                false
+            }
+            Ok(None) | Err(_) => true,
+        });
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
 /// Asks the nodes to stop, and waits until they have.
 fn stop(nodes: &mut Vec<Node>) {
     for node in nodes.iter() {
@@ -220,8 +248,7 @@ fn stop(nodes: &mut Vec<Node>) {
     }
     for mut node in nodes.drain(..) {
         match node.child.wait() {
-            Ok(status) if status.success() => {}
-            Ok(status) => println!("n{} has ended: {status}", node.number + 1),
+            Ok(status) => node.tell_end(status),
             Err(error) => println!("n{}: {error}", node.number + 1),
         }
     }
