@@ -63,18 +63,6 @@ pub enum ClusterError {
         "{} was used by a node that is no member of a cluster: a cluster begins with directories that were not; give another with --data", .0.display()
     )]
     Used(PathBuf),
-    /// The node was a member.
-    #[error(
-        "{name} was removed from cluster {cluster}: what {} holds is no part of it any more; to have it join again as a new member, remove that directory", .data.display()
-    )]
-    Removed {
-        /// The data directory.
-        data: PathBuf,
-        /// The node's name.
-        name: String,
-        /// The cluster's id.
-        cluster: String,
-    },
     /// The node is to stop.
     #[error("stopped before it was a member of a cluster")]
     Stopped,
@@ -219,16 +207,7 @@ async fn known_roster(
     membership: &Membership,
 ) -> Result<Roster, ClusterError> {
     let kept = roster::read_file(reactor, data).await?;
-    let roster = kept.unwrap_or_else(|| Roster::founded(&membership.decree));
-    let Membership { decree, own } = membership;
-    match roster.has(own.node) || roster.was_of(own.node) {
-        true => Ok(roster),
-        false => Err(ClusterError::Removed {
-            data: data.to_owned(),
-            name: own.name.clone(),
-            cluster: decree.cluster.to_string(),
-        }),
-    }
+    Ok(kept.unwrap_or_else(|| Roster::founded(&membership.decree)))
 }
 
 fn check_name(data: &Path, of: &Membership, own: &Listed) -> Result<(), ClusterError> {

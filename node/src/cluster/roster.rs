@@ -149,10 +149,10 @@ impl Roster {
         self.members.iter().any(|member| member.node == node)
     }
 
-    /// Says whether a node left, as one of the last.
+    /// Says whether a node was a member once and is none any more.
     #[must_use]
-    pub fn was_of(&self, node: NodeId) -> bool {
-        self.former.iter().any(|member| member.node == node)
+    pub fn has_removed(&self, node: NodeId) -> bool {
+        node.0 < self.next && !self.has(node)
     }
 
     /// Returns the names, for people.

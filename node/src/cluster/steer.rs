@@ -53,6 +53,19 @@ pub fn is_settled(group: &Membership, wanted: &[NodeId]) -> bool {
         && voters.into_iter().all(|node| wanted.contains(&node))
 }
 
+/// Says whether a group needs the replica on `own` no more, as this replica can tell that has not heard so from its
+/// log: a majority of the others has said that it was removed, so what removes it is in the log of one in every
+/// majority of those that it leaves behind, and whoever leads next has it.
+#[must_use]
+pub fn is_let_go(group: &Membership, own: NodeId, denying: &[NodeId]) -> bool {
+    let is_half_gone = |half: &[Member]| {
+        let others = half.iter().filter(|voter| voter.node != own);
+        let said = others.clone().filter(|voter| denying.contains(&voter.node));
+        said.count() * 2 > others.count()
+    };
+    is_half_gone(&group.voters) && (!group.is_joint() || is_half_gone(&group.outgoing))
+}
+
 /// Returns the next step of the leader on `leader`; nothing when all is as it is to be, or somebody must be
 /// waited for. `is_ready` says whether a replica has caught up and can be reached, and `is_near` whether a
 /// node can be reached.
@@ -125,6 +138,22 @@ mod tests {
         }
         assert!(is_settled(&group, &wanted), "{group:?}");
         (group, steps)
+    }
+
+    #[test]
+    fn a_replica_is_let_go_by_a_majority_of_the_others() {
+        let goes =
+            |voters: &[u64], denying: &[u64]| is_let_go(&group(voters), NodeId(9), &nodes(denying));
+        assert!(goes(&[1, 9], &[1]) && !goes(&[1, 9], &[]));
+        assert!(goes(&[1, 2, 9], &[1, 2]) && !goes(&[1, 2, 9], &[2]));
+        assert!(goes(&[1, 2, 3, 9], &[1, 3]) && !goes(&[1, 2, 3, 9], &[3, 4]));
+        // Who learns only is let go by those that vote, and the last voter by nobody.
+        assert!(goes(&[1, 2], &[1, 2]) && !goes(&[1, 2], &[1]));
+        assert!(!goes(&[9], &[1, 2]));
+        let mut joint = group(&[1, 2]);
+        joint.outgoing = group(&[1, 2, 3, 4, 9]).voters;
+        assert!(!is_let_go(&joint, NodeId(9), &nodes(&[1, 2])));
+        assert!(is_let_go(&joint, NodeId(9), &nodes(&[1, 2, 4])));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! Invariants:
 //! 1. A roster is taken over only from who has it from the log: its version never goes back.
 //! 2. Who leaves stays connected as long as a group here counts on it, and a while longer, to hear of it.
+//! 3. A node that was removed stops when its own logs say that no group counts on it, or others do whom its groups
+//!    can do without it with; never because it hears nobody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -24,7 +26,7 @@ use super::Core;
 use super::cluster::Cluster;
 use crate::cluster::question::{Asker, Layout};
 use crate::cluster::roster::{Change, KEY, Newcomer, write_file};
-use crate::cluster::steer::{Step, is_settled, next_step};
+use crate::cluster::steer::{Step, is_let_go, is_settled, next_step};
 use crate::cluster::{Decree, Member, Roster, StoreId, introduce, roster_now};
 use crate::command::member::Invited;
 use crate::command::spread::{Answer, Question};
@@ -35,7 +37,7 @@ use crate::peer::Lane;
 const TRIES_MAX: u32 = 16;
 /// How long who leaves stays connected at least.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a node that was removed and hears nobody waits before it stops.
+/// How long a node hears nobody before it asks those why that should call it, and how long until it asks again.
 const LONELY: Duration = Duration::from_secs(3);
 /// Groups that are steered at once.
 const STEERED_MAX: usize = 16;
@@ -55,7 +57,7 @@ pub(super) struct Members {
     since: Cell<Monotonic>,
     /// Partitions whose group is being changed.
     steered: RefCell<BTreeSet<PartitionId>>,
-    /// When a peer was last connected.
+    /// When a peer was last connected, or asked why it is not.
     company: Cell<Monotonic>,
     /// This node was removed, and nobody counts on this shard any more.
     pub(super) is_done: Cell<bool>,
@@ -362,16 +364,32 @@ impl Core {
             .filter(|member| member.node != cluster.node);
         if others.any(|member| cluster.peers.is_connected(member.node)) {
             members.company.set(now);
+        } else if now.since(members.company.get()) > LONELY {
+            members.company.set(now);
+            cluster.peers.knock();
         }
-        if members.roster.borrow().has(cluster.node) || members.is_done.get() {
+        if members.is_done.get() {
             return;
         }
-        let is_lonely = now.since(members.company.get()) > LONELY;
+        let is_member = members.roster.borrow().has(cluster.node);
         let is_heard = now.since(members.since.get()) > FAREWELL;
-        if is_heard && (is_lonely || !self.counts_on(cluster.node)) {
+        let is_out = !is_member && is_heard && !self.counts_on(cluster.node);
+        if is_out || self.is_let_go(cluster) {
             members.is_done.set(true);
             self.shared.roster.shard_is_done();
         }
+    }
+
+    /// Says whether enough peers have said that this node was removed, for every group here that counts on it.
+    fn is_let_go(&self, cluster: &Cluster) -> bool {
+        let denying = cluster.peers.denied_by();
+        let mut data = self.data.borrow_mut();
+        let groups = data.partitions().filter_map(|partition| partition.raft());
+        let mut counting = groups.map(|raft| raft.membership()).filter(|group| {
+            let mut members = group.members();
+            members.any(|member| member.node == cluster.node)
+        });
+        !denying.is_empty() && counting.all(|group| is_let_go(group, cluster.node, &denying))
     }
 
     /// Says whether this node was removed from its cluster, and no shard of it is counted on any more.

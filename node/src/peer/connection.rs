@@ -178,6 +178,17 @@ pub(super) async fn dial(peers: Rc<Peers>, link: Rc<Link>) {
     }
 }
 
+/// Calls a peer that should call this node and does not, to hear why: the connection is made by the other side, so
+/// it is a refusal that comes, or nothing.
+pub(super) async fn knock(peers: Rc<Peers>, link: Rc<Link>) {
+    match call(&peers, &link).await {
+        // It would take this node for the one that calls.
+        Ok((_, talk)) => drop(talk),
+        Err(failed) if link.denies.get() => peers.note_trouble(&link, failed),
+        Err(_) => {}
+    }
+}
+
 /// Connects to a peer and shakes hands.
 async fn call(peers: &Peers, link: &Link) -> Result<(Hello, Talk), Failed> {
     let (node, name, base) = (link.node(), link.name(), link.addr());
@@ -201,6 +212,7 @@ async fn call(peers: &Peers, link: &Link) -> Result<(Hello, Talk), Failed> {
     let hello: Hello = match talk.hear(&peers.reactor).await {
         Ok(Greeting::Hello(hello)) => hello,
         Ok(Greeting::Refused(refusal)) => {
+            link.denies.set(refusal.reason == Reason::Removed);
             if refusal.reason == Reason::Stranger {
                 tell_members(peers, base).await;
             }

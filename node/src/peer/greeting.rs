@@ -91,12 +91,14 @@ pub enum Reason {
     List = 8,
     /// What was asked cannot be answered here.
     Unanswered = 9,
+    /// It was a member once and is none any more: a number is given once.
+    Removed = 10,
     /// A reason that this version does not know.
     Other = 255,
 }
 
 impl Reason {
-    const EVERY: [Self; 9] = [
+    const EVERY: [Self; 10] = [
         Self::Version,
         Self::Cluster,
         Self::Node,
@@ -106,6 +108,7 @@ impl Reason {
         Self::Layout,
         Self::List,
         Self::Unanswered,
+        Self::Removed,
     ];
 
     fn of(code: u8) -> Self {

@@ -60,22 +60,17 @@ impl Identity {
         self.node > other
     }
 
-    /// Judges somebody who has called: it must be a member that calls this node, and rightly so.
+    /// Judges somebody who has called: it must be a member that calls this node, and rightly so. Who is not `known`
+    /// may be one that `was_removed`; that is said by nobody but who was meant.
     pub(crate) fn judge_caller(
         &self,
         hello: &Hello,
-        known: Option<Known<'_>>,
+        (known, was_removed): (Option<Known<'_>>, bool),
         own_name: &str,
     ) -> Result<(), Refusal> {
         self.judge_cluster(hello)?;
-        let known = known.ok_or_else(|| {
-            let text = format!(
-                "node {} is no member of cluster {}",
-                hello.from.0, self.cluster
-            );
-            Refusal::new(Reason::Stranger, text)
-        })?;
-        let name = &known.member.name;
+        let number = format!("node {}", hello.from.0);
+        let name = known.map_or(number.as_str(), |known| &known.member.name);
         if hello.to != self.node {
             let text = format!(
                 "{name} calls node {} and reaches {own_name}: its cluster.peers give the address of another node",
@@ -83,6 +78,17 @@ impl Identity {
             );
             return Err(Refusal::new(Reason::Node, text));
         }
+        let cluster = self.cluster;
+        let known = known.ok_or_else(|| match was_removed {
+            true => {
+                let text = format!("{name} was removed from cluster {cluster}");
+                Refusal::new(Reason::Removed, text)
+            }
+            false => {
+                let text = format!("{name} is no member of cluster {cluster}");
+                Refusal::new(Reason::Stranger, text)
+            }
+        })?;
         if hello.from <= self.node {
             let text = format!("{name} must wait to be called by {own_name}, which is the greater");
             return Err(Refusal::new(Reason::Node, text));
@@ -201,7 +207,8 @@ mod tests {
             incarnation: 5,
         };
         let known = (hello.from == NodeId(2)).then_some(known);
-        let judged = identity(1).judge_caller(&hello, known, "n1");
+        let was_removed = hello.from == NodeId(8);
+        let judged = identity(1).judge_caller(&hello, (known, was_removed), "n1");
         judged.map_err(|refusal| (refusal.reason, refusal.text))
     }
 
@@ -220,6 +227,13 @@ mod tests {
         };
         refused(|h| h.cluster.0 = 8, Reason::Cluster, "0000008, node 1");
         refused(|h| h.from.0 = 9, Reason::Stranger, "node 9 is no member");
+        refused(|h| h.from.0 = 8, Reason::Removed, "node 8 was removed");
+        // Who was not meant does not say so: the number at its address may be another's by now.
+        refused(
+            |h| (h.from.0, h.to.0) = (8, 3),
+            Reason::Node,
+            "node 8 calls node 3 and reaches n1",
+        );
         refused(
             |h| h.to.0 = 3,
             Reason::Node,
@@ -262,7 +276,7 @@ mod tests {
             member: &member,
             incarnation: 0,
         };
-        let refusal = identity(1).judge_caller(&hello, Some(known), "n1");
+        let refusal = identity(1).judge_caller(&hello, (Some(known), false), "n1");
         assert_eq!(refusal.unwrap_err().reason, Reason::Node);
     }
 }

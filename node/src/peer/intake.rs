@@ -41,9 +41,16 @@ impl Peers {
             incarnation: link.as_ref().map_or(0, |link| link.incarnation.get()),
         });
         let own_name = self.own_name.borrow();
-        self.identity.judge_caller(hello, known, &own_name)?;
+        let was_removed = self.has_removed(hello.from);
+        (self.identity).judge_caller(hello, (known, was_removed), &own_name)?;
         drop(member);
         Ok(link.expect("who is no member was refused"))
+    }
+
+    /// Says whether a node was a member, as far as is known here.
+    fn has_removed(&self, node: NodeId) -> bool {
+        let cluster = self.cluster.borrow();
+        (cluster.as_ref()).is_some_and(|(_, roster)| roster.has_removed(node))
     }
 
     pub(super) fn judge_called(&self, hello: &Hello, link: &Link) -> Result<(), Refusal> {
@@ -105,6 +112,7 @@ impl Peers {
         link.frame_bytes_max.set(frame_bytes_max);
         link.connect(number, sender, incarnation, now);
         link.trouble.take();
+        link.denies.set(false);
         let (name, addr, shard) = (link.name(), link.addr(), self.identity.shard);
         let text = format!("shard {shard}: connected to {name} ({addr}), life {incarnation}");
         if shard == 0 {

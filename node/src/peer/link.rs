@@ -49,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) state: Cell<State>,
     /// It is no member any more: its tasks end.
     pub(crate) removed: Cell<bool>,
+    /// The peer has said of this node that it was removed.
+    pub(crate) denies: Cell<bool>,
     /// Why there is no connection, as it was logged last.
     pub(crate) trouble: RefCell<Option<String>>,
 }
@@ -65,6 +67,7 @@ impl Link {
             backoff: Cell::default(),
             state: Cell::new(state),
             removed: Cell::default(),
+            denies: Cell::default(),
             trouble: RefCell::default(),
         }
     }

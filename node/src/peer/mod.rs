@@ -408,6 +408,24 @@ impl Peers {
         }
     }
 
+    /// Asks those that should call this node, and do not, why that is.
+    pub fn knock(self: &Rc<Self>) {
+        for link in self.links.borrow().values() {
+            if !self.identity.dials(link.node()) && !link.is_connected() {
+                let asking = connection::knock(Rc::clone(self), Rc::clone(link));
+                self.reactor.spawn(asking);
+            }
+        }
+    }
+
+    /// Returns the peers that have said of this node that it was removed, and that no group of theirs counts on it.
+    #[must_use]
+    pub fn denied_by(&self) -> Vec<NodeId> {
+        let links = self.links.borrow();
+        let denying = links.values().filter(|link| link.denies.get());
+        denying.map(|link| link.node()).collect()
+    }
+
     /// Says whether a peer is connected.
     #[must_use]
     pub fn is_connected(&self, node: NodeId) -> bool {

@@ -4,6 +4,7 @@
 use ashlar_io::Socket;
 
 use super::*;
+use crate::cluster::roster::Change;
 use crate::peer::frame::{HEADER_BYTES, Header};
 
 /// Boots nodes 1 and 2, node 2 with another identity; returns what both say after a while.
@@ -34,6 +35,47 @@ fn who_does_not_fit_is_refused_and_both_say_why() {
     refused(|of| of.store = StoreId(5), "n2 came back with another disk");
     refused(|of| of.shards = 2, "n2 has 2 shards and node 1 has 1");
     refused(|of| of.partitions = 3, "n2 has 3 partitions");
+}
+
+/// Boots two nodes of which the one has removed the other, which knows nothing of that.
+fn removed(by: u64, other: u64) -> Net {
+    let mut net = Net::new(34, Faults::none());
+    let decree = Decree {
+        cluster: ClusterId(1),
+        members: vec![member(1), member(2)],
+    };
+    let change = Change::Remove(format!("n{other}"));
+    let roster = Roster::founded(&decree).after(&change).unwrap();
+    net.boot(identity(by, 1), &[member(by)], options());
+    net.host(by).peers.set_cluster(decree, roster);
+    net.boot(identity(other, 1), &[member(1), member(2)], options());
+    net
+}
+
+#[test]
+fn who_was_removed_is_told_so_whoever_should_call() {
+    let mut net = removed(1, 2);
+    net.wait(seconds(3));
+    assert_eq!(net.host(2).peers.denied_by(), [NodeId(1)]);
+    let mut net = removed(2, 1);
+    net.wait(seconds(3));
+    assert!(net.host(1).peers.denied_by().is_empty(), "nobody calls");
+    net.host(1).peers.knock();
+    net.wait(seconds(3));
+    assert_eq!(net.host(1).peers.denied_by(), [NodeId(2)]);
+}
+
+#[test]
+fn who_knocks_and_was_not_removed_is_called_and_not_denied() {
+    let mut net = Net::new(35, Faults::none());
+    let members = [member(1), member(2)];
+    net.boot(identity(1, 1), &members, options());
+    net.host(1).peers.knock();
+    net.boot(identity(2, 1), &members, options());
+    net.host(1).peers.knock();
+    net.wait(seconds(3));
+    assert!(net.host(1).peers.is_connected(NodeId(2)));
+    assert!(net.host(1).peers.denied_by().is_empty());
 }
 
 #[test]
