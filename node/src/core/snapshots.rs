@@ -3,8 +3,7 @@
 //! has its partition take them over.
 //!
 //! ```text
-//! fetch    ticket u64, index u64 of the snapshot, what u8 (0 the list of files, 1 a table, 2 a value file),
-//!          number u64, offset u64, bytes u32
+//! fetch    ticket u64, then what `request.rs` says
 //! fetched  ticket u64, outcome u8 (0 here it is, 1 there is no such snapshot any more), bytes
 //! ```
 //!
@@ -12,6 +11,8 @@
 //! 1. A shard gives at most one snapshot of a partition at a time, and receives at most one.
 //! 2. A receiver has at most [`PIECES_INFLIGHT`] pieces on their way: it takes them as fast as it can
 //!    write them, behind everything that is urgent.
+
+mod request;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,6 +26,7 @@ use ashlar_io::Monotonic;
 use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::snapshot::SnapshotFile;
 
+use self::request::{What, decode_request, encode_request};
 use super::Core;
 use super::relay::partition_id;
 use crate::distant::kind;
@@ -36,8 +38,6 @@ const PIECE_BYTES: u32 = 256 << 10;
 const PIECES_INFLIGHT: usize = 4;
 /// How long a snapshot is kept that nobody asks for.
 const IDLE: Duration = Duration::from_secs(5);
-/// Bytes of a request behind its ticket.
-const REQUEST_BYTES: usize = 29;
 
 /// A snapshot that is given to others.
 #[derive(Debug)]
@@ -75,13 +75,6 @@ impl Snapshots {
             ..Self::default()
         }
     }
-}
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Manifest,
-    File(SnapshotFile),
 }
 
 impl Core {
@@ -448,51 +441,5 @@ impl Core {
         let number = usize::try_from(partition.0).expect("partitions are counted in u32");
         debug_assert_eq!(partition_id(number), partition);
         run(&mut self.data.borrow_mut().owned_mut(number).partition)
-    }
-}
-
-fn encode_request(at: Index, what: What, (offset, length): (u64, u32), out: &mut Vec<u8>) {
-    out.extend_from_slice(&at.0.to_le_bytes());
-    let (kind, number) = match what {
-        What::Manifest => (0, 0),
-        What::File(SnapshotFile::Table(number)) => (1, number),
-        What::File(SnapshotFile::Values(number)) => (2, number),
-    };
-    out.push(kind);
-    out.extend_from_slice(&number.to_le_bytes());
-    out.extend_from_slice(&offset.to_le_bytes());
-    out.extend_from_slice(&length.to_le_bytes());
-}
-
-fn decode_request(bytes: &[u8]) -> Option<(Index, What, u64, u32)> {
-    let bytes: &[u8; REQUEST_BYTES] = bytes.try_into().ok()?;
-    let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
-    let number = u64_at(9);
-    let what = match bytes[8] {
-        0 => What::Manifest,
-        1 => What::File(SnapshotFile::Table(number)),
-        2 => What::File(SnapshotFile::Values(number)),
-        _ => return None,
-    };
-    let length = u32::from_le_bytes(std::array::from_fn(|n| bytes[25 + n]));
-    Some((Index(u64_at(0)), what, u64_at(17), length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_comes_back_as_it_went() {
-        for what in [
-            What::Manifest,
-            What::File(SnapshotFile::Table(7)),
-            What::File(SnapshotFile::Values(u64::MAX)),
-        ] {
-            let mut bytes = Vec::new();
-            encode_request(Index(3), what, (4096, 9), &mut bytes);
-            assert_eq!(decode_request(&bytes), Some((Index(3), what, 4096, 9)));
-            assert_eq!(decode_request(&bytes[1..]), None);
-        }
     }
 }
