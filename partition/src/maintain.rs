@@ -115,6 +115,9 @@ impl Partition {
         if published.installed {
             self.take_installed();
         }
+        if published.repaired {
+            self.take_repaired();
+        }
         let oldest = self.oldest_in_memory();
         for gone in published.ranges_gone {
             // After a recovery a memtable may hold versions that tables hold as well. Its range

@@ -69,6 +69,8 @@ pub struct Partition {
     pub(crate) sweep: Sweep,
     /// Why nothing is served: its files are damaged.
     pub(crate) damage: Option<Rc<str>>,
+    /// Its files are not to blame: other ones would not help.
+    pub(crate) is_beyond_repair: bool,
     /// What may be admitted; the shard sets it.
     pub admission: Admission,
 }
@@ -89,6 +91,7 @@ impl Partition {
             wants: Vec::new(),
             sweep: Sweep::default(),
             damage: None,
+            is_beyond_repair: false,
             admission: Admission {
                 pressure: Pressure::Open,
                 log: LogRoom::Open,
@@ -140,6 +143,18 @@ impl Partition {
     #[must_use]
     pub fn damage(&self) -> Option<&Rc<str>> {
         self.damage.as_ref()
+    }
+
+    /// Stops serving for good: what the replicas have agreed on is in doubt, as `what` says.
+    pub fn give_up(&mut self, what: &str) {
+        self.is_beyond_repair = true;
+        self.quarantine(what);
+    }
+
+    /// Says whether files of another replica would help.
+    #[must_use]
+    pub fn needs_repair(&self) -> bool {
+        self.damage.is_some() && !self.is_beyond_repair
     }
 
     /// Stops serving: a file is damaged, as `what` says.

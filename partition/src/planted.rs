@@ -28,6 +28,8 @@ pub enum Planted {
     ServesWithoutLease,
     /// A snapshot leaves in memory what was there before.
     SnapshotKeepsMemtable,
+    /// Tables that take the place of damaged ones leave nothing in memory.
+    RepairForgetsMemtable,
     /// Replies leave before what they say is applied.
     RepliesEarly,
     /// A write of which nobody knows whether it was done is sent again, though it has no token.
@@ -39,7 +41,7 @@ pub enum Planted {
 }
 
 /// Every mistake.
-pub const EVERY: [Planted; 15] = [
+pub const EVERY: [Planted; 16] = [
     Planted::ForgetsBallots,
     Planted::AppliesBeforeDurable,
     Planted::OverlooksInFlight,
@@ -51,6 +53,7 @@ pub const EVERY: [Planted; 15] = [
     Planted::SkipsTableSync,
     Planted::ServesWithoutLease,
     Planted::SnapshotKeepsMemtable,
+    Planted::RepairForgetsMemtable,
     Planted::RepliesEarly,
     Planted::RetriesUnknown,
     Planted::OvertakesWaiting,

@@ -11,7 +11,9 @@
 //!    on from there.
 //! 2. An installed snapshot takes the place of version, memtables and log in one durable step. Until
 //!    that is durable the replica hears nothing; what it had before is whole.
-//! 3. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
+//! 3. What takes the place of damaged tables holds all that they held, and nothing that is not applied here: the log
+//!    and what is in memory stay as they are, and so does all that the replica has promised.
+//! 4. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
 //!    what it stamps then is newer.
 
 use std::rc::Rc;
@@ -23,6 +25,7 @@ use crate::group::Turn;
 use crate::lsm::edit::{Edit, Effect};
 use crate::lsm::store::{FileName, FileWriter};
 use crate::lsm::table::Table;
+use crate::lsm::tree::Tree;
 use crate::lsm::{FileId, Ground, Unreadable};
 use crate::partition::Partition;
 use crate::planted::{Planted, is_planted};
@@ -213,6 +216,67 @@ impl Partition {
         true
     }
 
+    /// Returns a snapshot of at least the entries up to `least`, and keeps its files until
+    /// [`Partition::release_snapshot`]. When tables do not hold as much yet, it begins a flush instead.
+    pub fn snapshot_of(&mut self, least: Index) -> Option<Snapshot> {
+        if self.damage.is_some() {
+            return None;
+        }
+        let tree = self.tree.as_mut().filter(|tree| tree.is_open())?;
+        let edit = tree.checkpoint();
+        if edit.flushed.is_none_or(|flushed| flushed.index < least.0) {
+            self.freeze();
+            return None;
+        }
+        let core = core_of(&edit)?;
+        tree.hold();
+        Some(Snapshot { edit, core })
+    }
+
+    /// Returns the last entry that tables hold, damaged or not.
+    #[must_use]
+    pub fn flushed_to(&self) -> Index {
+        Index(self.tree.as_ref().map_or(0, Tree::flushed_to))
+    }
+
+    /// Has the tables of a received snapshot take the place of damaged ones; says whether it did. It takes effect when
+    /// the log has it.
+    pub fn repair(&mut self, edit: Edit, opened: Opened) -> bool {
+        let Some(core) = core_of(&edit) else {
+            return false;
+        };
+        let at = core.at.index;
+        let is_held = at >= self.flushed_to() && at <= self.applied();
+        let term = self.raft().map(|raft| raft.term_of(at));
+        let is_same = term.is_some_and(|term| term.is_none_or(|term| term == core.at.term));
+        if !self.needs_repair() || !is_held || !is_same || self.replica.is_installing() {
+            return false;
+        }
+        let Some(tree) = &mut self.tree else {
+            return false;
+        };
+        let edit = Edit {
+            effect: Effect::Repair,
+            ..edit
+        };
+        tree.install(edit, opened.0);
+        true
+    }
+
+    /// Goes on with tables in the place of damaged ones: the log has them.
+    pub(crate) fn take_repaired(&mut self) {
+        let Some(tree) = &self.tree else { return };
+        let version = Rc::clone(tree.version());
+        if is_planted(Planted::RepairForgetsMemtable) {
+            self.memtable = tree.new_memtable(self.memtable.seed());
+        }
+        for range in version.ranges.tombstones() {
+            self.ranges.add(&range.start, &range.end, range.timestamp);
+        }
+        self.low_water = self.low_water.max(version.low_water);
+        self.damage = None;
+    }
+
     /// Takes the state of the snapshot over: the log has it.
     pub(crate) fn take_installed(&mut self) {
         let Some(tree) = &self.tree else { return };
@@ -225,6 +289,9 @@ impl Partition {
         self.low_water = self.low_water.max(version.low_water);
         if let Some(flushed) = &version.flushed {
             self.replica.reset(flushed, &version.members);
+        }
+        if !self.is_beyond_repair {
+            self.damage = None;
         }
     }
 

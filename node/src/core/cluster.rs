@@ -382,7 +382,7 @@ impl Core {
                     let mut data = self.data.borrow_mut();
                     data.owned_mut(partition.0 as usize)
                         .partition
-                        .quarantine(&what);
+                        .give_up(&what);
                 }
                 _ => {}
             }

@@ -26,7 +26,8 @@ use ashlar_io::Monotonic;
 use ashlar_partition::lsm::edit::Edit;
 use ashlar_partition::snapshot::SnapshotFile;
 
-use self::request::{What, decode_request, encode_request};
+pub(super) use self::request::What;
+use self::request::{decode_request, encode_request};
 use super::Core;
 use super::relay::partition_id;
 use crate::distant::kind;
@@ -177,12 +178,15 @@ impl Core {
         let (ticket, request) = bytes.split_first_chunk()?;
         let ticket = u64::from_le_bytes(*ticket);
         let (at, what, offset, length) = decode_request(request)?;
-        let manifest = self.piece_of(partition, at);
+        let manifest = match what {
+            What::Newest => self.newest_of(partition, at),
+            What::Manifest | What::File(_) => self.piece_of(partition, at),
+        };
         let core = Rc::clone(self);
         self.reactor.spawn(async move {
             let piece = match (manifest, what) {
                 (None, _) => None,
-                (Some(manifest), What::Manifest) => Some(manifest.to_vec()),
+                (Some(manifest), What::Manifest | What::Newest) => Some(manifest.to_vec()),
                 (Some(_), What::File(file)) => {
                     let length = usize::try_from(length.min(PIECE_BYTES)).unwrap_or(0);
                     let read = core
@@ -208,6 +212,35 @@ impl Core {
             .filter(|given| given.at == at)?;
         given.used = self.reactor.now();
         Some(Rc::clone(&given.manifest))
+    }
+
+    /// Returns the list of files of a snapshot that holds the entries up to `least` at least: the one that is being
+    /// given, or a new one, when this replica leads and has one.
+    fn newest_of(&self, partition: PartitionId, least: Index) -> Option<Rc<[u8]>> {
+        let mut snapshots = self.snapshots()?.borrow_mut();
+        let now = self.reactor.now();
+        let given = snapshots.given.get_mut(&partition);
+        if let Some(given) = given.filter(|given| given.at >= least) {
+            given.used = now;
+            return Some(Rc::clone(&given.manifest));
+        }
+        let mut data = self.data.borrow_mut();
+        let owned = data.owned.get_mut(partition.0 as usize)?.as_mut()?;
+        let snapshot = match owned.partition.leads() {
+            true => owned.partition.snapshot_of(least)?,
+            false => return None,
+        };
+        let mut manifest = Vec::new();
+        snapshot.edit.encode(&mut manifest);
+        let given = Given {
+            at: snapshot.core.at.index,
+            manifest: manifest.into(),
+            to: BTreeSet::new(),
+            used: now,
+        };
+        let manifest = Rc::clone(&given.manifest);
+        snapshots.given.insert(partition, given);
+        Some(manifest)
     }
 
     fn send_piece(&self, to: NodeId, ticket: u64, piece: Option<&[u8]>) {
@@ -316,7 +349,7 @@ impl Core {
     }
 
     /// Receives one file.
-    async fn receive_file(
+    pub(super) async fn receive_file(
         self: &Rc<Self>,
         from: NodeId,
         request: (PartitionId, Index),
@@ -369,7 +402,7 @@ impl Core {
         sink.finish().await.map_err(|error| error.to_string())
     }
 
-    async fn fetch_piece(
+    pub(super) async fn fetch_piece(
         &self,
         from: NodeId,
         request: (PartitionId, Index),
@@ -433,7 +466,7 @@ impl Core {
             .ok_or_else(|| "the node that gives it has let go of it, or was lost".to_owned())
     }
 
-    fn with_partition<T>(
+    pub(super) fn with_partition<T>(
         &self,
         partition: PartitionId,
         run: impl FnOnce(&mut ashlar_partition::Partition) -> T,

@@ -5,7 +5,8 @@
 //! ```text
 //!  0  partition     u32
 //!  4  version       u8    2; entries have 1 there (see `command`)
-//!  5  kind          u8    1 a change; 2 a whole version in the place of the one before, log included
+//!  5  kind          u8    1 a change; 2 a whole version in the place of the one before, log included;
+//!                         3 likewise, but entries behind what it holds count on
 //!  6  reserved      u16   0
 //!  8  sequence      u64   of this edit in its partition; the first has 1
 //! 16  low_water     u64   reads below it are refused, and what only they could see is dropped
@@ -51,6 +52,9 @@ pub enum Effect {
     /// It is a whole version, received from another replica: files, range deletions and all entries of
     /// the log so far count no more.
     Install,
+    /// It is a whole version, received from another replica, in the place of one whose files are damaged. It holds at
+    /// least the same entries, and those behind them count on.
+    Repair,
 }
 
 /// What of a partition's log is in tables.
@@ -187,6 +191,7 @@ impl Edit {
         let kind = match self.effect {
             Effect::Change => 1,
             Effect::Install => 2,
+            Effect::Repair => 3,
         };
         out.extend_from_slice(&[EDIT_VERSION, kind, 0, 0]);
         put_u64s(out, &[self.sequence, self.low_water, self.next_number]);
@@ -268,6 +273,7 @@ impl Edit {
         let effect = match kind {
             1 => Effect::Change,
             2 => Effect::Install,
+            3 => Effect::Repair,
             _ => return Err(Malformed("not an edit: it is of another kind".to_owned())),
         };
         require(

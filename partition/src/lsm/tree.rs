@@ -99,6 +99,8 @@ pub(crate) struct Published {
     pub(crate) damage: Option<String>,
     /// A version of another replica has taken the place of the one before.
     pub(crate) installed: bool,
+    /// The same, of one whose files were damaged; what is in memory stays.
+    pub(crate) repaired: bool,
 }
 
 impl Tree {
@@ -145,6 +147,18 @@ impl Tree {
     /// what it should be.
     pub(crate) fn is_open(&self) -> bool {
         self.unopened.is_none()
+    }
+
+    /// Returns the last entry that tables hold, or will when the edits are durable that the log has.
+    pub(crate) fn flushed_to(&self) -> u64 {
+        let unopened = self.unopened.iter().map(|edit| edit.flushed);
+        let logged = self
+            .logged
+            .iter()
+            .filter_map(|logged| logged.done.edit.as_ref());
+        let all = unopened.chain(logged.map(|edit| edit.flushed));
+        let all = all.chain([self.version.flushed]).flatten();
+        all.map(|flushed| flushed.index).max().unwrap_or(0)
     }
 
     /// Says whether the version has a file.
@@ -399,14 +413,24 @@ impl Tree {
             .version
             .after(&edit, done.opened)
             .expect("an edit that a task made of this version fits it");
-        if edit.effect == Effect::Install {
+        if edit.effect != Effect::Change {
             let stays: BTreeSet<u64> = version.files().collect();
             gone = self.files();
             gone.retain(|name| !stays.contains(&name.file.number));
-            self.frozen.clear();
             (self.is_flushing, self.is_merging) = (false, false);
-            self.is_installing = false;
-            published.installed = true;
+            (self.is_installing, self.unopened) = (false, None);
+        }
+        match edit.effect {
+            Effect::Change => {}
+            Effect::Install => {
+                self.frozen.clear();
+                published.installed = true;
+            }
+            Effect::Repair => {
+                self.frozen
+                    .retain(|frozen| Some(frozen.flushed) > edit.flushed);
+                published.repaired = true;
+            }
         }
         self.should_yield.set(pick::should_yield(&version));
         self.version = Rc::new(version);

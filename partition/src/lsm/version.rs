@@ -225,7 +225,7 @@ impl<T: TableHandle> Version<T> {
     pub fn after(&self, edit: &Edit, opened: Vec<T>) -> Result<Self, Malformed> {
         match edit.effect {
             Effect::Change => self.apply(edit, opened),
-            Effect::Install => Self::restore(edit, opened),
+            Effect::Install | Effect::Repair => Self::restore(edit, opened),
         }
     }
 

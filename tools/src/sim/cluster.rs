@@ -254,10 +254,14 @@ impl Comparison {
         if !self.digests.values().all(done) {
             return Ok(false);
         }
-        let same = self
-            .digests
-            .iter()
-            .all(|(key, (then, _))| applied.get(key) == Some(then));
+        // A file that was found damaged only now is repaired first.
+        let unread = |(_, digest): &(u64, Digest)| digest.get() == Some(None);
+        let is_unread = self.digests.values().any(unread);
+        let same = !is_unread
+            && self
+                .digests
+                .iter()
+                .all(|(key, (then, _))| applied.get(key) == Some(then));
         if !same {
             self.digests.clear();
             self.again += 1;

@@ -222,8 +222,7 @@ impl Args {
             shards: self.shards,
             clients: self.clients,
             rate: self.rate,
-            // What a cluster does about damaged tables is not simulated yet.
-            damages: if self.nodes == 1 { damages } else { 0 },
+            damages,
             deaths: match self.faults {
                 Mix::Calm => Deaths::None,
                 Mix::All | Mix::Swarm | Mix::None => Deaths::Random,
@@ -324,7 +323,7 @@ const SOMETIMES: [&str; 28] = [
     "write error",
 ];
 /// The same, of clusters.
-const SOMETIMES_CLUSTER: [&str; 39] = [
+const SOMETIMES_CLUSTER: [&str; 40] = [
     "all nodes died",
     "all other nodes died",
     "answered after another attempt",
@@ -355,6 +354,7 @@ const SOMETIMES_CLUSTER: [&str; 39] = [
     "repeats answered from memory",
     "served by another node",
     "snapshot installed",
+    "table damaged",
     "table merged away",
     "table read",
     "table written",

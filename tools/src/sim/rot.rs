@@ -1,5 +1,6 @@
-//! Logs that rot while their nodes are down. Of what was acknowledged at most a minority has copies that rot: so one
-//! member's log at a time, and the next one when that has everything again.
+//! Logs that rot while their nodes are down, and tables that are damaged. Of what was acknowledged at most a minority
+//! has copies that rot: so one member's log at a time, and the next one when that has everything again; and the tables
+//! of one member in a run, since damage to a table may lie there unseen until it is read.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub(super) struct Rot {
     is_on: bool,
     /// Who does not have everything again.
     victim: Option<u32>,
+    /// Whose tables were damaged.
+    pub(super) tables_of: Option<u32>,
 }
 
 impl Rot {
@@ -32,6 +35,7 @@ impl Rot {
             rng,
             is_on,
             victim: None,
+            tables_of: None,
         }
     }
 
@@ -55,7 +59,7 @@ impl Rot {
             !shards.is_some_and(|shards| shards.iter().all(remembers))
         };
         self.victim = self.victim.filter(forgets);
-        self.victim.is_none()
+        self.victim.is_none() && self.tables_of.is_none()
     }
 }
 

@@ -94,9 +94,9 @@ fn beside(some: &[Rc<[u8]>], others: &[Rc<[u8]>]) -> Count {
     count
 }
 
-fn table_files(world: &World) -> Vec<(PathBuf, u64)> {
-    let mut files = world.list_files(NODE);
-    files.retain(|(path, _)| path.starts_with(Path::new(TABLES)));
+fn table_files(world: &World, machine: u32, data: &Path) -> Vec<(PathBuf, u64)> {
+    let mut files = world.list_files(machine);
+    files.retain(|(path, _)| path.starts_with(data.join("tables")));
     files
 }
 
@@ -110,9 +110,9 @@ pub(super) fn draw_damages(rng: &mut Rng, count: u32, length: Duration) -> Vec<M
     times
 }
 
-/// Damages one file of a table; says whether there was one.
-pub(super) fn damage_one(world: &World, rng: &mut Rng) -> bool {
-    let files = table_files(world);
+/// Damages one file of a table in a node's directory; says whether there was one.
+pub(super) fn damage_one(world: &World, machine: u32, data: &Path, rng: &mut Rng) -> bool {
+    let files = table_files(world, machine, data);
     if files.is_empty() {
         return false;
     }
@@ -130,15 +130,20 @@ pub(super) fn damage_one(world: &World, rng: &mut Rng) -> bool {
         2 => Damage::Truncate {
             bytes: offset / SECTOR_BYTES * SECTOR_BYTES,
         },
-        _ => misdirected(world, rng, &files, offset),
+        _ => misdirected(world, machine, rng, (&files, offset)),
     };
-    world.disk_damage(NODE, path, &damage).is_ok()
+    world.disk_damage(machine, path, &damage).is_ok()
 }
 
 /// A sector of some table is written over another one.
-fn misdirected(world: &World, rng: &mut Rng, files: &[(PathBuf, u64)], offset: u64) -> Damage {
+fn misdirected(
+    world: &World,
+    machine: u32,
+    rng: &mut Rng,
+    (files, offset): (&[(PathBuf, u64)], u64),
+) -> Damage {
     let (from, from_bytes) = &files[rng.index(files.len())];
-    let content = world.read_file(NODE, from).unwrap_or_default();
+    let content = world.read_file(machine, from).unwrap_or_default();
     let sectors = (from_bytes / SECTOR_BYTES).max(1);
     let start = usize::try_from(rng.below(sectors) * SECTOR_BYTES).expect("files fit in memory");
     let end = content.len().min(start + BLOCK_BYTES);

@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Reply, run, segments, wait_until};
 use crate::{Cluster, NODES};
@@ -61,6 +61,15 @@ fn state(cluster: &Cluster, node: usize) -> String {
     let line = String::from_utf8(line).unwrap();
     let words = line.split(' ').find_map(|word| word.strip_prefix("state="));
     words.unwrap().to_owned()
+}
+
+/// Returns the tables of partition 0.
+fn tables(data: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(data.join("tables").join("00000"));
+    let files = files.into_iter().flatten().map(|file| file.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|of| of == "table"))
+        .collect()
 }
 
 /// Stops all nodes, and has the files of each looked through.
@@ -152,4 +161,59 @@ fn a_group_of_which_a_majority_has_forgotten_waits() {
             .any(|path| path.extension().is_some_and(|of| of == "lost")),
         "{files:?}"
     );
+}
+
+#[test]
+fn a_member_whose_table_is_damaged_gets_another_one() {
+    const LARGE_KEYS: u64 = 150;
+    let mut cluster = Cluster::new(&[]);
+    cluster.start();
+    wait_until("a leader is known", || cluster.leader(0).is_some());
+    let value = "v".repeat(200 << 10);
+    let mut client = cluster.connect(0);
+    for n in 0..LARGE_KEYS {
+        assert_eq!(
+            client.call(&["SET", &format!("large:{n}"), &value]),
+            Reply::ok()
+        );
+    }
+    let victim = (cluster.leader(0).unwrap() + 1) % NODES;
+    wait_until("the victim has tables", || {
+        !tables(&cluster.data(victim)).is_empty()
+    });
+    assert_eq!(
+        cluster.nodes[victim].take().unwrap().stop("TERM").code,
+        Some(0)
+    );
+    let table = tables(&cluster.data(victim)).pop().unwrap();
+    // The last block says what else there is.
+    damage(
+        &table,
+        std::fs::metadata(&table).unwrap().len() - BLOCK_BYTES + 8,
+    );
+    cluster.start();
+    wait_until("the table is replaced", || {
+        told(&cluster, victim, "repaired_replicas") == 1
+            && told(&cluster, victim, "damaged_partitions") == 0
+    });
+    let (_, said) = cluster.nodes[victim].as_mut().unwrap().output();
+    assert!(
+        said.contains("is damaged and no longer served") && said.contains("is repaired"),
+        "{said}"
+    );
+    assert_eq!(state(&cluster, victim), "whole");
+    let handed_over =
+        cluster
+            .connect(victim)
+            .call(&["KV.TRANSFER", "0", &format!("n{}", victim + 1)]);
+    assert_eq!(handed_over, Reply::ok());
+    wait_until("it leads", || cluster.leader(victim) == Some(victim));
+    let mut client = cluster.connect(victim);
+    for n in 0..LARGE_KEYS {
+        assert_eq!(
+            client.call(&["GET", &format!("large:{n}")]),
+            Reply::bulk(&value)
+        );
+    }
+    verify(&mut cluster);
 }

@@ -1,7 +1,8 @@
 //! The bytes of a request for a piece of a snapshot, behind its ticket.
 //!
 //! ```text
-//! index u64 of the snapshot, what u8 (0 the list of files, 1 a table, 2 a value file), number u64, offset u64, bytes u32
+//! index u64 of the snapshot, what u8 (0 the list of files, 1 a table, 2 a value file, 3 the list of files of the
+//! newest snapshot at that index or later), number u64, offset u64, bytes u32
 //! ```
 
 use ashlar_consensus::Index;
@@ -12,11 +13,13 @@ const REQUEST_BYTES: usize = 29;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(in crate::core) enum What {
     /// The list of the files of the snapshot at the index.
     Manifest,
     /// A piece of one of them.
     File(SnapshotFile),
+    /// The list of the files of some snapshot at that index or a later one.
+    Newest,
 }
 
 /// Appends a request to `out`.
@@ -31,6 +34,7 @@ pub(super) fn encode_request(
         What::Manifest => (0, 0),
         What::File(SnapshotFile::Table(number)) => (1, number),
         What::File(SnapshotFile::Values(number)) => (2, number),
+        What::Newest => (3, 0),
     };
     out.push(kind);
     out.extend_from_slice(&number.to_le_bytes());
@@ -47,6 +51,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Option<(Index, What, u64, u32)> {
         0 => What::Manifest,
         1 => What::File(SnapshotFile::Table(number)),
         2 => What::File(SnapshotFile::Values(number)),
+        3 => What::Newest,
         _ => return None,
     };
     let length = u32::from_le_bytes(std::array::from_fn(|n| bytes[25 + n]));
@@ -61,6 +66,7 @@ mod tests {
     fn a_request_comes_back_as_it_went() {
         for what in [
             What::Manifest,
+            What::Newest,
             What::File(SnapshotFile::Table(7)),
             What::File(SnapshotFile::Values(u64::MAX)),
         ] {

@@ -83,7 +83,7 @@ prop_compose! {
         remove_values in vec(any::<u64>(), 0..3),
         (add_ranges, remove_ranges) in (vec(range(), 0..3), vec(range(), 0..3)),
         members in vec(any::<u8>(), 0..40),
-        effect in prop_oneof![Just(Effect::Change), Just(Effect::Install)],
+        effect in prop_oneof![Just(Effect::Change), Just(Effect::Install), Just(Effect::Repair)],
     ) -> Edit {
         Edit {
             partition, effect, sequence, low_water, next_number, flushed,

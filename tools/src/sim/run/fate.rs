@@ -145,12 +145,7 @@ impl Run {
             Fault::Cut(from, to) => self.world.cut(from, to),
             Fault::Mend(from, to) => self.world.mend(from, to),
             Fault::Pause(machine, length) => self.world.pause(machine, length),
-            Fault::Damage(seed) => {
-                if tables::damage_one(&self.world, &mut Rng::new(seed)) {
-                    self.crowd.damaged.set(true);
-                    self.watch.mark("table damaged");
-                }
-            }
+            Fault::Damage(seed) => self.damage(seed),
             Fault::Join(machine) => self.join(machine),
             Fault::Leave(machine) => self.leave(machine),
         }
@@ -177,6 +172,28 @@ impl Run {
         let node = &mut self.nodes[machine as usize];
         if node.is_member && gone < spared && is_whole {
             node.is_gone = true;
+        }
+    }
+
+    /// A table is damaged; in a cluster always one of the same member.
+    fn damage(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed);
+        let members: Vec<u32> = (0..)
+            .zip(&self.nodes)
+            .filter_map(|(machine, node)| node.is_member.then_some(machine))
+            .collect();
+        let drawn = members[rng.index(members.len())];
+        let machine = self.rot.tables_of.unwrap_or(drawn);
+        let is_fit = self.nodes.len() == 1
+            || self.rot.tables_of.is_some()
+            || members.len() > 2 && self.is_whole();
+        let data = self.nodes[machine as usize].server.config.data.clone();
+        if is_fit && tables::damage_one(&self.world, machine, &data, &mut rng) {
+            self.crowd.damaged.set(true);
+            self.watch.mark("table damaged");
+            if self.nodes.len() > 1 {
+                self.rot.tables_of = Some(machine);
+            }
         }
     }
 
