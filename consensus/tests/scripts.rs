@@ -17,6 +17,7 @@
 //! reconnect N M        N has a new connection to M      disconnect N M       ... has none any more
 //! settle               everything arrives and is durable, over and over
 //! crash N [KEPT]       N loses what was not durable but for KEPT writes, and starts anew
+//! forget N [KEPT]      N loses its ballot and all of its log but KEPT entries, and starts anew
 //! release N            compact N          corrupt N INDEX     repair N INDEX
 //! install N M          N installs M's state
 //! state [N]            lease N

@@ -85,7 +85,7 @@ impl Node {
             memberships: memberships.collect(),
             committed: log.base.applied.index.max(Index(u64::from(has_first))),
             applied: log.base.applied.index,
-            has_forgotten: false,
+            has_forgotten: disk.has_forgotten,
             seed: id,
         };
         let earlier = match life {
@@ -151,6 +151,7 @@ impl Table {
             }),
             "settle" => self.settle(),
             "crash" => self.crash(n, number(1).unwrap_or(0)),
+            "forget" => self.forget(n, number(1).unwrap_or(0)),
             "release" => {
                 let node = self.nodes.get_mut(&n).expect("a node");
                 node.raft.released(node.log.last().next());
@@ -276,7 +277,7 @@ impl Table {
             node.written += 1;
             node.disk.queue.push_back(disk::Write {
                 ballot: out.ballot,
-                has_forgotten: false,
+                has_forgotten: node.raft.has_forgotten(),
                 behind: None,
                 truncate_after: accepted.truncate_after,
                 entries,
@@ -453,6 +454,14 @@ impl Table {
         let node = Node::recover(id, node.disk, node.life + 1, self.now);
         self.nodes.insert(id, node);
         self.want();
+    }
+
+    /// A node loses its ballot and all of its log but a beginning, and starts anew.
+    fn forget(&mut self, id: u64, kept: u64) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.disk.queue.clear();
+        node.disk.forget(kept as usize);
+        self.crash(id, 0);
     }
 
     /// Applies what is committed and durable.
