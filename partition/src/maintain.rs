@@ -1,7 +1,7 @@
 //! What keeps a partition in shape beside requests: freezing its memtable, starting the tasks of its
 //! tree, saying what of the log it needs, deleting what has expired.
 
-use ashlar_consensus::{Clock, Index};
+use ashlar_consensus::{Clock, Index, Timestamp};
 use ashlar_io::wal::{Mark, Position, Wal};
 
 use crate::command::Command;
@@ -9,7 +9,7 @@ use crate::lsm::edit::Edit;
 use crate::lsm::pick::Policy;
 use crate::lsm::tree::{Frozen, Tree};
 use crate::overlay::Pending;
-use crate::partition::Partition;
+use crate::partition::{LogRoom, Partition};
 use crate::planted::{Planted, is_planted};
 
 /// Keys deleted in one call because they have expired.
@@ -184,6 +184,27 @@ impl Partition {
         }
     }
 
+    /// Sees to it that nothing is ever written at or before `at` any more, whoever leads next and whatever the
+    /// clock shows after a restart: the log has, or gets, an entry with a later timestamp. Returns its index when
+    /// that is yet to be applied; before it is, nobody may be told what was read as of `at`. A log without any room
+    /// takes none: what is read then stays true as long as this node lives, or its clock is not set back.
+    ///
+    /// All entries in flight are after `at`: see [`Partition::pending_at`]. So is what `timestamp` gives.
+    pub fn promise(
+        &mut self,
+        at: Timestamp,
+        timestamp: impl FnOnce() -> Timestamp,
+    ) -> Option<Index> {
+        if self.replica.applied_timestamp() >= at {
+            return None;
+        }
+        if self.replica.is_in_flight() {
+            return Some(self.last_index());
+        }
+        let may_propose = self.may_propose() && self.admission.log != LogRoom::Full;
+        may_propose.then(|| self.replica.open_entry(timestamp()))
+    }
+
     /// Deletes some of the keys in memory that have expired.
     pub fn expire(&mut self, now_ms: u64, clock: &mut Clock, wall_us: u64) -> Purge {
         let expired: Vec<Vec<u8>> = self
@@ -208,5 +229,30 @@ impl Partition {
             }
         }
         purge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ashlar_consensus::PartitionId;
+
+    use super::*;
+    use crate::key::KeyRange;
+
+    #[test]
+    fn a_moment_that_was_read_is_promised_by_an_entry_behind_it() {
+        let mut partition = Partition::new(PartitionId(0), KeyRange::all(), 7);
+        let mut clock = Clock::default();
+        let at = clock.take(1_000_000);
+        let mut promise =
+            |partition: &mut Partition, at| partition.promise(at, || clock.take(1_000_000));
+        assert_eq!(promise(&mut partition, Timestamp(0)), None);
+        partition.admission.log = LogRoom::Full;
+        assert_eq!(promise(&mut partition, at), None, "there is no room for it");
+        partition.admission.log = LogRoom::Open;
+        let index = promise(&mut partition, at);
+        assert_eq!(index, Some(partition.last_index()));
+        assert_eq!(promise(&mut partition, at), index, "one does for all");
+        assert_eq!(partition.pending_at(at), None, "it is behind the moment");
     }
 }

@@ -229,6 +229,16 @@ impl Replica {
         self.push_sealed(entry);
     }
 
+    /// Returns a timestamp above those of all that is applied.
+    pub(crate) fn applied_timestamp(&self) -> Timestamp {
+        self.applied_timestamp
+    }
+
+    /// Says whether an entry is yet to be applied.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.open.is_some() || !self.pending.is_empty()
+    }
+
     /// Returns a timestamp above all that the log holds, as far as it is known here.
     fn end_of_last(&self) -> Timestamp {
         let last = self.pending.back();

@@ -116,6 +116,7 @@ fn get_at(call: &mut DataCall<'_>, at: Timestamp) -> Result<(), Refusal> {
         .set(call.database, call.words.get(1).unwrap_or_default());
     // Later writes come after it, so that what is read stays true.
     call.clock.observe(at);
+    let (clock, now_us) = (&mut *call.clock, call.now_us);
     let mut encoder = Encoder::new(call.out, call.version);
     let found = call
         .partition
@@ -123,6 +124,8 @@ fn get_at(call: &mut DataCall<'_>, at: Timestamp) -> Result<(), Refusal> {
             encoder.optional_bulk(value);
             value.is_some()
         })?;
+    let promised = call.partition.promise(at, || clock.take(now_us));
+    call.wait = call.wait.max(promised);
     call.count_read(found);
     Ok(())
 }

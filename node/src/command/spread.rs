@@ -238,7 +238,12 @@ pub fn answer(
             if let Some(step) = not_yet(partition, walk.at, clock, answer) {
                 return step;
             }
-            scan(partition, walk, answer, now_ms)
+            let mut timestamp = || clock.take(now_us);
+            let promised = (walk.at).and_then(|at| partition.promise(at, &mut timestamp));
+            match scan(partition, walk, answer, now_ms) {
+                Step::Done(None) => Step::Done(promised),
+                step => step,
+            }
         }
         Question::Timestamp => {
             *answer = Answer::Timestamp(clock.last().max(last_of(now_us)));

@@ -1,8 +1,8 @@
 //! A moment of the past that a client has a timestamp of, and what a reader as of then may find.
 //!
 //! What was acknowledged when the timestamp was asked for is there; what was begun after it was
-//! told is not. Invariant checked: two reads of one key as of one timestamp find the same, whatever
-//! happened between them, as long as no clock is set.
+//! told is not, as long as no clock is set. Invariant checked: two reads of one key as of one timestamp find the
+//! same, whatever happened between them, clocks that are set back while nodes are down included.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ impl Moment {
     ) -> Result<(), String> {
         let Some(then) = self.keys.get_mut(key) else {
             let seen = self.others.insert(key.to_owned(), found);
-            return self.is_same(seen, found, clocks);
+            return self.is_same(seen, found);
         };
         let until = match clocks {
             Clocks::Steady => then.last_told,
@@ -101,18 +101,13 @@ impl Moment {
             ));
         }
         let seen = then.seen.replace(found);
-        self.is_same(seen, found, clocks)
+        self.is_same(seen, found)
     }
 
     /// Checks that what is found is what was seen before.
-    fn is_same(
-        &self,
-        seen: Option<Option<u64>>,
-        found: Option<u64>,
-        clocks: Clocks,
-    ) -> Result<(), String> {
+    fn is_same(&self, seen: Option<Option<u64>>, found: Option<u64>) -> Result<(), String> {
         match seen {
-            Some(seen) if seen != found && clocks == Clocks::Steady => Err(format!(
+            Some(seen) if seen != found => Err(format!(
                 "as of {:?} it was {seen:?} once, and now it is {found:?}",
                 self.at
             )),
