@@ -75,8 +75,13 @@ pub(crate) fn partition_line(line: &str) -> String {
         true => String::new(),
         false => format!("; behind: {}", behind.join(", ")),
     };
+    let state = match field("state") {
+        "damaged" => "; damaged here, and being repaired",
+        "forgetful" => "; its log here was damaged, and it votes when it has everything again",
+        _ => "",
+    };
     format!(
-        "partition {}  {leader}; term {}, last entry {}, committed {}, applied {}{behind}",
+        "partition {}  {leader}; term {}, last entry {}, committed {}, applied {}{behind}{state}",
         field("partition"),
         field("term"),
         field("last"),
@@ -102,5 +107,12 @@ mod tests {
             partition_line(followed),
             "partition 1  led by nobody who is known here; term 3, last entry 5, committed 5, applied 5"
         );
+        let forgetful = format!("{followed} state=forgetful");
+        assert!(
+            partition_line(&forgetful)
+                .ends_with("; its log here was damaged, and it votes when it has everything again")
+        );
+        let whole = format!("{followed} state=whole");
+        assert_eq!(partition_line(&whole), partition_line(followed));
     }
 }

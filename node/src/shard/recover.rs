@@ -74,9 +74,13 @@ pub(super) async fn recover(
     let mut shelf = Shelf::open(reactor, shard, data, (shared, routes), (&ground, cluster)).await?;
     let read = shelf.read_log(&options).await;
     let (recovered, lost) = match read {
-        Err(Fatal::Recover(damage @ RecoverError::Damaged { .. })) if cluster.is_some() => {
-            (None, Some(damage.to_string()))
-        }
+        Err(Fatal::Recover(RecoverError::Damaged { path, offset, .. })) if cluster.is_some() => (
+            None,
+            Some(format!(
+                "log {} is damaged at offset {offset}",
+                path.display()
+            )),
+        ),
         // Nobody else has what was in it.
         Err(fatal) => return Err(fatal),
         Ok(recovered) if recovered.end < shelf.least_end => (
@@ -222,8 +226,7 @@ impl<'a> Shelf<'a> {
             written.map_err(|error| Fatal::Manifest(error.to_string()))?;
         }
         tracing::error!(
-            "{what}; its segments are set aside, and the {} replicas of shard {} vote for nobody and acknowledge nothing until their leaders have told them where to go on",
-            partitions().count(),
+            "{what}, in what was acknowledged; its segments are set aside, and the replicas of shard {} vote for nobody and acknowledge nothing until their leaders have told them where to go on",
             self.shard
         );
         Ok(anew.set_aside(self.reactor, &options.dir).await?)
