@@ -21,6 +21,7 @@ use std::time::Duration;
 use ashlar_consensus::raft::Role;
 use ashlar_consensus::{NodeId, PartitionId};
 use ashlar_io::Monotonic;
+use ashlar_partition::Standing;
 
 use super::Core;
 use super::cluster::Cluster;
@@ -39,6 +40,9 @@ const TRIES_MAX: u32 = 16;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a node hears nobody before it asks those why that should call it, and how long until it asks again.
 const LONELY: Duration = Duration::from_secs(3);
+/// How long until the leader of the partition that keeps the roster reads it again: a change may have been made of
+/// which nobody has heard, since the node that made it died.
+const ASKS_AGAIN: Duration = Duration::from_secs(10);
 /// Groups that are steered at once.
 const STEERED_MAX: usize = 16;
 /// Entries that a replica may lack and still count as caught up.
@@ -57,6 +61,8 @@ pub(super) struct Members {
     since: Cell<Monotonic>,
     /// Partitions whose group is being changed.
     steered: RefCell<BTreeSet<PartitionId>>,
+    /// When the roster was last asked for because this shard keeps it.
+    asked: Cell<Monotonic>,
     /// When a peer was last connected, or asked why it is not.
     company: Cell<Monotonic>,
     /// This node was removed, and nobody counts on this shard any more.
@@ -83,6 +89,7 @@ impl Members {
             roster: RefCell::new(roster),
             since: Cell::new(now),
             steered: RefCell::default(),
+            asked: Cell::new(now),
             company: Cell::new(now),
             is_done: Cell::new(false),
         }
@@ -145,7 +152,8 @@ impl Core {
         Err("TRYAGAIN others change the members at the same time; nothing was done".to_owned())
     }
 
-    /// Returns the roster as the cluster has it, and its bytes: none when it is that of the founders.
+    /// Returns the roster as the cluster has it, and its bytes: none when it is that of the founders. The node goes by
+    /// it from then on: who changed it last may have died before it told anybody.
     async fn read_roster(&self) -> Result<(Roster, Vec<u8>), String> {
         let Some(cluster) = &self.cluster else {
             return Err("ERR this node is alone; a cluster is founded with --peers".to_owned());
@@ -157,6 +165,7 @@ impl Core {
             false => Roster::decode(&bytes),
         };
         let roster = roster.ok_or("DAMAGED the list of members cannot be read")?;
+        self.shared.roster.learn(&roster);
         Ok((roster, bytes))
     }
 
@@ -177,9 +186,8 @@ impl Core {
     pub(super) fn refresh_roster(self: &Rc<Self>) {
         let core = Rc::clone(self);
         self.reactor.spawn(async move {
-            if let Ok((roster, _)) = core.read_roster().await {
-                core.shared.roster.learn(&roster);
-            }
+            // Without an answer it is asked for again later.
+            let _ = core.read_roster().await;
         });
     }
 
@@ -215,6 +223,18 @@ impl Core {
         self.connect_members(cluster);
         self.steer_groups(cluster);
         self.watch_removal(cluster);
+        let now = self.reactor.now();
+        if now.since(members.asked.get()) > ASKS_AGAIN && self.keeps_roster() {
+            members.asked.set(now);
+            self.refresh_roster();
+        }
+    }
+
+    /// Says whether this shard leads the partition that keeps the roster.
+    fn keeps_roster(&self) -> bool {
+        let partition = self.routes.partition_of(KEY);
+        self.routes.shard_of(partition) == self.shard
+            && self.standing(partition) == Standing::Serves
     }
 
     fn take_over(self: &Rc<Self>, cluster: &Cluster, roster: Roster) {
@@ -304,7 +324,6 @@ impl Core {
         let read = self.read_roster().await;
         let Some(cluster) = &self.cluster else { return };
         if let Ok((roster, _)) = read {
-            self.shared.roster.learn(&roster);
             let nodes: Vec<NodeId> = roster.members.iter().map(|member| member.node).collect();
             self.make_step(cluster, id, &nodes, |_| true);
         } else {

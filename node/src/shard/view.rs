@@ -14,6 +14,7 @@ use ashlar_partition::{Order, Part, Partition, Scan, Scanned};
 
 use super::Shard;
 use crate::core::{Core, Fetched, Times};
+use crate::peer::Status;
 
 /// Keys of one step of a digest.
 const DIGEST_KEYS: usize = 1000;
@@ -103,6 +104,13 @@ impl Shard {
         self.core
             .as_ref()
             .map_or(Load::default(), |core| core.load())
+    }
+
+    /// Returns how things are with each other node.
+    #[must_use]
+    pub fn links(&self) -> Vec<Status> {
+        let cluster = self.core.as_ref().and_then(|core| core.cluster.as_ref());
+        cluster.map_or_else(Vec::new, |cluster| cluster.peers.status())
     }
 
     /// Begins to hash what this replica of a partition holds, whoever leads: keys and values, as of

@@ -47,6 +47,10 @@ pub(super) struct Churn {
     job: RefCell<Option<Job>>,
     /// What was done, until it is taken in.
     done: RefCell<Option<Job>>,
+    /// What a node said last of the members.
+    told: RefCell<Vec<String>>,
+    /// What a node answered last that did not do it.
+    refused: RefCell<Option<Reply>>,
 }
 
 impl Churn {
@@ -57,6 +61,8 @@ impl Churn {
             founders,
             job: RefCell::default(),
             done: RefCell::default(),
+            told: RefCell::default(),
+            refused: RefCell::default(),
         })
     }
 
@@ -73,6 +79,13 @@ impl Churn {
     /// Says whether every member has its place.
     pub(super) fn is_quiet(&self) -> bool {
         self.job.borrow().is_none() && self.done.borrow().is_none()
+    }
+
+    /// Says what is being done, and what some node last told of the members.
+    pub(super) fn describe(&self) -> String {
+        let (job, told) = (self.job.borrow(), self.told.borrow());
+        let refused = self.refused.borrow();
+        format!("{job:?}, answered {refused:?}, of {}", told.join(", "))
     }
 
     /// Takes what was done, if anything was since the last time.
@@ -93,14 +106,14 @@ pub(super) async fn operate(crowd: Rc<Crowd>, churn: Rc<Churn>, mut rng: Rng) {
         let before = numbers.get(name).copied();
         let before = before.unwrap_or(u64::from(churn.founders));
         match &job {
-            Job::Replace(name) => replace(&crowd, &mut rng, name).await,
-            Job::Add(name, addr) => add(&crowd, &mut rng, (name, addr)).await,
-            Job::Remove(name) => remove(&crowd, &mut rng, name).await,
+            Job::Replace(name) => replace(&crowd, &mut rng, (&churn, name)).await,
+            Job::Add(name, addr) => add(&crowd, &mut rng, (&churn, name, addr)).await,
+            Job::Remove(name) => remove(&crowd, &mut rng, (&churn, name)).await,
         }
         match &job {
-            Job::Remove(name) => settle_without(&crowd, &mut rng, name).await,
+            Job::Remove(name) => settle_without(&crowd, &mut rng, (&churn, name)).await,
             Job::Replace(_) | Job::Add(..) => {
-                let number = settle(&crowd, &mut rng, &job, before).await;
+                let number = settle(&crowd, &mut rng, (&churn, &job), before).await;
                 numbers.insert(name.clone(), number);
             }
         }
@@ -136,7 +149,7 @@ fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Asks until the member is replaced; whoever says that it has that disk has done it before.
-async fn replace(crowd: &Crowd, rng: &mut Rng, name: &str) {
+async fn replace(crowd: &Crowd, rng: &mut Rng, (churn, name): (&Churn, &str)) {
     loop {
         match ask(crowd, rng, &["KV.MEMBER", "REPLACE", name]).await {
             Some(Reply::Ok) => return,
@@ -145,13 +158,16 @@ async fn replace(crowd: &Crowd, rng: &mut Rng, name: &str) {
             {
                 return;
             }
-            _ => crowd.reactor.sleep(PAUSE).await,
+            other => {
+                *churn.refused.borrow_mut() = other;
+                crowd.reactor.sleep(PAUSE).await;
+            }
         }
     }
 }
 
 /// Asks until the node is a member; who is one already was made one by an attempt whose answer was lost.
-async fn add(crowd: &Crowd, rng: &mut Rng, (name, addr): (&str, &str)) {
+async fn add(crowd: &Crowd, rng: &mut Rng, (churn, name, addr): (&Churn, &str, &str)) {
     loop {
         match ask(crowd, rng, &["KV.MEMBER", "ADD", name, addr]).await {
             Some(Reply::Ok) => return,
@@ -160,18 +176,24 @@ async fn add(crowd: &Crowd, rng: &mut Rng, (name, addr): (&str, &str)) {
             {
                 return;
             }
-            _ => crowd.reactor.sleep(PAUSE).await,
+            other => {
+                *churn.refused.borrow_mut() = other;
+                crowd.reactor.sleep(PAUSE).await;
+            }
         }
     }
 }
 
 /// Asks until the member is one no more.
-async fn remove(crowd: &Crowd, rng: &mut Rng, name: &str) {
+async fn remove(crowd: &Crowd, rng: &mut Rng, (churn, name): (&Churn, &str)) {
     loop {
         match ask(crowd, rng, &["KV.MEMBER", "REMOVE", name]).await {
             Some(Reply::Ok) => return,
             Some(Reply::Error(text)) if text.contains("is no member") => return,
-            _ => crowd.reactor.sleep(PAUSE).await,
+            other => {
+                *churn.refused.borrow_mut() = other;
+                crowd.reactor.sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -185,12 +207,13 @@ fn is_settled(line: &str) -> bool {
 }
 
 /// Waits until a node says that who left is not a member and votes nowhere.
-async fn settle_without(crowd: &Crowd, rng: &mut Rng, name: &str) {
+async fn settle_without(crowd: &Crowd, rng: &mut Rng, (churn, name): (&Churn, &str)) {
     loop {
         let lines = list(crowd, rng).await;
+        churn.told.borrow_mut().clone_from(&lines);
         let is_there = lines.iter().any(|line| value(line, "name") == Some(name));
         if is_there {
-            remove(crowd, rng, name).await;
+            remove(crowd, rng, (churn, name)).await;
         }
         if !lines.is_empty() && !is_there && lines.iter().all(|line| is_settled(line)) {
             return;
@@ -201,17 +224,18 @@ async fn settle_without(crowd: &Crowd, rng: &mut Rng, name: &str) {
 
 /// Waits until a node says that the newcomer, whose number is above `before`, votes everywhere, and only
 /// members do; returns the number.
-async fn settle(crowd: &Crowd, rng: &mut Rng, job: &Job, before: u64) -> u64 {
+async fn settle(crowd: &Crowd, rng: &mut Rng, (churn, job): (&Churn, &Job), before: u64) -> u64 {
     let name = job.name();
     loop {
         let lines = list(crowd, rng).await;
+        churn.told.borrow_mut().clone_from(&lines);
         let number = |line: &str, key: &str| value(line, key).and_then(|n| n.parse::<u64>().ok());
         let of = lines
             .iter()
             .find(|line| value(line, "name") == Some(name.as_str()));
         if let (None, Job::Add(name, addr), false) = (of, job, lines.is_empty()) {
             // An earlier attempt to remove it, of which nobody knew what became, may have come last.
-            add(crowd, rng, (name, addr)).await;
+            add(crowd, rng, (churn, name, addr)).await;
         }
         let came = of.and_then(|line| number(line, "node"));
         if let Some(came) = came.filter(|number| *number > before)

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use ashlar_consensus::raft::Role;
 use ashlar_consensus::{Mono, Supports};
+use ashlar_node::peer::State;
 use ashlar_node::shard::Digest;
 use ashlar_partition::{Partition, Standing};
 
@@ -194,6 +195,14 @@ impl Replicas {
             let shards = node.life.iter().flat_map(|life| &life.shards);
             for shard in shards {
                 text += &format!("machine {machine} {:?}; ", shard.load());
+                for link in shard
+                    .links()
+                    .iter()
+                    .filter(|link| link.state != State::Connected)
+                {
+                    let (name, state) = (&link.name, link.state.word());
+                    text += &format!("{name} {state} {:?}; ", link.trouble);
+                }
                 shard.look_at_partitions(|partition, now, supports| {
                     let Some(raft) = partition.raft() else { return };
                     text += &format!(

@@ -172,7 +172,8 @@ pub(super) fn run_recorded(
     })?;
     if !run.churn.is_quiet() {
         return Err(format!(
-            "what was asked of the members was not done within {HEALED:?} after everything was healed; {}",
+            "what was asked of the members was not done within {HEALED:?} after everything was healed: {}; {}",
+            run.churn.describe(),
             run.describe()
         ));
     }
