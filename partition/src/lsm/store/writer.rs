@@ -3,6 +3,8 @@
 //!
 //! The space of a chunk is reserved before it is written. A write that makes a file longer takes a
 //! worker thread of the kernel and shuts others out of the file; one into reserved space does neither.
+//! To reserve takes such a thread, too, and waits for the writes before: so a task of its own does that
+//! for each chunk, and whoever fills the file goes on with the next one.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,15 +13,17 @@ use std::rc::Rc;
 
 use ashlar_io::{Durable, File, OpenOptions, file};
 
-use super::gate::{Gate, Urgency};
+use super::gate::{Gate, Permit, Urgency};
 use super::names::partition_dir;
-use super::stage::CHUNK_BYTES;
+use super::stage::{CHUNK_BYTES, Staged};
 use super::{FileKind, FileName, Store, WriteError};
 use crate::lsm::{FileId, SECTOR_BYTES};
 use crate::planted::{Planted, is_planted};
 
-/// Most writes of a file in flight: as many as a chunk has, so that the next one can be filled meanwhile.
-const WRITES_INFLIGHT_MAX: u32 = 4;
+/// Buffers that are reserved and written together.
+const PIECE_PARTS: usize = 4;
+/// Most of such pieces of a file that wait to be written, or are being written.
+const PIECES_MAX: u32 = 2;
 
 /// A file that is being written. Unless it is finished, dropping it removes the file.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub(crate) struct FileWriter {
     name: FileName,
     /// Open from the first write on.
     file: Option<Rc<File>>,
+    /// The end of what was taken, which is not yet to be written.
+    gathered: Vec<Staged>,
+    /// Bytes that were taken.
+    bytes: u64,
     gate: Rc<Gate>,
     /// The first error of a write.
     failed: Rc<RefCell<Option<WriteError>>>,
@@ -52,7 +60,9 @@ impl Store {
             store: Rc::clone(self),
             name: FileName { file, kind },
             file: None,
-            gate: Gate::new(WRITES_INFLIGHT_MAX),
+            gathered: Vec::new(),
+            bytes: 0,
+            gate: Gate::new(PIECES_MAX),
             failed: Rc::default(),
             fate: Fate::Unmade,
         }
@@ -75,8 +85,8 @@ impl Store {
 }
 
 impl FileWriter {
-    /// Begins to write `chunk` at `offset`, both multiples of 4 KiB; waits while too many writes are in
-    /// flight. The bytes are copied.
+    /// Takes what the file goes on with, at `offset`, both multiples of 4 KiB; waits while too much waits to
+    /// be written. The bytes are copied.
     ///
     /// # Errors
     /// The file cannot be made, or an earlier write failed. It is removed, and the writer is of no
@@ -87,44 +97,38 @@ impl FileWriter {
             is_aligned(offset) && is_aligned(chunk.len() as u64),
             "sectors are written"
         );
-        let mut at = offset;
-        if chunk.len() > CHUNK_BYTES {
-            self.reserve(offset + chunk.len() as u64).await?;
-        }
+        assert_eq!(
+            offset, self.bytes,
+            "a file is written from its beginning on"
+        );
         for part in chunk.chunks(CHUNK_BYTES) {
-            self.write_part(at, part).await?;
-            at += part.len() as u64;
+            let mut staged = self.store.stage.take(part.len());
+            staged.copy_from_slice(part);
+            self.bytes += part.len() as u64;
+            self.gathered.push(staged);
+            if self.gathered.len() == PIECE_PARTS {
+                self.write_gathered().await?;
+            }
         }
         Ok(())
     }
 
-    /// Reserves the first `bytes` of the file, all of which are going to be written.
-    async fn reserve(&mut self, bytes: u64) -> Result<(), WriteError> {
-        let file = self.file().await?;
-        let reserved = file.preallocate(bytes).await;
-        reserved.map_err(|error| self.abort(error))
-    }
-
-    async fn write_part(&mut self, offset: u64, part: &[u8]) -> Result<(), WriteError> {
+    /// Begins to write what was gathered.
+    async fn write_gathered(&mut self) -> Result<(), WriteError> {
         let file = self.file().await?;
         let permit = self.gate.enter(Urgency::Background).await;
         self.check()?;
-        let mut staged = self.store.stage.take(part.len());
-        staged.copy_from_slice(part);
-        let (store, failed) = (Rc::clone(&self.store), Rc::clone(&self.failed));
-        self.store.reactor.spawn(async move {
-            let (written, buf) = file.write_at(staged.lend(), offset, Durable::No).await;
-            staged.restore(buf);
-            store.count(|counters| {
-                counters.writes += 1;
-                counters.write_bytes += *written.as_ref().unwrap_or(&0) as u64;
-            });
-            if let Err(error) = written {
-                let error = WriteError::new(file.path(), error);
-                failed.borrow_mut().get_or_insert(error);
-            }
-            drop(permit);
-        });
+        let parts = std::mem::take(&mut self.gathered);
+        let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let piece = Piece {
+            store: Rc::clone(&self.store),
+            file,
+            offset: self.bytes - bytes,
+            parts,
+            failed: Rc::clone(&self.failed),
+            permit: Rc::new(permit),
+        };
+        self.store.reactor.spawn(piece.write(self.bytes));
         Ok(())
     }
 
@@ -165,10 +169,13 @@ impl FileWriter {
     /// # Errors
     /// A write or a sync failed; the file is removed.
     pub(crate) async fn finish(mut self) -> Result<(), WriteError> {
+        if !self.gathered.is_empty() {
+            self.write_gathered().await?;
+        }
         let file = self.file().await?;
         let gate = Rc::clone(&self.gate);
         let mut permits = Vec::new();
-        for _ in 0..WRITES_INFLIGHT_MAX {
+        for _ in 0..PIECES_MAX {
             permits.push(gate.enter(Urgency::Background).await);
         }
         self.check()?;
@@ -216,6 +223,64 @@ impl FileWriter {
             self.fate = Fate::Decided;
         }
     }
+}
+
+/// A piece of a file that is to be written.
+struct Piece {
+    store: Rc<Store>,
+    file: Rc<File>,
+    offset: u64,
+    parts: Vec<Staged>,
+    failed: Rc<RefCell<Option<WriteError>>>,
+    /// Given back when all parts are written.
+    permit: Rc<Permit>,
+}
+
+impl Piece {
+    /// Reserves the file's space up to the end of the piece, all of which is going to be written, and writes
+    /// its parts at once.
+    async fn write(self, end: u64) {
+        if self.parts.len() > 1 {
+            let reserved = self.file.preallocate(end).await;
+            if let Err(error) = reserved {
+                return note_failure(&self.failed, &self.file, error);
+            }
+        }
+        let mut offset = self.offset;
+        for part in self.parts {
+            let (store, file) = (Rc::clone(&self.store), Rc::clone(&self.file));
+            let (failed, permit) = (Rc::clone(&self.failed), Rc::clone(&self.permit));
+            let (at, bytes) = (offset, part.len() as u64);
+            self.store.reactor.spawn(async move {
+                write_part(&store, &file, (at, part), &failed).await;
+                drop(permit);
+            });
+            offset += bytes;
+        }
+    }
+}
+
+async fn write_part(
+    store: &Store,
+    file: &File,
+    (offset, mut part): (u64, Staged),
+    failed: &RefCell<Option<WriteError>>,
+) {
+    let (written, buf) = file.write_at(part.lend(), offset, Durable::No).await;
+    part.restore(buf);
+    store.count(|counters| {
+        counters.writes += 1;
+        counters.write_bytes += *written.as_ref().unwrap_or(&0) as u64;
+    });
+    if let Err(error) = written {
+        note_failure(failed, file, error);
+    }
+}
+
+/// Keeps the first error of a file.
+fn note_failure(failed: &RefCell<Option<WriteError>>, file: &File, error: io::Error) {
+    let error = WriteError::new(file.path(), error);
+    failed.borrow_mut().get_or_insert(error);
 }
 
 impl Drop for FileWriter {

@@ -6,6 +6,11 @@ fn chunk(seed: u8) -> Vec<u8> {
     vec![seed; CHUNK_BYTES]
 }
 
+/// As much as is written at once.
+fn piece(seed: u8) -> Vec<u8> {
+    vec![seed; 4 * CHUNK_BYTES]
+}
+
 fn has_file(env: &Env, kind: FileKind) -> bool {
     env.world.read_file(0, &path(kind)).is_some()
 }
@@ -52,14 +57,14 @@ fn a_file_that_cannot_be_written_is_removed() {
         for fault in faults {
             let mut writer = env.store.create(FileKind::Table, FILE);
             let mut broken = Faults::none();
-            writer.write(0, &chunk(1)).await.unwrap();
+            writer.write(0, &piece(1)).await.unwrap();
             env.reactor.sleep(Duration::from_millis(10)).await;
             fault(&mut broken);
             env.world.set_faults(broken);
             let mut failed = None;
             for number in 1..5 {
-                let at = number * CHUNK_BYTES as u64;
-                failed = failed.or(writer.write(at, &chunk(2)).await.err());
+                let at = number * piece(2).len() as u64;
+                failed = failed.or(writer.write(at, &piece(2)).await.err());
             }
             let failed = failed.or(writer.finish().await.err());
             let error = failed.expect("it fails");
@@ -80,7 +85,7 @@ fn a_file_that_cannot_be_written_is_removed() {
 fn a_file_that_was_given_up_is_removed_with_the_next() {
     in_simulation(1 << 20, |env| async move {
         let mut writer = env.store.create(FileKind::Table, FILE);
-        writer.write(0, &chunk(1)).await.unwrap();
+        writer.write(0, &piece(1)).await.unwrap();
         drop(writer);
         drop(env.store.create(FileKind::Values, FILE));
         assert_eq!(env.store.removals_waiting(), 1);
