@@ -22,12 +22,14 @@ pub(crate) struct Inputs {
     /// of the newer run is.
     queue: Vec<Waiting>,
     windows: Windows,
+    /// How many bytes at their front all keys share.
+    shared_bytes: usize,
 }
 
 /// A cursor in the queue.
 #[derive(Clone, Copy)]
 struct Waiting {
-    /// The first eight bytes of its key, in their order.
+    /// The first eight bytes of its key behind those that all keys share, in their order.
     front: u64,
     cursor: usize,
 }
@@ -45,6 +47,7 @@ impl Inputs {
             windows: Windows::new(store, Purpose::Merge, cursors.len().max(1)),
             cursors,
             queue: Vec::new(),
+            shared_bytes: shared_bytes(runs),
         }
     }
 
@@ -68,6 +71,12 @@ impl Inputs {
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
         let first = self.queue.first()?;
         Some(self.cursors[first.cursor].entry())
+    }
+
+    /// Returns a number that is another for most other keys, and the same for the same: see [`Waiting`].
+    #[inline]
+    pub(crate) fn front(&self) -> u64 {
+        self.queue.first().map_or(0, |first| first.front)
     }
 
     /// Goes to the next version.
@@ -100,6 +109,15 @@ impl Inputs {
             return;
         }
         let first = self.waiting(first);
+        // A run that is much larger than the others is mostly first again.
+        if self
+            .queue
+            .get(1)
+            .is_none_or(|next| first.front < next.front)
+        {
+            self.queue[0] = first;
+            return;
+        }
         // Those with a lesser front are counted without a branch: where it belongs cannot be foreseen.
         let others = &self.queue[1..];
         let lesser = others
@@ -110,9 +128,7 @@ impl Inputs {
         while others.get(before).is_some_and(is_before) {
             before += 1;
         }
-        for at in 0..before {
-            self.queue[at] = self.queue[at + 1];
-        }
+        self.queue.copy_within(1..=before, 0);
         self.queue[before] = first;
     }
 
@@ -120,6 +136,7 @@ impl Inputs {
     #[inline]
     fn waiting(&self, cursor: usize) -> Waiting {
         let key = self.cursors[cursor].key();
+        let key = key.get(self.shared_bytes..).unwrap_or_default();
         let mut front = [0; 8];
         match key.first_chunk::<8>() {
             Some(whole) => front = *whole,
@@ -147,4 +164,15 @@ impl Inputs {
             .then_with(|| right.timestamp().cmp(&left.timestamp()))
             .then(a.cmp(&b))
     }
+}
+
+/// Returns how many bytes at their front all keys of some runs share.
+fn shared_bytes(runs: &[Rc<Run<Rc<Table>>>]) -> usize {
+    let tables = || runs.iter().flat_map(|run| &run.tables);
+    let first = tables().map(|table| &table.meta().first_key).min();
+    let last = tables().map(|table| &table.meta().last_key).max();
+    let (Some(first), Some(last)) = (first, last) else {
+        return 0;
+    };
+    first.iter().zip(last).take_while(|(a, b)| a == b).count()
 }

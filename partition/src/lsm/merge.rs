@@ -170,8 +170,9 @@ struct Work<'a> {
     inputs: Inputs,
     retain: Retain<'a>,
     output: Output<'a>,
-    /// The key that it is at; empty before the first.
+    /// The key that it is at, and its front among the inputs; empty before the first.
     key: Vec<u8>,
+    front: u64,
     /// Entries that are left of its slice.
     slice: u32,
 }
@@ -203,12 +204,14 @@ impl Work<'_> {
             let Some(entry) = self.inputs.entry() else {
                 return Step::End;
             };
-            if entry.key != self.key {
+            let front = self.inputs.front();
+            if front != self.front || entry.key != self.key {
                 if self.output.has_table() && self.is_boundary(entry.key) {
                     return Step::EndTable;
                 }
                 self.key.clear();
                 self.key.extend_from_slice(entry.key);
+                self.front = front;
                 self.retain.begin(&self.key);
             }
             match self.retain.judge(&entry) {
@@ -270,6 +273,7 @@ async fn write_anew(context: &Context, plan: Plan, report: &Report) -> Result<()
         retain: Retain::new(context.low_water, plan.depth, &context.ranges),
         output: Output::new(context, plan.level, plan.depth),
         key: Vec::new(),
+        front: 0,
         slice: SLICE_ENTRIES,
         plan,
     };

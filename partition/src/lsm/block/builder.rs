@@ -9,11 +9,10 @@
 use crate::lsm::{Entry, Value};
 use crate::memtable::Kind;
 
-use super::child::CHILD_BYTES;
-use super::wire::{VALUE_REF_BYTES, put_varint, varint_bytes};
+use super::wire::{put_varint, varint_bytes};
 use super::{
-    Child, Contents, EXPIRES, HAS_OLDER, HEADER_BYTES, NO_TIMESTAMP, Older, PREFIX_BYTES_MAX, ROOT,
-    SEPARATE, Slot, TOMBSTONE, head_of, header, take_slot,
+    Child, Contents, EXPIRES, HAS_OLDER, HEADER_BYTES, NO_TIMESTAMP, Older, PLAIN_BYTES,
+    PREFIX_BYTES_MAX, ROOT, SEPARATE, Slot, TOMBSTONE, head_of, header, take_slot,
 };
 
 /// Largest target of a block, so that offsets fit in 16 bits.
@@ -39,6 +38,17 @@ pub(crate) struct BlockBuilder {
     last_timestamp: u64,
 }
 
+/// How an entry would be laid out.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Bytes that all keys share once its key is among them.
+    prefix_bytes: usize,
+    /// What it adds to [`BlockBuilder::unshared_bytes`].
+    added_bytes: usize,
+    /// The block stays within its target.
+    is_there: bool,
+}
+
 /// The parts of a block, as they will follow one another.
 #[derive(Debug, Default)]
 struct LaidOut {
@@ -56,15 +66,7 @@ impl LaidOut {
             .expect("a block with room begins no entry above 64 KiB");
         self.offsets.push(offset.to_le_bytes());
         let out = &mut self.entries;
-        out.push(slot.flags);
-        put_varint(narrow(front.len() + slot.suffix.len()), out);
-        put_varint(narrow(slot.value.len()), out);
-        if slot.flags & NO_TIMESTAMP == 0 {
-            out.extend_from_slice(&slot.timestamp.to_le_bytes());
-        }
-        if slot.flags & EXPIRES != 0 {
-            out.extend_from_slice(&slot.expire_at_ms.to_le_bytes());
-        }
+        put_front(slot, front.len() + slot.suffix.len(), out);
         let suffix_at = out.len();
         out.extend_from_slice(front);
         out.extend_from_slice(slot.suffix);
@@ -99,6 +101,32 @@ impl LaidOut {
         self.heads.clear();
         self.offsets.clear();
         self.entries.clear();
+    }
+}
+
+/// Appends what stands before the suffix of an entry.
+#[inline]
+fn put_front(slot: &Slot<'_>, suffix_bytes: usize, out: &mut Vec<u8>) {
+    if let (Ok(suffix_bytes), Ok(value_bytes)) =
+        (u8::try_from(suffix_bytes), u8::try_from(slot.value.len()))
+        && slot.flags & (NO_TIMESTAMP | EXPIRES) == 0
+        && (suffix_bytes | value_bytes) < 0x80
+    {
+        // A plain entry, as most are: see `take_slot`.
+        let mut front = [0; PLAIN_BYTES];
+        front[..3].copy_from_slice(&[slot.flags, suffix_bytes, value_bytes]);
+        front[3..].copy_from_slice(&slot.timestamp.to_le_bytes());
+        out.extend_from_slice(&front);
+        return;
+    }
+    out.push(slot.flags);
+    put_varint(narrow(suffix_bytes), out);
+    put_varint(narrow(slot.value.len()), out);
+    if slot.flags & NO_TIMESTAMP == 0 {
+        out.extend_from_slice(&slot.timestamp.to_le_bytes());
+    }
+    if slot.flags & EXPIRES != 0 {
+        out.extend_from_slice(&slot.expire_at_ms.to_le_bytes());
     }
 }
 
@@ -176,32 +204,27 @@ impl BlockBuilder {
         self.last_timestamp
     }
 
-    /// Says whether the block would stay within its target with `entry`; an empty one takes any.
+    /// Says how an entry would be laid out whose suffix is the whole key as yet.
     #[inline]
-    pub(crate) fn fits(&self, entry: &Entry<'_>) -> bool {
-        let value_bytes = match entry.value {
-            Value::Inline(value) => value.len(),
-            Value::Separate(_) => VALUE_REF_BYTES,
-        };
-        self.has_room(entry.key, flags_of(entry), value_bytes)
-    }
-
-    /// Says whether the block would stay within its target with a reference behind `key`.
-    pub(crate) fn fits_child(&self, key: &[u8]) -> bool {
-        self.has_room(key, 0, CHILD_BYTES)
-    }
-
-    #[inline]
-    fn has_room(&self, key: &[u8], flags: u8, value_bytes: usize) -> bool {
+    fn room_for(&self, slot: &Slot<'_>) -> Room {
+        let (key, value_bytes) = (slot.suffix, slot.value.len());
+        let added_bytes = fixed_bytes(slot.flags, key.len(), value_bytes) + key.len() + value_bytes;
         if self.is_empty() {
-            return true;
+            return Room {
+                prefix_bytes: key.len().min(PREFIX_BYTES_MAX),
+                added_bytes,
+                is_there: true,
+            };
         }
         let (prefix_bytes, count) = (self.shared_bytes(key), self.count());
-        let added = fixed_bytes(flags, key.len(), value_bytes) + key.len() + value_bytes;
         let before = self.unshared_bytes - count * prefix_bytes;
-        let total =
-            HEADER_BYTES + prefix_bytes + (count + 1) * SLOT_BYTES + before + added - prefix_bytes;
-        total <= self.limit_bytes && before < TARGET_BYTES_MAX
+        // The prefix is stored once more, and left out of this entry.
+        let total = HEADER_BYTES + (count + 1) * SLOT_BYTES + before + added_bytes;
+        Room {
+            prefix_bytes,
+            added_bytes,
+            is_there: total <= self.limit_bytes && before < TARGET_BYTES_MAX,
+        }
     }
 
     /// Returns the bytes that all keys share once `key` is among them.
@@ -214,12 +237,10 @@ impl BlockBuilder {
         prefix.iter().zip(key).take_while(|(a, b)| a == b).count()
     }
 
-    /// Adds a version. Entries come in order: keys ascending, timestamps of a key descending.
-    ///
-    /// # Panics
-    /// When the block has 65,535 entries already; [`Self::fits`] says so long before.
+    /// Adds a version, if the block stays within its target with it; an empty one takes any. Says whether
+    /// it did. Entries come in order: keys ascending, timestamps of a key descending.
     #[inline]
-    pub(crate) fn push(&mut self, entry: &Entry<'_>, older: Older) {
+    pub(crate) fn push(&mut self, entry: &Entry<'_>, older: Older) -> bool {
         let mut flags = flags_of(entry);
         if older == Older::Present {
             flags |= HAS_OLDER;
@@ -232,44 +253,43 @@ impl BlockBuilder {
                 &reference
             }
         };
-        let slot = Slot {
+        self.lay_out(Slot {
             flags,
             timestamp: entry.timestamp,
             expire_at_ms: entry.expire_at_ms.unwrap_or(0),
             suffix: entry.key,
             value,
-        };
-        self.lay_out(slot);
+        })
     }
 
-    /// Adds a reference to a block whose last version is of `key` at `timestamp`, or whose keys all
-    /// are `key` at most (with a timestamp of 0).
-    pub(crate) fn push_child(&mut self, key: &[u8], timestamp: u64, child: &Child) {
-        let slot = Slot {
+    /// As [`Self::push`], of a reference to a block whose last version is of `key` at `timestamp`, or
+    /// whose keys all are `key` at most (with a timestamp of 0).
+    pub(crate) fn push_child(&mut self, key: &[u8], timestamp: u64, child: &Child) -> bool {
+        self.lay_out(Slot {
             flags: if timestamp == 0 { NO_TIMESTAMP } else { 0 },
             timestamp,
             expire_at_ms: 0,
             suffix: key,
             value: &child.encode(),
-        };
-        self.lay_out(slot);
+        })
     }
 
-    /// Adds an entry whose suffix is the whole key as yet.
+    /// Adds an entry whose suffix is the whole key as yet, if there is room for it.
     #[inline]
-    fn lay_out(&mut self, mut slot: Slot<'_>) {
-        let (key, is_first) = (slot.suffix, self.is_empty());
+    fn lay_out(&mut self, mut slot: Slot<'_>) -> bool {
+        let (key, is_first, room) = (slot.suffix, self.is_empty(), self.room_for(&slot));
+        if !room.is_there {
+            return false;
+        }
         if is_first {
-            let prefix = &key[..key.len().min(PREFIX_BYTES_MAX)];
-            self.laid_out.prefix.extend_from_slice(prefix);
+            self.laid_out
+                .prefix
+                .extend_from_slice(&key[..room.prefix_bytes]);
+        } else if room.prefix_bytes < self.laid_out.prefix.len() {
+            self.laid_out.share_less(room.prefix_bytes, &mut self.spare);
         }
-        let prefix_bytes = self.shared_bytes(key);
-        if prefix_bytes < self.laid_out.prefix.len() {
-            self.laid_out.share_less(prefix_bytes, &mut self.spare);
-        }
-        slot.suffix = &key[prefix_bytes..];
-        self.unshared_bytes +=
-            fixed_bytes(slot.flags, key.len(), slot.value.len()) + key.len() + slot.value.len();
+        slot.suffix = &key[room.prefix_bytes..];
+        self.unshared_bytes += room.added_bytes;
         self.last_timestamp = slot.timestamp;
         self.laid_out.put(&[], &slot);
         if is_first {
@@ -278,6 +298,7 @@ impl BlockBuilder {
                 _ => self.target_bytes,
             };
         }
+        true
     }
 
     /// Says that the key pushed last has older versions.

@@ -50,7 +50,8 @@ pub(crate) use slot::Spot;
 use crate::lsm::{Malformed, Value, filter};
 use crate::memtable::{Kind, Memtable};
 use slot::{
-    EXPIRES, HAS_OLDER, NO_TIMESTAMP, ROOT, SEPARATE, Slot, TOMBSTONE, take_slot, value_of,
+    EXPIRES, HAS_OLDER, NO_TIMESTAMP, PLAIN_BYTES, ROOT, SEPARATE, Slot, TOMBSTONE, take_slot,
+    value_of,
 };
 use wire::take_u32;
 
@@ -198,9 +199,10 @@ impl<'a> BlockView<'a> {
         self.heads.len()
     }
 
+    /// Returns the number of bytes that all keys share and that stand at their front.
     #[inline]
-    fn head(&self, index: usize) -> u32 {
-        u32::from_le_bytes(self.heads[index])
+    pub(crate) fn prefix_bytes(&self) -> usize {
+        self.prefix.len()
     }
 
     #[inline]
@@ -368,22 +370,26 @@ impl<'a> BlockView<'a> {
         if self.count() == 0 {
             return Err(malformed("has no entries"));
         }
-        let (mut rest, mut last) = (self.entries, None::<Slot<'_>>);
-        for (index, offset) in self.offsets.iter().enumerate() {
+        let (mut rest, mut last) = (self.entries, None::<(u32, Slot<'_>)>);
+        for (head, offset) in self.heads.iter().zip(self.offsets) {
             let at = self.entries.len() - rest.len();
             let (slot, behind) =
                 take_slot(rest).ok_or_else(|| malformed("has an entry that is cut off"))?;
             if usize::from(u16::from_le_bytes(*offset)) != at {
                 return Err(malformed("has an entry that is not where it should be"));
             }
-            if self.head(index) != head_of(slot.suffix) {
+            let head = u32::from_le_bytes(*head);
+            if head != head_of(slot.suffix) {
                 return Err(malformed("has an entry whose head is not its key's"));
             }
-            if last.is_some_and(|last| !ascends(&last, &slot)) {
+            // Most heads differ, and then say what the keys would.
+            if last.is_some_and(|(before, last)| {
+                before > head || (before == head && !ascends(&last, &slot))
+            }) {
                 return Err(malformed("has entries out of order"));
             }
             self.validate_slot(&slot)?;
-            (rest, last) = (behind, Some(slot));
+            (rest, last) = (behind, Some((head, slot)));
         }
         if rest.is_empty() {
             return Ok(());

@@ -11,6 +11,8 @@ pub(super) const SEPARATE: u8 = 4;
 pub(super) const HAS_OLDER: u8 = 8;
 pub(super) const NO_TIMESTAMP: u8 = 16;
 pub(super) const ROOT: u8 = 32;
+/// Bytes before the suffix of an entry that is plain (see [`take_slot`]).
+pub(super) const PLAIN_BYTES: usize = 1 + 1 + 1 + 8;
 
 /// An entry but for its key, found once to be looked at again: by numbers, not by references, so that
 /// a cursor can keep it beside its block.
@@ -63,6 +65,20 @@ impl Spot {
     pub(crate) fn timestamp(&self) -> u64 {
         self.timestamp
     }
+
+    /// Returns the spot of the entry behind this one in the block `bytes`, and puts the rest of its key
+    /// into `key` behind the `prefix_bytes` that all keys of the block share.
+    ///
+    /// # Panics
+    /// When there is no entry behind it, or the block was not validated.
+    #[inline]
+    pub(crate) fn behind(&self, bytes: &[u8], prefix_bytes: usize, key: &mut Vec<u8>) -> Self {
+        let (slot, behind) = take_slot(&bytes[self.value_at + self.value_bytes..])
+            .expect("entries are validated when their block is loaded");
+        key.truncate(prefix_bytes);
+        key.extend_from_slice(slot.suffix);
+        Self::of(&slot, bytes.len() - behind.len())
+    }
 }
 
 /// An entry as it is stored.
@@ -94,6 +110,28 @@ impl Slot<'_> {
 /// Takes the entry at the front of `bytes`.
 #[inline]
 pub(super) fn take_slot(bytes: &[u8]) -> Option<(Slot<'_>, &[u8])> {
+    // Most entries have a timestamp, do not expire, and say each length in one byte: their parts lie at
+    // fixed places.
+    if let Some((front, rest)) = bytes.split_first_chunk::<PLAIN_BYTES>() {
+        let [flags, suffix_bytes, value_bytes, timestamp @ ..] = *front;
+        if flags & (NO_TIMESTAMP | EXPIRES) == 0 && (suffix_bytes | value_bytes) < 0x80 {
+            let (suffix, rest) = rest.split_at_checked(usize::from(suffix_bytes))?;
+            let (value, rest) = rest.split_at_checked(usize::from(value_bytes))?;
+            let slot = Slot {
+                flags,
+                timestamp: u64::from_le_bytes(timestamp),
+                expire_at_ms: 0,
+                suffix,
+                value,
+            };
+            return Some((slot, rest));
+        }
+    }
+    take_any_slot(bytes)
+}
+
+/// As [`take_slot`], whatever the entry has.
+fn take_any_slot(bytes: &[u8]) -> Option<(Slot<'_>, &[u8])> {
     let (&flags, rest) = bytes.split_first()?;
     let (suffix_bytes, rest) = take_varint(rest)?;
     let (value_bytes, mut rest) = take_varint(rest)?;

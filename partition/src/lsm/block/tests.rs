@@ -88,10 +88,10 @@ fn filled(model: &Model, target_bytes: u32) -> Vec<(Vec<u8>, Model)> {
     let mut taken = Model::new();
     for ((key, timestamp), version) in model {
         let entry = version.entry(key, timestamp.0);
-        if !builder.fits(&entry) {
+        if !builder.push(&entry, version.older) {
             blocks.push(finished(&mut builder, &mut taken, target_bytes));
+            assert!(builder.push(&entry, version.older));
         }
-        builder.push(&entry, version.older);
         let mut last_key = Vec::new();
         builder.put_last_key(&mut last_key);
         assert_eq!((&last_key, builder.last_timestamp()), (key, timestamp.0));
@@ -229,8 +229,7 @@ fn children_are_found_by_key_and_timestamp() {
     };
     let places: [(&[u8], u64); 5] = [(b"a", 0), (b"k", 90), (b"k", 50), (b"k", 0), (b"z", 0)];
     for (sector, (key, timestamp)) in (0..).zip(places) {
-        assert!(builder.fits_child(key));
-        builder.push_child(key, timestamp, &child(sector));
+        assert!(builder.push_child(key, timestamp, &child(sector)));
     }
     let mut bytes = Vec::new();
     builder.finish(&mut bytes);

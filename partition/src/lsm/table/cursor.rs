@@ -20,6 +20,9 @@ struct Place {
     /// Entry in that partition.
     child: usize,
     block: Rc<Block>,
+    /// How many entries that block has, and bytes that all its keys share.
+    count: usize,
+    prefix_bytes: usize,
     /// Entry in that block.
     entry: usize,
 }
@@ -175,10 +178,10 @@ impl TableCursor {
         let Some(place) = &mut self.place else {
             return Ok(false);
         };
-        let view = BlockView::of(place.block.bytes());
-        if place.entry + 1 < view.count() {
+        if place.entry + 1 < place.count {
             place.entry += 1;
-            self.spot = view.suffix_into(place.entry, &mut self.key);
+            let bytes = place.block.bytes();
+            self.spot = self.spot.behind(bytes, place.prefix_bytes, &mut self.key);
             return Ok(true);
         }
         self.step(source, Self::block_behind)
@@ -270,7 +273,7 @@ impl TableCursor {
         timestamp: u64,
     ) -> Result<Option<Place>, Miss> {
         match self.spot(source, key, timestamp)? {
-            Some(spot) if spot.entry == count_of(&spot) => self.block_behind(source, &spot),
+            Some(spot) if spot.entry == spot.count => self.block_behind(source, &spot),
             spot => Ok(spot),
         }
     }
@@ -281,7 +284,7 @@ impl TableCursor {
             // The last version of the key itself, if it was made at 0.
             Some(mut place) if is_at(&place, key) => {
                 place.entry += 1;
-                if place.entry < count_of(&place) {
+                if place.entry < place.count {
                     return Ok(Some(place));
                 }
                 self.block_behind(source, &place)
@@ -328,7 +331,7 @@ impl TableCursor {
     fn block_before<S: Source>(&self, source: &S, place: &Place) -> Result<Option<Place>, Miss> {
         if let Some(child) = place.child.checked_sub(1) {
             let mut place = self.enter(source, place.partition, Rc::clone(&place.index), child)?;
-            place.entry = count_of(&place) - 1;
+            place.entry = place.count - 1;
             return Ok(Some(place));
         }
         match place.partition.checked_sub(1) {
@@ -347,7 +350,7 @@ impl TableCursor {
         let index = self.table.load_partition(source, self.stream, partition)?;
         let child = end.of(BlockView::of(index.bytes()).count());
         let mut place = self.enter(source, partition, index, child)?;
-        place.entry = end.of(count_of(&place));
+        place.entry = end.of(place.count);
         Ok(place)
     }
 
@@ -360,23 +363,22 @@ impl TableCursor {
         child: usize,
     ) -> Result<Place, Miss> {
         let block = self.table.load(source, &index, child)?;
+        let view = BlockView::of(block.bytes());
+        let (count, prefix_bytes) = (view.count(), view.prefix_bytes());
         Ok(Place {
             partition,
             index,
             child,
             block,
+            count,
+            prefix_bytes,
             entry: 0,
         })
     }
 }
 
-/// Returns the number of entries in the block of a place.
-fn count_of(place: &Place) -> usize {
-    BlockView::of(place.block.bytes()).count()
-}
-
 /// Says whether a place is at an entry of `key`.
 fn is_at(place: &Place, key: &[u8]) -> bool {
     let view = BlockView::of(place.block.bytes());
-    place.entry < view.count() && view.is_key(place.entry, key)
+    place.entry < place.count && view.is_key(place.entry, key)
 }

@@ -215,11 +215,12 @@ impl StreamWriter {
     /// Adds a version behind the others.
     #[inline]
     pub(super) fn push(&mut self, entry: &Entry<'_>, sink: &mut Sink) {
-        if !self.block.fits(entry) {
+        if !self.block.push(entry, Older::Absent) {
             self.close_block(sink);
             self.place_waiting(Some(entry.key));
+            let is_in = self.block.push(entry, Older::Absent);
+            assert!(is_in, "an empty block takes any entry");
         }
-        self.block.push(entry, Older::Absent);
         let properties = &mut self.properties;
         properties.min_timestamp = properties.min_timestamp.min(entry.timestamp);
         properties.max_timestamp = properties.max_timestamp.max(entry.timestamp);
@@ -259,10 +260,11 @@ impl StreamWriter {
             Some(next) => shorten(&mut self.last_key, next),
             None => {}
         }
-        if !self.index.fits_child(&self.last_key) {
+        if !self.index.push_child(&self.last_key, timestamp, &child) {
             self.close_partition();
+            let is_in = self.index.push_child(&self.last_key, timestamp, &child);
+            assert!(is_in, "an empty partition takes any reference");
         }
-        self.index.push_child(&self.last_key, timestamp, &child);
     }
 
     fn close_partition(&mut self) {

@@ -11,7 +11,7 @@ use super::format::{FilterRefs, Footer, TableMeta, Tail};
 use super::output::{Chunk, Output};
 use super::stream::{Sink, StreamWriter};
 use crate::lsm::filter::{FILTER_BLOCK_BYTES, FilterBuilder, filter_hash};
-use crate::lsm::{Entry, FileId, Value};
+use crate::lsm::{Entry, FileId, Value, compare_keys};
 use crate::memtable::{Kind, Memtable};
 
 /// Whether data blocks are compressed.
@@ -114,7 +114,7 @@ impl TableWriter {
     #[inline]
     pub(crate) fn push(&mut self, entry: &Entry<'_>) {
         assert!(!self.sealed && entry.key.len() <= Memtable::KEY_BYTES_MAX);
-        match entry.key.cmp(&self.key) {
+        match compare_keys(entry.key, &self.key) {
             Ordering::Greater => self.push_newest(entry),
             Ordering::Equal => {
                 assert!(
