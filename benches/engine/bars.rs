@@ -69,6 +69,7 @@ pub(crate) fn rows() -> Vec<Row> {
             Beside(Side::FioSame),
             Some(AtLeast(0.8)),
         ),
+        row(Measure::ColdCpu16, Alone, None),
         row(Measure::ColdRate1, Beside(Side::Fio4), None),
         row(Measure::ColdRate16, Beside(Side::Fio4), None),
         row(Measure::AbsentReads, Alone, Some(AtMost(2.0))),

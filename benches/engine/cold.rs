@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ashlar_partition::lsm::Pin;
 
 use crate::Failure;
+use crate::cpu::Meter;
 use crate::device::{self, Pattern};
 use crate::engine::{Engine, Got, Load, Memory, TURN_COMMANDS};
 use crate::keys::{KEY_BYTES, Numbers, Texture, VALUE_BYTES, Values, key, mix};
@@ -32,6 +33,8 @@ enum Which {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Reads {
     per_s: f64,
+    /// Microseconds of CPU time for each key.
+    cpu_us: f64,
     /// Reads of the disk for each key.
     of_disk: f64,
     /// Bytes of such a read.
@@ -73,6 +76,7 @@ pub(crate) fn measure(options: &Options, dir: &Path, report: &mut Report) -> Res
         report.add(Side::Ashlar, measure, reads.per_s);
         if depth == 16 {
             report.add(Side::Ashlar, Measure::ColdReads, reads.of_disk);
+            report.add(Side::Ashlar, Measure::ColdCpu16, reads.cpu_us);
         }
     }
     let absent = read(&mut engine, (keys, Which::Absent), 16, time);
@@ -121,6 +125,7 @@ fn read(engine: &mut Engine, (keys, which): (u64, Which), depth: usize, time: Du
         touching: 0,
     };
     let (from, before) = (Instant::now(), engine.ground.traffic());
+    let meter = Meter::start();
     while from.elapsed() < time {
         engine.begin();
         reader.go_on(engine);
@@ -134,13 +139,14 @@ fn read(engine: &mut Engine, (keys, which): (u64, Which), depth: usize, time: Du
             false => Load::Busy,
         });
     }
-    let elapsed_s = from.elapsed().as_secs_f64();
+    let took = meter.stop(reader.done);
     reader.finish(engine);
     let after = engine.ground.traffic();
     let (reads, done) = (after.reads - before.reads, reader.done.max(1) as f64);
     let read_bytes = (after.read_bytes - before.read_bytes) as f64;
     Reads {
-        per_s: done / elapsed_s,
+        per_s: took.per_s,
+        cpu_us: took.cpu_us,
         of_disk: reads as f64 / done,
         bytes: read_bytes / reads.max(1) as f64,
         touching: reader.touching as f64 / done,

@@ -36,6 +36,8 @@ pub(crate) enum Measure {
     ColdRate1,
     /// The same, sixteen at a time.
     ColdRate16,
+    /// Microseconds of CPU time for each of these.
+    ColdCpu16,
     /// Share of the reads of keys that are not there that go to the disk, in percent.
     AbsentReads,
     /// Bytes written to tables for each byte of keys and values.
@@ -121,6 +123,7 @@ impl Measure {
             Self::ColdBytes => "size of such a read, KiB, mean in whole sectors",
             Self::ColdRate1 => "cold get of a present key, 1 at a time, op/s",
             Self::ColdRate16 => "cold get of a present key, 16 at a time, op/s",
+            Self::ColdCpu16 => "the same, CPU us for each",
             Self::AbsentReads => "cold get of an absent key, % that touch the disk",
             Self::WriteAmplification => "write amplification of uniform overwrites, tables",
             Self::WriteAmplificationLog => "the same, log included",
