@@ -282,6 +282,7 @@ impl CommandTotals {
 #[derive(Debug)]
 pub struct Stats {
     shards: Vec<ShardCounters>,
+    /// Of no shard before the first reset: they are large.
     base: Mutex<Vec<ShardCounters>>,
     /// How fast some of them grow.
     pub rates: Rates,
@@ -291,10 +292,9 @@ impl Stats {
     /// Makes counters for `shards` shards.
     #[must_use]
     pub fn new(shards: u32) -> Self {
-        let zeros = || (0..shards).map(|_| ShardCounters::default()).collect();
         Self {
-            shards: zeros(),
-            base: Mutex::new(zeros()),
+            shards: (0..shards).map(|_| ShardCounters::default()).collect(),
+            base: Mutex::default(),
             rates: Rates::default(),
         }
     }

@@ -212,8 +212,7 @@ impl State {
             len = shorter;
         }
         let out = &mut buf.as_mut_slice()[done..done + len];
-        let n = self.inode(shard, file).read(span.at, out);
-        let word = digest(&out[..n]);
+        let (n, word) = self.inode(shard, file).read(span.at, out);
         self.hash = mix(self.hash, word);
         Ok(Value::Count(n))
     }

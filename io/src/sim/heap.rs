@@ -121,6 +121,7 @@ fn fold(a: u64, b: u64) -> u64 {
     low_half(product) ^ low_half(product >> 64)
 }
 
+#[inline]
 fn take_in(lane: u64, pair: &[u8; 16]) -> u64 {
     let pair = u128::from_le_bytes(*pair);
     let (low, high) = (low_half(pair), low_half(pair >> 64));
@@ -130,21 +131,29 @@ fn take_in(lane: u64, pair: &[u8; 16]) -> u64 {
     ) ^ lane.rotate_left(32)
 }
 
+/// Each lane has its own pair of a block. Written out, for an iterator over both is not a few instructions everywhere.
+#[inline]
+fn take_in_all(lanes: [u64; 4], block: &[[u8; 16]; 4]) -> [u64; 4] {
+    [
+        take_in(lanes[0], &block[0]),
+        take_in(lanes[1], &block[1]),
+        take_in(lanes[2], &block[2]),
+        take_in(lanes[3], &block[3]),
+    ]
+}
+
 /// Condenses bytes to 64 bits, in four independent lanes for speed.
 pub(super) fn digest(bytes: &[u8]) -> u64 {
     let mut lanes = [1_u64, 2, 3, 4];
-    let (blocks, rest) = bytes.as_chunks::<64>();
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    let (blocks, pairs) = pairs.as_chunks::<4>();
     for block in blocks {
-        for (lane, pair) in lanes.iter_mut().zip(block.as_chunks::<16>().0) {
-            *lane = take_in(*lane, pair);
-        }
+        lanes = take_in_all(lanes, block);
     }
-    let mut tail = [0; 64];
-    tail[..rest.len()].copy_from_slice(rest);
-    for (lane, pair) in lanes.iter_mut().zip(tail.as_chunks::<16>().0) {
-        *lane = take_in(*lane, pair);
-    }
-    lanes
+    let mut tail = [[0; 16]; 4];
+    tail[..pairs.len()].copy_from_slice(pairs);
+    tail[pairs.len()][..rest.len()].copy_from_slice(rest);
+    take_in_all(lanes, &tail)
         .iter()
         .fold(bytes.len() as u64, |hash, lane| mix(hash, *lane))
 }

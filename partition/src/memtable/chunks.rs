@@ -4,7 +4,9 @@
 //! as much. Through the pool it takes the very same chunks, so the heap stays as it is over any
 //! number of generations. It is no budget: a chunk that is not there is asked of the system.
 //!
-//! Invariant: at most `free_max` chunks wait here; what comes back beyond that goes to the system.
+//! Invariant: at most `free_max` chunks wait here; what comes back beyond that goes to the system. One may always
+//! wait: where memory is so small that each flush empties the only chunk, the next memtable would else ask for a new
+//! one, and have it zeroed, each time.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -27,10 +29,11 @@ struct Free {
 
 impl ChunkPool {
     /// Returns an empty pool that keeps at most `free_bytes_max` of what is given back, rounded
-    /// down to chunks of 1 MiB.
+    /// down to chunks of 1 MiB; but one at least.
     #[must_use]
     pub fn new(free_bytes_max: u64) -> Self {
         let free_max = usize::try_from(free_bytes_max / CHUNK_BYTES as u64).unwrap_or(usize::MAX);
+        let free_max = free_max.max(1);
         let chunks = Vec::new();
         Self(Rc::new(RefCell::new(Free { chunks, free_max })))
     }
@@ -88,5 +91,9 @@ mod tests {
         assert_eq!(pool.free_bytes(), 2 * CHUNK_BYTES as u64);
         pool.release();
         assert_eq!(pool.free_bytes(), 0);
+        let smallest = ChunkPool::new(0);
+        let taken = [smallest.take(), smallest.take()];
+        smallest.give_back(taken.into_iter());
+        assert_eq!(smallest.free_bytes(), CHUNK_BYTES as u64);
     }
 }
