@@ -124,7 +124,9 @@ impl Driver {
     /// Moves the completions that were delivered to `out`.
     pub(crate) fn reap(&mut self, out: &mut Vec<Completion>) {
         let mut world = self.state.borrow_mut();
-        out.append(&mut world.shards[self.index as usize].completed);
+        let shard = &mut world.shards[self.index as usize];
+        shard.reap_by = None;
+        out.append(&mut shard.completed);
     }
 
     /// Says when the shard wants its next turn if nothing happens; a deadline that has passed asks

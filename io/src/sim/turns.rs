@@ -80,7 +80,9 @@ impl State {
         } else {
             0
         };
-        self.shards[index as usize].wanted = wanted.map(|at| at.max(least));
+        let shard = &mut self.shards[index as usize];
+        let wanted = wanted.map(|at| at.max(least));
+        shard.wanted = [wanted, shard.reap_by].into_iter().flatten().min();
         self.arm(index);
     }
 
