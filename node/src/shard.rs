@@ -328,7 +328,13 @@ impl Shard {
             if !partition.may_propose() {
                 continue;
             }
+            let before = partition.last_index();
             let purge = partition.expire(now_ms, clock, now_us);
+            if partition.last_index() > before {
+                // Else a shard that rests would leave the entry open, and its timestamp would be one of the past
+                // when it is proposed.
+                core.stir();
+            }
             self.expiring |= purge.may_go_on;
             purges.push((partition.id(), purge));
         }

@@ -348,6 +348,11 @@ impl Replica {
         }
     }
 
+    /// Says whether an entry is open, which commands still join.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Returns the newest entry in flight and its first timestamp, if there are commands in it.
     pub(crate) fn newest(&self) -> Option<(Index, Timestamp)> {
         let newest = self.pending.back().filter(|entry| entry.commands > 0)?;

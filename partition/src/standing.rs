@@ -58,6 +58,12 @@ impl Partition {
         self.raft().is_none_or(|raft| raft.role() == Role::Leader)
     }
 
+    /// Says whether all that was proposed here was given to the log.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        !self.replica.is_open()
+    }
+
     /// Returns the newest entry in flight that this replica has proposed, if there are commands in it, and the
     /// timestamp of the first.
     #[must_use]

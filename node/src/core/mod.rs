@@ -408,10 +408,16 @@ impl Core {
             let Data {
                 owned, clock, wal, ..
             } = &mut *data;
-            if !self.rest.passes() {
-                for owned in owned.iter_mut().flatten() {
-                    owned.partition.drain(wal, clock);
-                }
+            let mut partitions = owned.iter_mut().flatten().map(|owned| &mut owned.partition);
+            if self.rest.passes() {
+                debug_assert!(
+                    partitions.all(|partition| partition.is_drained()),
+                    "who proposes stirs"
+                );
+            } else {
+                partitions.for_each(|partition| {
+                    partition.drain(wal, clock);
+                });
             }
             self.drain_groups(&mut data);
             self.watch_batch(&data);

@@ -152,3 +152,19 @@ fn a_schedule_that_shows_a_mistake_becomes_short() {
     };
     assert!(!fails(&right), "without the mistake nothing is wrong");
 }
+
+/// Keys that expired were deleted by a shard that rested, which then did not give the entry to its log: it was proposed
+/// with the next command, and had a timestamp below some that clients of the other shard had been told by then.
+#[test]
+fn what_expires_on_a_shard_that_rests_is_proposed_at_once() {
+    for seed in 1..=5 {
+        let plan = Plan {
+            nodes: 1,
+            rate: 2,
+            length: Duration::from_secs(120),
+            ..calm(seed)
+        };
+        let outcome = run::run(&plan);
+        assert!(outcome.is_ok(), "seed {seed}: {}", outcome.unwrap_err());
+    }
+}
