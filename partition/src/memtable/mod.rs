@@ -25,6 +25,7 @@ mod chunks;
 mod clear;
 mod index;
 mod ladder;
+mod node;
 mod pool;
 pub(crate) mod range;
 mod record;

@@ -14,24 +14,14 @@
 //!    separator `i - 1` and below separator `i`.
 
 use super::arena::{Arena, Ref};
+use super::node::{Inner, Leaf};
 use super::pool::Pool;
-use super::run::{RUN_MAX, Run, Side, common_bytes};
+use super::run::{RUN_MAX, Side, common_bytes};
 use super::spot::{NONE, Spot};
 
 /// Levels of inner nodes at most. Each level takes the split of a root that was full, so this
 /// many need more than 32^16 inserts.
 const HEIGHT_MAX: usize = 16;
-
-struct Leaf {
-    run: Run,
-    previous: u32,
-    next: u32,
-}
-
-struct Inner {
-    run: Run,
-    children: [u32; RUN_MAX + 1],
-}
 
 /// The way from the root to a leaf: inner nodes, and the child taken in each.
 struct Path {
@@ -41,11 +31,11 @@ struct Path {
 
 /// The nodes and which of them is the root.
 pub(super) struct Tree {
-    leaves: Pool<Leaf>,
-    inners: Pool<Inner>,
-    root: u32,
+    pub(super) leaves: Pool<Leaf>,
+    pub(super) inners: Pool<Inner>,
+    pub(super) root: u32,
     /// Levels of inner nodes; 0 if the root is a leaf.
-    height: usize,
+    pub(super) height: usize,
 }
 
 impl Tree {
@@ -115,81 +105,6 @@ impl Tree {
             leaf,
             slot: self.leaves.node(leaf).run.position(arena, key, side),
         }
-    }
-
-    /// Returns the place before the first key.
-    pub(super) fn start(&self) -> Spot {
-        Spot::start_of(self.edge(|_| 0))
-    }
-
-    /// Returns the place after the last key.
-    pub(super) fn end(&self) -> Spot {
-        self.end_of(self.edge(|inner| inner.run.len()))
-    }
-
-    /// Returns the key after `spot`, and moves past it.
-    #[inline]
-    pub(super) fn next(&self, spot: &mut Spot) -> Option<Ref> {
-        while spot.leaf != NONE {
-            let leaf = self.leaves.node(spot.leaf);
-            if let Some(key) = leaf.run.refs().get(spot.slot) {
-                spot.slot += 1;
-                return Some(*key);
-            }
-            *spot = Spot::start_of(leaf.next);
-        }
-        None
-    }
-
-    /// Returns the key before `spot`, and moves before it.
-    #[inline]
-    pub(super) fn previous(&self, spot: &mut Spot) -> Option<Ref> {
-        while spot.leaf != NONE {
-            let leaf = self.leaves.node(spot.leaf);
-            if spot.slot > 0 {
-                spot.slot -= 1;
-                return Some(leaf.run.refs()[spot.slot]);
-            }
-            *spot = self.end_of(leaf.previous);
-        }
-        None
-    }
-
-    /// Returns the keys before and after `spot` in its leaf.
-    #[inline]
-    pub(super) fn around(&self, spot: Spot) -> (&[Ref], &[Ref]) {
-        if spot.leaf == NONE {
-            return (&[], &[]);
-        }
-        self.leaves.node(spot.leaf).run.refs().split_at(spot.slot)
-    }
-
-    /// Returns the place before the first key of the leaf behind that of `spot`, which is in a leaf.
-    pub(super) fn leaf_after(&self, spot: Spot) -> Spot {
-        Spot::start_of(self.leaves.node(spot.leaf).next)
-    }
-
-    /// Returns the place after the last key of the leaf before that of `spot`, which is in a leaf.
-    pub(super) fn leaf_before(&self, spot: Spot) -> Spot {
-        self.end_of(self.leaves.node(spot.leaf).previous)
-    }
-
-    /// Returns the place after the last key of `leaf`; past all keys for `NONE`.
-    fn end_of(&self, leaf: u32) -> Spot {
-        let slot = match leaf {
-            NONE => 0,
-            _ => self.leaves.node(leaf).run.len(),
-        };
-        Spot { leaf, slot }
-    }
-
-    fn edge(&self, child: impl Fn(&Inner) -> usize) -> u32 {
-        let mut node = self.root;
-        for _ in 0..self.height {
-            let inner = self.inners.node(node);
-            node = inner.children[child(inner)];
-        }
-        node
     }
 
     #[inline]
@@ -317,41 +232,6 @@ impl Tree {
             self.inners.remove(self.root);
             (self.root, self.height) = (child, self.height - 1);
         }
-    }
-}
-
-impl Leaf {
-    const fn new() -> Self {
-        Self {
-            run: Run::new(),
-            previous: NONE,
-            next: NONE,
-        }
-    }
-}
-
-impl Inner {
-    const fn new() -> Self {
-        Self {
-            run: Run::new(),
-            children: [NONE; RUN_MAX + 1],
-        }
-    }
-
-    /// Inserts a separator at `position` and `child` after it.
-    fn insert(&mut self, arena: &Arena, position: usize, separator: Ref, child: u32) {
-        let children = self.run.len() + 1;
-        self.children
-            .copy_within(position + 1..children, position + 2);
-        self.children[position + 1] = child;
-        self.run.insert(arena, position, separator);
-    }
-
-    /// Removes the child at `position` and returns the separator that set it apart.
-    fn remove(&mut self, position: usize) -> Ref {
-        let children = self.run.len() + 1;
-        self.children.copy_within(position + 1..children, position);
-        self.run.remove(position.saturating_sub(1))
     }
 }
 
