@@ -88,6 +88,27 @@ impl Run {
             })
     }
 
+    /// Returns how many keys are below `key`, which is not one of them, if it belongs right before or behind the key at
+    /// `slot`; nothing if it does not, or if that is not easily told.
+    #[inline]
+    pub(super) fn beside(&self, arena: &Arena, key: &[u8], slot: usize) -> Option<usize> {
+        let skip = self.prefix_bytes as usize;
+        if key.get(..skip)? != self.prefix(arena) {
+            return None;
+        }
+        let head = head(key, skip);
+        let is_below = |at: usize| match self.heads[at].cmp(&head) {
+            Ordering::Equal => arena.key(self.refs[at]) < key,
+            order => order.is_lt(),
+        };
+        let position = slot + usize::from(is_below(slot));
+        let is_beside = match position == slot {
+            true => slot == 0 || is_below(slot - 1),
+            false => position == self.len() || !is_below(position),
+        };
+        is_beside.then_some(position)
+    }
+
     /// Inserts `key` at `position`, where it belongs.
     ///
     /// # Panics

@@ -4,8 +4,8 @@
 //! separators, the shortest keys that tell two neighbours apart, which belong to the tree. Values
 //! and versions are not known here.
 //!
-//! A leaf that is appended to beyond its end is not halved but followed by a new one, so keys that
-//! come in ascending order leave full leaves. Nodes are not balanced when keys are removed; one
+//! A leaf that is appended to beyond its end is not halved but followed by a new one, and one whose
+//! new key is beside the last is split there, so keys that come in order leave full leaves. Nodes are not balanced when keys are removed; one
 //! that becomes empty is unlinked.
 //!
 //! Invariants:
@@ -36,6 +36,8 @@ pub(super) struct Tree {
     pub(super) root: u32,
     /// Levels of inner nodes; 0 if the root is a leaf.
     pub(super) height: usize,
+    /// The key that was inserted last, if it is where it was then.
+    last: Spot,
 }
 
 impl Tree {
@@ -46,6 +48,7 @@ impl Tree {
             inners: Pool::new(),
             root: NONE,
             height: 0,
+            last: Spot::start_of(NONE),
         }
     }
 
@@ -64,14 +67,52 @@ impl Tree {
         if self.root == NONE {
             self.root = self.leaves.add(Leaf::new);
         }
+        let beside = self.beside_last(arena, arena.key(key));
+        if let Some(spot) = beside
+            && self.leaves.node(spot.leaf).run.len() < RUN_MAX
+        {
+            return self.insert_at(arena, spot, key);
+        }
         let path = self.descend(arena, arena.key(key));
-        let run = &mut self.leaves.node_mut(path.leaf).run;
+        let (leaf, run) = (path.leaf, &self.leaves.node(path.leaf).run);
         let slot = run.position(arena, arena.key(key), Side::Before);
         if run.len() < RUN_MAX {
-            run.insert(arena, slot, key);
-        } else {
-            self.split_leaf(arena, &path, slot, key);
+            return self.insert_at(arena, Spot { leaf, slot }, key);
         }
+        // Where keys come in order, what lies on either side of them stays together.
+        let at = match beside {
+            _ if slot == RUN_MAX => RUN_MAX,
+            Some(_) => slot,
+            None => RUN_MAX / 2,
+        };
+        self.split_leaf(arena, &path, at, (slot, key));
+        let is_lower = slot <= at && slot < RUN_MAX;
+        self.last = match is_lower {
+            true => Spot { leaf, slot },
+            false => Spot::start_of(NONE),
+        };
+    }
+
+    /// Inserts a key where it belongs, into a leaf that has room.
+    fn insert_at(&mut self, arena: &Arena, spot: Spot, key: Ref) {
+        let run = &mut self.leaves.node_mut(spot.leaf).run;
+        run.insert(arena, spot.slot, key);
+        self.last = spot;
+    }
+
+    /// Returns where `key` belongs if that is right beside the key inserted last: so it is with the elements of a list,
+    /// and with all keys that come in order. Nothing is said of other keys.
+    #[inline]
+    fn beside_last(&self, arena: &Arena, key: &[u8]) -> Option<Spot> {
+        let Spot { leaf, slot } = self.last;
+        if leaf == NONE {
+            return None;
+        }
+        let Leaf { run, next, .. } = self.leaves.node(leaf);
+        let slot = run.beside(arena, key, slot)?;
+        // At its ends, neighbours in other leaves would have to be asked.
+        let is_inside = slot > 0 && (slot < run.len() || *next == NONE);
+        is_inside.then_some(Spot { leaf, slot })
     }
 
     /// Removes `key`, whose record must still be there.
@@ -81,6 +122,7 @@ impl Tree {
     pub(super) fn remove(&mut self, arena: &mut Arena, key: &[u8]) {
         assert!(self.root != NONE);
         let path = self.descend(arena, key);
+        self.last = Spot::start_of(NONE);
         let run = &mut self.leaves.node_mut(path.leaf).run;
         let slot = run.position(arena, key, Side::Before);
         assert!(
@@ -122,13 +164,9 @@ impl Tree {
         path
     }
 
-    /// Splits the full leaf at the end of `path` and inserts `key` at what was its `slot`.
-    fn split_leaf(&mut self, arena: &mut Arena, path: &Path, slot: usize, key: Ref) {
-        let at = if slot == RUN_MAX {
-            RUN_MAX
-        } else {
-            RUN_MAX / 2
-        };
+    /// Splits the full leaf at the end of `path` before the key `at`, and inserts one at what was its `slot`; both may
+    /// be its end.
+    fn split_leaf(&mut self, arena: &mut Arena, path: &Path, at: usize, (slot, key): (usize, Ref)) {
         let number = self.leaves.add(Leaf::new);
         let mut upper = Leaf::new();
         let lower = self.leaves.node_mut(path.leaf);
@@ -336,6 +374,25 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn agrees_where_keys_come_in_order(
+            stretches in prop::collection::vec((0..6_u8, any::<u16>(), 1..200_u16, any::<bool>()), 1..40),
+        ) {
+            let mut pair = Pair::new();
+            for (list, from, count, is_upward) in stretches {
+                for step in 0..count {
+                    let place = if is_upward { from.wrapping_add(step) } else { from.wrapping_sub(step) };
+                    let mut key = vec![list; 1 + usize::from(list % 2) * 11];
+                    key.extend_from_slice(&place.swap_bytes().to_le_bytes());
+                    pair.toggle(&key);
+                }
+                pair.check();
+            }
+            pair.empty();
+        }
+    }
+
     #[test]
     fn grows_and_shrinks_by_several_levels() {
         let mut pair = Pair::new();
@@ -363,6 +420,21 @@ mod tests {
         }
         assert_eq!(pair.tree.leaves.live(), 100_000u32.div_ceil(64));
         assert_eq!(pair.tree.height, 2);
+        pair.check();
+        pair.empty();
+    }
+
+    #[test]
+    fn a_list_that_grows_at_its_front_leaves_full_leaves() {
+        let mut pair = Pair::new();
+        let key = |number: u32| [b"list".as_slice(), &number.swap_bytes().to_le_bytes()].concat();
+        ["list", "lisu"]
+            .iter()
+            .for_each(|around| pair.toggle(around.as_bytes()));
+        (0..100_000u32)
+            .rev()
+            .for_each(|number| pair.toggle(&key(number)));
+        assert!(pair.tree.leaves.live() <= 100_000u32.div_ceil(62) + 2);
         pair.check();
         pair.empty();
     }
