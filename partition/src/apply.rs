@@ -44,7 +44,7 @@ pub(crate) fn apply(applied: &mut Applied<'_>, entry: &[u8]) -> Result<EntryHead
         // The lookups of a group wait for memory together instead of one after another.
         applied.memtable.warm(&hashes[..group.len()]);
         for (hash, (timestamp, command)) in hashes.iter().zip(&group) {
-            applied.command(*hash, *timestamp, *command);
+            applied.command(*hash, *timestamp, *command, header.timestamp);
         }
         count += u32::try_from(group.len()).expect("a group is small");
     }
@@ -67,7 +67,8 @@ fn low_water(header: &EntryHeader) -> u64 {
 }
 
 impl Applied<'_> {
-    fn command(&mut self, hash: u64, timestamp: Timestamp, command: Command<'_>) {
+    /// Applies a command of the entry that begins at `since`.
+    fn command(&mut self, hash: u64, timestamp: Timestamp, command: Command<'_>, since: Timestamp) {
         let floor = *self.low_water;
         match command {
             Command::Put {
@@ -80,7 +81,9 @@ impl Applied<'_> {
                     kind: if is_root { Kind::Root } else { Kind::Put },
                     ..Version::put(timestamp.0, expire_at_ms, value)
                 };
-                self.memtable.put(hash, key, version, floor, self.beneath);
+                if !is_root || !self.memtable.renew(hash, key, version, since.0) {
+                    self.memtable.put(hash, key, version, floor, self.beneath);
+                }
             }
             Command::Delete { key } => {
                 self.memtable

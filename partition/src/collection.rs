@@ -132,6 +132,13 @@ impl Root {
         })
     }
 
+    /// Says whether two values are roots of the same collection.
+    #[must_use]
+    pub fn are_of_one(a: &[u8], b: &[u8]) -> bool {
+        const NAME: usize = 9;
+        a.len() == Self::BYTES && b.len() == Self::BYTES && a[..NAME] == b[..NAME]
+    }
+
     /// Returns the place behind a list's last element.
     #[must_use]
     pub fn end(&self) -> i64 {

@@ -144,6 +144,15 @@ impl Arena {
         );
     }
 
+    /// Enters that the newest version of the chain has another timestamp.
+    pub(super) fn renew_on_ladder(&mut self, ladder: Ref, newest: Ref, timestamp: u64) {
+        let number = self.marks(ladder) - 1;
+        let last = self.mark(ladder, number);
+        if last.at == newest {
+            self.set_mark(ladder, number, Mark { timestamp, ..last });
+        }
+    }
+
     /// Frees some of what no reader at `floor` or later sees; what is short then loses its ladder.
     pub(super) fn trim_ladder(&mut self, key: Ref, ladder: Ref, floor: u64) -> (Inline, Length) {
         let count = self.marks(ladder);

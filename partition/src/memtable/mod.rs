@@ -29,6 +29,7 @@ mod node;
 mod pool;
 pub(crate) mod range;
 mod record;
+mod renew;
 mod run;
 mod spot;
 mod tree;

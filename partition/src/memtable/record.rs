@@ -268,6 +268,20 @@ impl Arena {
         block[body..body + stored.len()].copy_from_slice(stored);
     }
 
+    /// Writes the timestamp and value of `version` over those of one that takes the same space.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(super) fn overwrite(&mut self, key: Ref, at: Ref, version: Version<'_>) {
+        let place = self.place(key, at);
+        let word = version_word(version);
+        let block = self.block_mut(place.block);
+        assert!(read_u32(block, place.head + 12) == word && !is_large(version));
+        write_u64(block, place.head, version.timestamp);
+        let expiry_bytes = version.expire_at_ms.map_or(0, |_| EXPIRY_BYTES);
+        block[place.body + expiry_bytes..][..version.value.len()].copy_from_slice(version.value);
+    }
+
     /// Returns a version of a key.
     #[inline]
     pub(super) fn version(&self, key: Ref, at: Ref) -> Version<'_> {

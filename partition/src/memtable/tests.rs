@@ -2,6 +2,7 @@
 
 mod history;
 mod memory;
+mod renewed;
 
 use super::*;
 use proptest::prelude::*;
