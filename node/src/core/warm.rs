@@ -63,9 +63,15 @@ impl Core {
         }
         let mut data = self.data.borrow_mut();
         let Data { owned, key, .. } = &mut *data;
+        let mut before = &[][..];
         for (command, words) in commands.clone() {
             for place in command.key_places(words) {
-                let key = key.set(database, &words[place]);
+                // Many pipelines are about one key, such as a list.
+                if words[place] == *before {
+                    continue;
+                }
+                before = words.get(place).unwrap_or_default();
+                let key = key.set(database, before);
                 let partition = self.routes.partition_of(key);
                 if let Some(partition_here) = gaining(owned, partition) {
                     warming.add(partition, partition_here.hash(key));
