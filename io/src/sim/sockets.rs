@@ -290,9 +290,6 @@ impl State {
         (bytes, way): (&[u8], Way),
     ) {
         match self.try_send(shard, id, handle, (bytes, way)) {
-            Ok(Some(n)) if n == bytes.len() && way == Way::Copied && self.is_done_at_once() => {
-                self.sent_at_once((shard, id), n);
-            }
             Ok(Some(n)) => self.answer_send((shard, id), way, Ok(Value::Count(n))),
             Ok(None) => {}
             Err(error) => self.answer_send((shard, id), way, Err(error)),

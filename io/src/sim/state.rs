@@ -27,10 +27,6 @@ use crate::rng::Rng;
 const START_NS: u64 = 1_000_000_000;
 /// Buffers for files that all shards of a world share; who finds none takes memory of the heap.
 const BUFFERS: u16 = 256;
-/// Probability that a send which finds room is done when it is submitted.
-const DONE_AT_ONCE: f64 = 0.875;
-/// How long its answer may wait for a turn at most, in nanoseconds.
-const REAPED_WITHIN_NS: u64 = 1_000_000;
 
 /// An error with the operating system's number, as a kernel would answer.
 pub(super) fn os(errno: i32) -> io::Error {
@@ -107,8 +103,6 @@ pub(super) struct Shard {
     pub(super) wanted: Option<u64>,
     /// Times of the timer events in the heap, the earliest last.
     pub(super) timers: Vec<u64>,
-    /// When it takes a turn at the latest for completions that were no reason for one.
-    pub(super) reap_by: Option<u64>,
 }
 
 /// What a handle stands for.
@@ -250,7 +244,6 @@ impl State {
             wake_scheduled: false,
             wanted: None,
             timers: Vec::new(),
-            reap_by: None,
         });
         self.live.push(index);
         self.note(&[1, u64::from(node), u64::from(shard)]);
@@ -347,27 +340,6 @@ impl State {
         self.schedule(at, Pending::Sent { shard, id, result });
     }
 
-    /// Draws whether a send is done when it is submitted, as nearly all are that find room.
-    pub(super) fn is_done_at_once(&mut self) -> bool {
-        self.streams.schedule.chance(DONE_AT_ONCE)
-    }
-
-    /// Answers a send that was done when it was submitted. Nothing waits for that which could not wait a little, so
-    /// it is no reason for a turn of its own: the shard finds the answer in its next one, which comes soon.
-    pub(super) fn sent_at_once(&mut self, (index, id): (u32, OpId), n: usize) {
-        let by = self.now() + self.streams.schedule.range(1_000..REAPED_WITHIN_NS);
-        let shard = &mut self.shards[index as usize];
-        shard.reap_by = Some(shard.reap_by.map_or(by, |earlier| earlier.min(by)));
-        self.deliver(
-            index,
-            Completion {
-                id,
-                result: Ok(Value::Count(n)),
-                more: false,
-            },
-        );
-    }
-
     /// Delivers the answer of a send whose bytes come back later.
     fn sent(&mut self, shard: u32, id: OpId, result: io::Result<Value>) {
         self.complete(
@@ -384,14 +356,10 @@ impl State {
 
     /// Delivers a completion now.
     pub(super) fn complete(&mut self, index: u32, completion: Completion) {
-        if self.shards[index as usize].alive {
-            self.deliver(index, completion);
-            self.make_ready(index);
-        }
-    }
-
-    fn deliver(&mut self, index: u32, completion: Completion) {
         let shard = &self.shards[index as usize];
+        if !shard.alive {
+            return;
+        }
         let (node, number) = (u64::from(shard.node), u64::from(shard.shard));
         let what = [
             2,
@@ -402,6 +370,7 @@ impl State {
         ];
         self.note(&what);
         self.shards[index as usize].completed.push(completion);
+        self.make_ready(index);
     }
 
     pub(super) fn done(&mut self, slot: u32) {

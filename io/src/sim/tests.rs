@@ -105,8 +105,6 @@ impl Rig {
         };
         let shard = self.shards.get_mut(&at).unwrap();
         shard.driver.submit(id, &mut op);
-        // As every shard that has submitted something does.
-        shard.driver.park(None);
         shard.ops.insert(id, op);
         id
     }

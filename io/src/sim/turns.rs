@@ -80,9 +80,7 @@ impl State {
         } else {
             0
         };
-        let shard = &mut self.shards[index as usize];
-        let wanted = wanted.map(|at| at.max(least));
-        shard.wanted = [wanted, shard.reap_by].into_iter().flatten().min();
+        self.shards[index as usize].wanted = wanted.map(|at| at.max(least));
         self.arm(index);
     }
 

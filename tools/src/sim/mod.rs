@@ -394,11 +394,10 @@ impl Totals {
         let seeds = args.seeds;
         let speed = self.virtual_s / took.as_secs_f64();
         println!(
-            "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged ({:.0} per virtual second), {} of unknown outcome, {} lives of nodes, {} turns",
+            "{seeds} seeds passed: {:.0} virtual seconds in {:.1} s ({speed:.0} x real time), {} operations acknowledged, {} of unknown outcome, {} lives of nodes, {} turns",
             self.virtual_s,
             took.as_secs_f64(),
             self.acknowledged,
-            self.acknowledged as f64 / self.virtual_s,
             self.unknown,
             self.lives,
             self.events
