@@ -190,9 +190,10 @@ impl Tree {
         &self.version
     }
 
-    /// Says whether nothing lies beneath the active memtable.
+    /// Says whether nothing lies beneath the active memtable. Beneath that of a partition whose tables cannot be opened
+    /// there will be something again, when they are repaired.
     pub(crate) fn is_empty(&self) -> bool {
-        self.frozen.is_empty() && !self.has_tables()
+        self.frozen.is_empty() && !self.has_tables() && self.is_open()
     }
 
     pub(crate) fn has_tables(&self) -> bool {
