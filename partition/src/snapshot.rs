@@ -13,13 +13,16 @@
 //!    that is durable the replica hears nothing; what it had before is whole.
 //! 3. What takes the place of damaged tables holds all that they held, and nothing that is not applied here: the log
 //!    and what is in memory stay as they are, and so does all that the replica has promised.
-//! 4. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
+//! 4. What is received is what the manifest says, to the last byte: damage that its sender does not know of stays there.
+//! 5. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
 //!    what it stamps then is newer.
 
+use std::fmt;
 use std::rc::Rc;
 
 use ashlar_consensus::raft::{self, Installed};
 use ashlar_consensus::{Chain, Index, LogPosition, Membership, Term, Timestamp};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::group::Turn;
 use crate::lsm::edit::{Edit, Effect};
@@ -48,18 +51,35 @@ pub enum SnapshotFile {
     Values(u64),
 }
 
-impl SnapshotFile {
-    /// Walks the files of a snapshot, each with its length in bytes.
-    pub fn all_of(edit: &Edit) -> Vec<(Self, u64)> {
-        let tables = edit.add_tables.iter().map(|table| {
-            let meta = &table.meta;
-            (Self::Table(meta.number), meta.file_bytes)
+/// What the manifest says of a file of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Which one it is.
+    pub file: SnapshotFile,
+    /// Its length.
+    pub bytes: u64,
+    hash: u128,
+}
+
+impl Expected {
+    /// Returns what is said of all files of a snapshot.
+    #[must_use]
+    pub fn all_of(edit: &Edit) -> Vec<Self> {
+        let tables = edit.add_tables.iter().map(|table| Self {
+            file: SnapshotFile::Table(table.meta.number),
+            bytes: table.meta.file_bytes,
+            hash: table.meta.file_hash,
         });
-        let values = edit.add_values.iter();
-        let values = values.map(|meta| (Self::Values(meta.number), meta.file_bytes));
+        let values = edit.add_values.iter().map(|meta| Self {
+            file: SnapshotFile::Values(meta.number),
+            bytes: meta.file_bytes,
+            hash: meta.file_hash,
+        });
         tables.chain(values).collect()
     }
+}
 
+impl SnapshotFile {
     fn name(self, partition: u32) -> FileName {
         match self {
             Self::Table(number) => FileName::table(FileId { partition, number }),
@@ -75,26 +95,44 @@ impl SnapshotFile {
 }
 
 /// A file of a snapshot that is being received.
-#[derive(Debug)]
-pub struct Sink(FileWriter);
+pub struct Sink {
+    writer: FileWriter,
+    hasher: Box<Xxh3>,
+    hash: u128,
+}
 
 impl Sink {
     /// Writes a piece at `offset`, both multiples of 4 KiB.
     ///
     /// # Errors
     /// The file cannot be written; it is removed.
+    ///
+    /// # Panics
+    /// When it does not follow the piece before.
     pub async fn write(&mut self, offset: u64, piece: &[u8]) -> Result<(), Unreadable> {
-        let written = self.0.write(offset, piece).await;
+        self.hasher.update(piece);
+        let written = self.writer.write(offset, piece).await;
         written.map_err(|error| Unreadable::new(error.to_string()))
     }
 
     /// Makes the file durable.
     ///
     /// # Errors
-    /// It cannot be; it is removed.
+    /// It cannot be, or is not what the manifest says: the sender's is damaged. It is removed.
     pub async fn finish(self) -> Result<(), Unreadable> {
-        let finished = self.0.finish().await;
+        let is_whole = self.hasher.digest128() == self.hash;
+        if !is_whole {
+            let what = "it is not the file that the manifest tells of: damaged where it comes from";
+            return Err(Unreadable::new(what.to_owned()));
+        }
+        let finished = self.writer.finish().await;
         finished.map_err(|error| Unreadable::new(error.to_string()))
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sink").field(&self.writer).finish()
     }
 }
 
@@ -125,10 +163,14 @@ impl Ground {
 
     /// Returns where a file is written to that is received. What an earlier attempt has left of it is
     /// removed.
-    pub async fn write_file(&self, partition: u32, file: SnapshotFile) -> Sink {
-        let name = file.name(partition);
+    pub async fn write_file(&self, partition: u32, expected: Expected) -> Sink {
+        let name = expected.file.name(partition);
         self.store.run_removal(name).await;
-        Sink(self.store.create(name.kind, name.file))
+        Sink {
+            writer: self.store.create(name.kind, name.file),
+            hasher: Box::default(),
+            hash: expected.hash,
+        }
     }
 
     /// Opens the tables of a snapshot whose files have all been received.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use ashlar_consensus::{Index, LogPosition, NodeId, PartitionId};
 use ashlar_io::{Monotonic, wal};
 use ashlar_partition::lsm::edit::Edit;
-use ashlar_partition::snapshot::SnapshotFile;
+use ashlar_partition::snapshot::Expected;
 
 use super::snapshots::What;
 use super::{Cluster, Core};
@@ -179,10 +179,9 @@ impl Core {
         }
         let mut bytes = 0;
         // Which of the files here are whole is not known, whatever their names.
-        for (file, file_bytes) in SnapshotFile::all_of(&edit) {
-            let place = (file, file_bytes);
-            self.receive_file(from, (partition, at), place).await?;
-            bytes += file_bytes;
+        for expected in Expected::all_of(&edit) {
+            self.receive_file(from, (partition, at), expected).await?;
+            bytes += expected.bytes;
         }
         let opened = self.ground.open_snapshot(&edit).await;
         let opened = opened.map_err(|error| error.to_string())?;

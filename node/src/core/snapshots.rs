@@ -24,7 +24,7 @@ use std::time::Duration;
 use ashlar_consensus::{Index, LogPosition, Member, NodeId, PartitionId, ReplicaId};
 use ashlar_io::Monotonic;
 use ashlar_partition::lsm::edit::Edit;
-use ashlar_partition::snapshot::SnapshotFile;
+use ashlar_partition::snapshot::Expected;
 
 pub(super) use self::request::What;
 use self::request::{decode_request, encode_request};
@@ -335,11 +335,11 @@ impl Core {
             return Err("it is of another partition or entry".to_owned());
         }
         let mut bytes = 0;
-        for (file, file_bytes) in SnapshotFile::all_of(&edit) {
-            let has = self.with_partition(partition, |of| of.has_file(file));
+        for expected in Expected::all_of(&edit) {
+            let has = self.with_partition(partition, |of| of.has_file(expected.file));
             if !has {
-                self.receive_file(from, request, (file, file_bytes)).await?;
-                bytes += file_bytes;
+                self.receive_file(from, request, expected).await?;
+                bytes += expected.bytes;
             }
         }
         let opened = self.ground.open_snapshot(&edit).await;
@@ -353,10 +353,12 @@ impl Core {
         self: &Rc<Self>,
         from: NodeId,
         request: (PartitionId, Index),
-        file: (SnapshotFile, u64),
+        expected: Expected,
     ) -> Result<(), String> {
         let mut coming = VecDeque::new();
-        let received = self.receive_pieces(from, request, file, &mut coming).await;
+        let received = self
+            .receive_pieces(from, request, expected, &mut coming)
+            .await;
         if let Some(snapshots) = self.snapshots() {
             let pieces = &mut snapshots.borrow_mut().pieces;
             for (ticket, _) in coming {
@@ -371,16 +373,17 @@ impl Core {
         self: &Rc<Self>,
         from: NodeId,
         request: (PartitionId, Index),
-        (file, file_bytes): (SnapshotFile, u64),
+        expected: Expected,
         coming: &mut VecDeque<(u64, (u64, u32))>,
     ) -> Result<(), String> {
-        let mut sink = self.ground.write_file(request.0.0, file).await;
-        let mut offsets = (0..file_bytes).step_by(PIECE_BYTES as usize);
+        let Expected { file, bytes, .. } = expected;
+        let mut sink = self.ground.write_file(request.0.0, expected).await;
+        let mut offsets = (0..bytes).step_by(PIECE_BYTES as usize);
         loop {
             while coming.len() < PIECES_INFLIGHT
                 && let Some(offset) = offsets.next()
             {
-                let left = u32::try_from(file_bytes - offset).unwrap_or(u32::MAX);
+                let left = u32::try_from(bytes - offset).unwrap_or(u32::MAX);
                 let place = (offset, left.min(PIECE_BYTES));
                 let ticket = self.ask_piece(from, request, What::File(file), place)?;
                 coming.push_back((ticket, place));
