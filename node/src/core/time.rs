@@ -222,12 +222,25 @@ impl Core {
         }
     }
 
+    /// Returns the latest timestamp that is waited for. A follower applies what a leader has stamped whose clock is far
+    /// ahead, and goes by its own; if it waited for that, it could tell nothing when it leads next, for as long.
+    fn bearable_us(&self) -> u64 {
+        let (wait, wait_ms_max) = self.config.borrow().clock.waits();
+        match (wait, self.timekeeper.known.get()) {
+            (CommitWait::On, Some(known)) => {
+                bound_of(known).latest_us + u64::from(wait_ms_max) * 1_000
+            }
+            _ => u64::MAX,
+        }
+    }
+
     /// Notes what a partition has applied, and lets go of what has waited for the clock.
     pub(super) fn wait_for_clock(&self, data: &mut Data) {
         let now = self.reactor.now();
         let keeper = &self.timekeeper;
         let waits = keeper.stance.get() == Stance::Waits;
         let earliest_us = keeper.earliest_us(now).unwrap_or(u64::MAX);
+        let bearable_us = self.bearable_us();
         let mut first: Option<Timestamp> = None;
         for owned in data.owned.iter_mut().flatten() {
             let (applied, upto) = (
@@ -236,7 +249,8 @@ impl Core {
             );
             if applied > owned.noted {
                 owned.noted = applied;
-                owned.waits.note(applied, waits.then_some(upto));
+                let until = Some(upto).filter(|upto| waits && upto.micros() <= bearable_us);
+                owned.waits.note(applied, until);
             }
             first = [first, owned.waits.pass(earliest_us)]
                 .into_iter()
