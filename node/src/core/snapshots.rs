@@ -63,6 +63,8 @@ pub(super) struct Snapshots {
     /// Replicas that need one and were not offered it yet.
     wanted: BTreeSet<(PartitionId, ReplicaId)>,
     given: BTreeMap<PartitionId, Given>,
+    /// The last snapshot that each replica was offered.
+    offered: BTreeMap<(PartitionId, ReplicaId), Index>,
     receiving: BTreeSet<PartitionId>,
     last_ticket: u64,
     pieces: BTreeMap<u64, Piece>,
@@ -95,7 +97,7 @@ impl Core {
 
     /// Offers the snapshots that are ready, and lets go of those that nobody asks for. Called each
     /// tick.
-    pub(crate) fn tick_snapshots(&self) {
+    pub(crate) fn tick_snapshots(self: &Rc<Self>) {
         let Some(snapshots) = self.snapshots() else {
             return;
         };
@@ -109,7 +111,7 @@ impl Core {
     }
 
     /// Offers a snapshot; says whether that is settled.
-    fn offer_snapshot(&self, partition: PartitionId, to: ReplicaId) -> bool {
+    fn offer_snapshot(self: &Rc<Self>, partition: PartitionId, to: ReplicaId) -> bool {
         let (Some(cluster), Some(snapshots)) = (&self.cluster, self.snapshots()) else {
             return true;
         };
@@ -134,14 +136,28 @@ impl Core {
         });
         (given.at, given.manifest, given.used) = (snapshot.core.at.index, manifest.into(), now);
         given.to.insert(to);
-        tracing::info!(
-            "offers replica {to} of partition {partition} a snapshot as of entry {}",
-            given.at
-        );
+        let at = given.at;
+        // Who has asked for all of it and takes none of it over may have found damage.
+        if snapshots.offered.insert((partition, to), at) == Some(at) {
+            let looked = self.scrub.suspect(&mut owned.partition);
+            self.reactor.spawn(Rc::clone(self).judge(partition, looked));
+        }
+        tracing::info!("offers replica {to} of partition {partition} a snapshot as of entry {at}");
         self.decide_one(cluster, &mut data, partition, |raft, turn, out| {
             raft.offer_snapshot(turn.now, to, snapshot.core, out);
         });
         true
+    }
+
+    /// Ends the service of a partition whose files turn out to be damaged: another replica may lead it.
+    async fn judge(
+        self: Rc<Self>,
+        partition: PartitionId,
+        looked: impl Future<Output = Option<String>>,
+    ) {
+        if let Some(what) = looked.await {
+            self.with_partition(partition, |of| of.quarantine(&what));
+        }
     }
 
     /// Lets go of snapshots that nobody has asked for a while.

@@ -16,6 +16,8 @@
 //! Invariant: what is read does not enter the cache, and waits behind every read that a client waits
 //! for.
 
+mod suspect;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
