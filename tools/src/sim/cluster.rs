@@ -259,6 +259,11 @@ impl Comparison {
             }
             return Ok(false);
         }
+        // Who was removed from its cluster stops, and answers no more.
+        if !self.digests.keys().all(|key| applied.contains_key(key)) {
+            self.digests.clear();
+            return Ok(false);
+        }
         let done = |(_, digest): &(u64, Digest)| digest.get().is_some();
         if !self.digests.values().all(done) {
             return Ok(false);
