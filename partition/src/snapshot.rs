@@ -13,7 +13,8 @@
 //!    that is durable the replica hears nothing; what it had before is whole.
 //! 3. What takes the place of damaged tables holds all that they held, and nothing that is not applied here: the log
 //!    and what is in memory stay as they are, and so does all that the replica has promised.
-//! 4. What is received is what the manifest says, to the last byte: damage that its sender does not know of stays there.
+//! 4. What is received is what the manifest says, to the last byte: damage that its sender does not know of stays
+//!    there.
 //! 5. Before the core is told of it the clock is above all that it holds: who has it may lead next, and
 //!    what it stamps then is newer.
 

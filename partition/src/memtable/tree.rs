@@ -4,9 +4,9 @@
 //! separators, the shortest keys that tell two neighbours apart, which belong to the tree. Values
 //! and versions are not known here.
 //!
-//! A leaf that is appended to beyond its end is not halved but followed by a new one, and one whose
-//! new key is beside the last is split there, so keys that come in order leave full leaves. Nodes are not balanced when keys are removed; one
-//! that becomes empty is unlinked.
+//! A leaf that is appended to beyond its end is not halved but followed by a new one, and one whose new key is beside
+//! the last is split there, so keys that come in order leave full leaves. Nodes are not balanced when keys are
+//! removed; one that becomes empty is unlinked.
 //!
 //! Invariants:
 //! 1. Every leaf holds at least one key, and all leaves are `height` levels below the root.

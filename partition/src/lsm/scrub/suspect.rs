@@ -1,8 +1,8 @@
 //! A look at all files of one partition at once, ahead of the search: another replica was sent one of them, and it was
 //! not what the manifest says.
 //!
-//! Not the judgement of the search: a file of which only bytes are wrong that nobody reads is damaged here, for no other
-//! replica would take it.
+//! Not the judgement of the search: a file of which only bytes are wrong that nobody reads is damaged here, for no
+//! other replica would take it.
 
 use std::rc::Rc;
 
