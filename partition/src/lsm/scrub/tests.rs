@@ -14,6 +14,7 @@ use crate::lsm::ranges::Ranges;
 use crate::lsm::retain::Depth;
 use crate::lsm::{Entry, GroundOptions, Layout};
 use crate::memtable::Kind;
+use crate::snapshot::Expected;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const TICK: Duration = Duration::from_millis(100);
@@ -264,4 +265,57 @@ fn a_file_that_a_merge_has_removed_is_passed_over() {
     let figures = rig.scrub.figures();
     assert_eq!((figures.errors, rig.damaged()), (0, Vec::new()));
     assert_eq!(figures.files_left, 0);
+}
+
+#[test]
+fn what_another_replica_refused_is_looked_at_at_once() {
+    for (file, offset) in [("2.table", 5_000), ("1.values", 4096 + 1000)] {
+        let mut rig = Rig::new(8);
+        let suspect = rig.scrub.suspect(&mut rig.partitions[1]);
+        assert_eq!(rig.run(suspect), None, "all is as it was written");
+        rig.damage(&format!("/data/00001/000000000{file}"), offset);
+        let suspect = rig.scrub.suspect(&mut rig.partitions[1]);
+        let wrong = rig.run(suspect).expect("it is damaged");
+        assert!(wrong.contains(file), "{wrong}");
+    }
+}
+
+#[test]
+fn damage_that_its_sender_does_not_know_of_is_not_taken_over() {
+    let rig = Rig::new(9);
+    let edit = rig.partitions[1].tree.as_ref().unwrap().checkpoint();
+    for expected in Expected::all_of(&edit) {
+        for is_damaged in [true, false] {
+            let (from, to) = (rig.ground.clone(), rig.ground.clone());
+            let bytes = usize::try_from(expected.bytes).unwrap();
+            let received = rig.run(async move {
+                let file = from.read_file(1, expected.file, 0, bytes).await.unwrap();
+                let mut sent = file.clone();
+                sent[bytes / 2] ^= u8::from(is_damaged);
+                // Another partition's directory stands for another node's.
+                let mut sink = to.write_file(2, expected).await;
+                sink.write(0, &sent).await.unwrap();
+                let finished = sink.finish().await;
+                (
+                    finished.is_ok(),
+                    to.read_file(2, expected.file, 0, bytes).await.is_ok(),
+                )
+            });
+            let expected = !is_damaged;
+            assert_eq!(received, (expected, expected));
+        }
+    }
+}
+
+/// Tables that cannot be opened will be there again when they are repaired: what was deleted meanwhile must not be.
+#[test]
+fn deletions_beside_tables_that_cannot_be_opened_leave_a_trace() {
+    let rig = Rig::new(10);
+    let snapshot = rig.partitions[1].tree.as_ref().unwrap().checkpoint();
+    let (id, range) = (PartitionId(1), KeyRange::all());
+    let mut partition = Partition::on_ground(id, range, 7, &rig.ground);
+    let tree = partition.tree.as_mut().unwrap();
+    assert!(tree.is_empty());
+    tree.recovered_unopened(snapshot);
+    assert!(!tree.is_empty());
 }
