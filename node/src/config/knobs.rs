@@ -135,7 +135,7 @@ pub const KNOBS: &[Knob] = &[
             "Log of a shard that is kept for a replica elsewhere that lags behind, at most half of \
              wal.log_bytes_max; one that lags further is sent the tables.",
         ),
-    count("io.spin_us_max", "20", |c| &mut c.io.spin_us_max)
+    count("io.spin_us_max", "5", |c| &mut c.io.spin_us_max)
         .between(0, 1_000)
         .running()
         .about("Longest spin of a shard before it sleeps; it adapts itself below this."),
