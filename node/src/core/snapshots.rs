@@ -248,10 +248,12 @@ impl Core {
         };
         let mut manifest = Vec::new();
         snapshot.edit.encode(&mut manifest);
+        // Who was offered the one before is offered another when nobody asks any more.
+        let before = snapshots.given.remove(&partition);
         let given = Given {
             at: snapshot.core.at.index,
             manifest: manifest.into(),
-            to: BTreeSet::new(),
+            to: before.map(|before| before.to).unwrap_or_default(),
             used: now,
         };
         let manifest = Rc::clone(&given.manifest);
