@@ -420,7 +420,8 @@ impl Recovering {
         let store = Rc::clone(tree.store());
         let id = partition.id.0;
         remove_orphans(&store, id, &mut version, has_forgotten).await?;
-        let (opened, damage) = open_tables(&store, id, &version, has_forgotten).await?;
+        let has_others = partition.raft().is_some();
+        let (opened, damage) = open_tables(&store, id, &version, has_others).await?;
         if let Some(what) = damage {
             partition.quarantine(&what);
             if let Some(tree) = &mut partition.tree {

@@ -14,13 +14,14 @@ use crate::lsm::version::Version;
 /// Tables opened at once.
 const OPENED_AT_ONCE: usize = 32;
 
-/// Opens the tables of a version; says of them what is damaged, if anything is. A table that is not there is,
-/// too, when the edit that removed it `may_be_lost`.
+/// Opens the tables of a version; says of them what is damaged, if anything is. A table that is not there is, too, when
+/// the partition `has_others`, replicas that have it: the edit that removed it was lost with a log, or the node died
+/// while one of the leader's took its place.
 pub(super) async fn open_tables(
     store: &Rc<Store>,
     partition: u32,
     version: &Version<TableMeta>,
-    may_be_lost: bool,
+    has_others: bool,
 ) -> Result<(Vec<Rc<Table>>, Option<String>), Unreadable> {
     let mut opened = Vec::new();
     let metas: Vec<_> = version.tables().map(|(_, meta)| meta.clone()).collect();
@@ -38,7 +39,7 @@ pub(super) async fn open_tables(
         for table in all(opening.collect()).await {
             match table {
                 Ok(table) => opened.push(table),
-                Err(error) if error.is_damage() || (may_be_lost && error.is_missing()) => {
+                Err(error) if error.is_damage() || (has_others && error.is_missing()) => {
                     damage = Some(error.to_string());
                 }
                 Err(error) => return Err(error.into()),
